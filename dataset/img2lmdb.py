@@ -1,0 +1,303 @@
+"""Pack the images of a list into LMDB shards.
+
+    python dataset/img2lmdb.py --image_path /data/imagenet --list_path /data/lists --output_path /data/lmdb --split train
+
+JPEG bytes are stored as they are, unless --image_size asks for smaller images. Files that are something else inside
+(PNG, CMYK) are converted once and named in the report. A kill loses at most the shards in hand: the same command goes
+on from there, and on a finished split it verifies every checksum. Many machines can share the work on one output
+folder with --part 1/4 ... --part 4/4; the command without --part then joins the shards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from dataset.images import BadImage, decode, encode, packable_jpeg, resize, resized_shape
+from dataset.record import Record
+from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
+from dataset.sources.imagenet import Entry, read_classes, read_list
+from utils.console import exit_with_its_code, progress
+from utils.errors import DataError, UsageError
+from utils.files import lock, write_atomically
+
+REPORT = "report.txt"
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How images become records."""
+
+    image_size: int | None  # pixels of the side, None keeps the bytes
+    longest_side: bool
+    quality: int
+    skip_bad: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to write."""
+
+    path: Path
+    image_folder: Path
+    entries: list[Entry]
+    packing: Packing
+    map_bytes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a shard: its row of the index, or None when bad images kept it from being written."""
+
+    shard: Shard | None
+    remarks: list[str]
+    bad: list[str]
+
+
+@exit_with_its_code
+def main() -> None:
+    """Pack, verify and describe one split."""
+    options = _parse()
+    folder = options.output_path / (f"{options.split}_{options.image_size}" if options.image_size else options.split)
+    packing = Packing(options.image_size, options.longest_side, options.quality, options.skip_bad)
+    classes = read_classes(options.list_path)
+    entries = read_list(options.list_path / f"{options.split}_list.txt", classes)
+    classes = classes or _classes_of(entries)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"another packer is writing {folder}: wait for it, or give each its --part"
+    with lock(folder / ".lock", busy, shared=options.part is not None):
+        jobs = _plan(folder, options.image_path / options.split, entries, packing, options.shard_mb)
+        _check_free_space(folder, jobs)
+        mine = jobs if options.part is None else jobs[options.part[0] - 1 :: options.part[1]]
+        outcomes = _pack_all(mine, options.num_workers)
+        if _finish(folder, outcomes, options.split, classes, packing, joined=options.part is None):
+            print(f"{folder}: {len(mine)} of {len(jobs)} shards; run the command without --part to join them")
+
+
+def _finish(
+    folder: Path, outcomes: list[Outcome], split: str, classes: tuple[str, ...], packing: Packing, *, joined: bool
+) -> bool:
+    """Write the report and the index; True when other parts are still to come."""
+    bad = [line for outcome in outcomes for line in outcome.bad]
+    remarks = [line for outcome in outcomes for line in outcome.remarks]
+    for line in bad + remarks:
+        print(line, file=sys.stderr)
+    if bad:
+        raise DataError(
+            f"{len(bad)} images cannot be packed (named above). Mend or replace them and run the same command again, "
+            "or leave them out with --skip_bad; finished shards are kept"
+        )
+    if not joined:
+        return True
+    shards = tuple(outcome.shard for outcome in outcomes if outcome.shard is not None)
+    index = Index(
+        split=split,
+        target="single",
+        classes=tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes),
+        records=sum(shard.records for shard in shards),
+        shards=shards,
+        packing=vars(packing),
+    )
+    if index.records == 0:
+        raise DataError(f"{folder}: not one image could be packed")
+    text = "".join(f"{line}\n" for line in remarks)
+    write_atomically(folder / REPORT, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    index.write(folder)
+    reader = ShardReader(folder)
+    size = sum(shard.bytes for shard in shards)
+    print(
+        f"{folder}: {len(reader)} images, {len(classes)} classes, {len(shards)} shards, {size / 1e6:,.1f} MB, "
+        f"verified; {len(remarks)} remarks in {folder / REPORT}"
+    )
+    return False
+
+
+def _plan(folder: Path, image_folder: Path, entries: list[Entry], packing: Packing, shard_mb: int) -> list[Job]:
+    """Deal the list into shards of about ``shard_mb`` of source bytes, the same way every time."""
+    sizes, missing = [], []
+    for entry in progress(iterable=entries, desc="looking at files", unit="img"):
+        path = image_folder / entry.path
+        try:
+            sizes.append(path.stat().st_size)
+        except OSError:
+            missing.append(str(path))
+    if missing:
+        shown = "\n  ".join(_printable(path) for path in missing[:10])
+        raise UsageError(f"{len(missing)} files of the list are missing, such as\n  {shown}\nnothing was written")
+
+    jobs: list[Job] = []
+    start, total = 0, 0
+    for position, size in enumerate([*sizes, None]):
+        if size is None or (total and total + size > shard_mb << 20):
+            path = folder / f"{len(jobs):05d}.lmdb"
+            # Every value takes whole 4 KiB pages; the map grows if that is not enough.
+            room = total + (total >> 4) + 8192 * (position - start) + (1 << 20)
+            jobs.append(Job(path, image_folder, entries[start:position], packing, room))
+            start, total = position, 0
+        total += size or 0
+    _refuse_another_plan(folder, entries, packing, shard_mb)
+    return jobs
+
+
+def _refuse_another_plan(folder: Path, entries: list[Entry], packing: Packing, shard_mb: int) -> None:
+    digest = hashlib.sha256("".join(f"{entry.path} {entry.label}\n" for entry in entries).encode("utf-8", "surrogateescape"))
+    # `skip_bad` may change between runs: it decides what happens to shards that are not written yet.
+    settings = {key: value for key, value in vars(packing).items() if key != "skip_bad"}
+    plan = {"list_sha256": digest.hexdigest(), "shard_mb": shard_mb, **settings}
+    path = folder / _PLAN
+    if path.exists() and (before := json.loads(path.read_bytes())) != plan:
+        changed = ", ".join(key for key in plan if before.get(key) != plan[key])
+        raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
+    write_atomically(path, lambda file: file.write(json.dumps(plan, indent=1).encode()))
+
+
+def _check_free_space(folder: Path, jobs: list[Job]) -> None:
+    todo = [job for job in jobs if not job.path.exists() and job.packing.image_size is None]
+    needed, free = sum(job.map_bytes for job in todo), shutil.disk_usage(folder).free
+    if needed > free:
+        raise DataError(f"{folder}: packing needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
+
+
+def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
+    context = get_context("spawn")
+    counter = context.Value("q", 0)
+    total = sum(len(job.entries) for job in jobs)
+    workers = max(1, min(num_workers, len(jobs)))
+    with (
+        ProcessPoolExecutor(workers, context, initializer=_set_counter, initargs=(counter,)) as pool,
+        progress(total=total, desc="packing", unit="img") as bar,
+    ):
+        futures = [pool.submit(_pack_or_verify, job) for job in jobs]
+        pending = set(futures)
+        try:
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                bar.update(counter.value - bar.n)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool:
+            raise DataError(
+                "a packing process was killed, perhaps for memory; finished shards are kept: run the same command again"
+            ) from None
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in futures]
+
+
+_counter: Any = None
+
+
+def _set_counter(counter: Any) -> None:  # noqa: ANN401
+    global _counter
+    _counter = counter
+
+
+def _advance(images: int) -> None:
+    with _counter.get_lock():
+        _counter.value += images
+
+
+def _pack_or_verify(job: Job) -> Outcome:
+    """Write a shard, or check the one that an earlier run finished."""
+    remarks_path, lock_path = job.path.with_suffix(".remarks.json"), job.path.with_suffix(".lock")
+    with lock(lock_path, f"another packer is writing {job.path}"):
+        if job.path.exists() and columns_path(job.path).exists() and remarks_path.exists():
+            saved = json.loads(remarks_path.read_bytes())
+            if describe(job.path) != Shard(**saved["shard"]):
+                raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
+            _advance(len(job.entries))
+            return Outcome(Shard(**saved["shard"]), saved["remarks"], [])
+        outcome = _pack(job)
+        if outcome.shard is not None:
+            saved = {"shard": vars(outcome.shard), "remarks": outcome.remarks}
+            write_atomically(remarks_path, lambda file: file.write(json.dumps(saved).encode()))
+            lock_path.unlink()
+    return outcome
+
+
+def _pack(job: Job) -> Outcome:
+    remarks, bad = [], []
+    with ShardWriter(job.path, job.map_bytes) as writer:
+        for entry in job.entries:
+            _advance(1)
+            name = _printable(str(job.image_folder / entry.path))
+            try:
+                image, height, width, remark = _load(job.image_folder / entry.path, job.packing)
+            except (BadImage, OSError) as error:
+                (remarks if job.packing.skip_bad else bad).append(
+                    f"{name}: {'left out, ' if job.packing.skip_bad else ''}{error}"
+                )
+                continue
+            if remark:
+                remarks.append(f"{name}: {remark}")
+            if not bad:
+                writer.add(Record(entry.path, image, entry.label), height, width)
+        if bad:
+            return Outcome(None, remarks, bad)
+        writer.finish()
+    return Outcome(describe(job.path), remarks, [])
+
+
+def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
+    """Bytes to store, height, width, remark."""
+    data, header, remark = packable_jpeg(path.read_bytes())
+    if packing.image_size is None:
+        return data, header.height, header.width, remark
+    height, width = resized_shape(header.height, header.width, packing.image_size, longest=packing.longest_side)
+    if height >= header.height:  # never enlarged
+        return data, header.height, header.width, remark
+    return encode(resize(decode(data), height, width), quality=packing.quality), height, width, remark
+
+
+def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
+    """Class names of a list that came without classes.txt: the folder of each label, or the label itself."""
+    names = {entry.label: entry.path.split("/")[0] for entry in entries}
+    return tuple(names.get(label, str(label)) for label in range(max(names) + 1))
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError("expected i/n with 1 <= i <= n, such as 2/4")
+    return int(number), int(count)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--image_path", type=Path, required=True, help="folder that holds train/ and val/")
+    add("--list_path", type=Path, required=True, help="folder that mk_img_list.py wrote the lists to")
+    add("--output_path", type=Path, required=True, help="folder for the shards: OUTPUT_PATH/SPLIT/")
+    add("--split", required=True, help="train or val: reads LIST_PATH/SPLIT_list.txt and IMAGE_PATH/SPLIT/")
+    add("--image_size", type=int, help="shrink to this short side in pixels and re-encode (default: keep the bytes)")
+    add("--longest_side", action="store_true", help="--image_size is the longest side")
+    add("--quality", type=int, default=95, help="JPEG quality of shrunk images (default: 95)")
+    add("--skip_bad", action="store_true", help="leave unreadable images out, and name them in the report")
+    add("--part", type=_part, metavar="i/n", help="write only every n-th shard, on one of n machines")
+    add("--shard_mb", type=int, default=384, help="source megabytes a shard (default: 384)")
+    add("--num_workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

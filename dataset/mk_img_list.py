@@ -1,0 +1,54 @@
+"""List the images of a dataset in ImageNet's layout: train_list.txt, val_list.txt and classes.txt.
+
+    python dataset/mk_img_list.py --image_path /data/imagenet --output_path /data/lists
+
+One `relative/path label` a line, sorted. The label is the position of the class folder among the sorted folders of
+`train`, the same for every split; line n of classes.txt (from 0) names class n. Running it twice gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from dataset.sources.imagenet import CLASSES, SPLITS, find_classes, find_images, list_bytes
+from utils.console import exit_with_its_code
+from utils.errors import UsageError
+from utils.files import write_atomically
+
+
+@exit_with_its_code
+def main() -> None:
+    """Write the lists."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image_path", type=Path, required=True, help="folder that holds train/ and val/")
+    parser.add_argument("--output_path", type=Path, required=True, help="folder to write the lists to")
+    options = parser.parse_args()
+
+    classes = find_classes(options.image_path)
+    if any("\n" in name for name in classes):
+        raise UsageError("a class folder has a line break in its name; rename it")
+    options.output_path.mkdir(parents=True, exist_ok=True)
+    names = b"".join(os.fsencode(f"{name}\n") for name in classes)
+    write_atomically(options.output_path / CLASSES, lambda file: file.write(names))
+    for split in SPLITS:
+        folder = options.image_path / split
+        if not folder.is_dir():
+            print(f"{folder}: no such folder, no list written for {split}")
+            continue
+        entries, remarks = find_images(folder, classes)
+        for remark in remarks:
+            print(f"{split}: {remark}")
+        target = options.output_path / f"{split}_list.txt"
+        lines = list_bytes(entries)
+        write_atomically(target, lambda file, lines=lines: file.write(lines))
+        print(f"{target}: {len(entries)} images, {len(classes)} classes")
+
+
+if __name__ == "__main__":
+    main()

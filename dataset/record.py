@@ -1,0 +1,91 @@
+"""One sample as bytes. The only file that knows the layout.
+
+A record is a msgpack array of five fields::
+
+    [version, key, image, target, tiling]
+
+    version  int   1
+    key      bin   the file's path below its split folder, as the file system spells it
+    image    bin   a JPEG file
+    target   int                      single label: the class
+             [int, ...]               multi-label: the classes present, ascending
+             {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],
+              "difficult": [bool, ...], "crowd": [bool, ...]}      detection, pixels of the stored image
+    tiling   nil   reserved for the restart intervals of the JPEG
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import msgpack
+
+from utils.errors import DataError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A detection target: N objects, corners in pixels of the stored image."""
+
+    boxes: tuple[tuple[float, float, float, float], ...]  # N x (x1, y1, x2, y2)
+    labels: tuple[int, ...]  # N
+    difficult: tuple[bool, ...]  # N
+    crowd: tuple[bool, ...]  # N
+
+
+Target = int | tuple[int, ...] | Boxes
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image with its target."""
+
+    key: str
+    image: bytes
+    target: Target
+
+
+def pack(record: Record) -> bytes:
+    """The record as msgpack bytes."""
+    target: object = record.target
+    if isinstance(target, Boxes):
+        target = vars(target)
+    return msgpack.packb([VERSION, os.fsencode(record.key), record.image, target, None])
+
+
+def unpack(data: bytes | memoryview) -> Record:
+    """The record in ``data``.
+
+    Raises:
+        DataError: ``data`` is not a record of this version.
+    """
+    try:
+        version, key, image, target, _tiling = msgpack.unpackb(data, use_list=False, strict_map_key=True)
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise DataError(f"not a record: {error or type(error).__name__}") from None
+    if version != VERSION:
+        raise DataError(f"record version {version!r}, expected {VERSION}: pack the data again or update Limbeck")
+    if not isinstance(key, bytes) or not isinstance(image, bytes):
+        raise DataError("not a record: key and image must be binary")
+    return Record(os.fsdecode(key), image, _target(target))
+
+
+def labels_of(target: Target) -> tuple[int, ...]:
+    """The classes that a target of any kind names."""
+    if isinstance(target, Boxes):
+        return target.labels
+    return (target,) if isinstance(target, int) else target
+
+
+def _target(value: object) -> Target:
+    if type(value) is int:
+        return value
+    if isinstance(value, tuple) and all(type(label) is int for label in value):
+        return value
+    if isinstance(value, dict) and value.keys() == {"boxes", "labels", "difficult", "crowd"}:
+        if len({len(column) if isinstance(column, tuple) else -1 for column in value.values()}) == 1:
+            return Boxes(**value)
+    raise DataError(f"not a record: target {value!r:.80} is neither a class, a list of classes nor boxes")

@@ -1,0 +1,313 @@
+"""A split as a folder of LMDB shards that describes itself.
+
+::
+
+    train/index.json          format, version, split, target kind, classes, counts, and a row a shard
+    train/00000.lmdb          records under 4-byte big-endian keys 0, 1, 2, ... (one LMDB file, no lock file)
+    train/00000.columns.npz   one entry a record: key, label, height, width, crc32
+
+`index.json` is written last: a folder without it is not a finished split. A reader compares every shard's size with
+the index before it maps anything, because a truncated LMDB file is a SIGBUS and not an error, and compares each
+record's CRC-32, because LMDB returns a flipped bit silently.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import lmdb
+import numpy as np
+
+from dataset.record import Record, labels_of, pack, unpack
+from utils.errors import DataError
+from utils.files import disk_is_full, sha256, sync_folder, write_atomically
+
+FORMAT, VERSION = "limbeck-shards", 1
+INDEX = "index.json"
+_COMMIT_EVERY = 500  # records a transaction; 100 to 1000 is fastest
+
+
+class Samples(Protocol):
+    """What a loader reads from: LMDB shards, a WSLD folder or plain image files."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Record:
+        """The record at ``index``; DataError when it is damaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One row of the index."""
+
+    file: str
+    records: int
+    bytes: int
+    sha256: str
+    columns_sha256: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """What `index.json` says of a split."""
+
+    split: str
+    target: str  # single, multi or detection
+    classes: tuple[str, ...]
+    records: int
+    shards: tuple[Shard, ...]
+    packing: dict[str, object] = field(default_factory=dict)  # how the records were made
+    format: str = FORMAT
+    version: int = VERSION
+
+    def write(self, folder: Path) -> None:
+        """Write `index.json`: the split is finished."""
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=True)
+        write_atomically(folder / INDEX, lambda file: file.write(text.encode()))
+
+    @staticmethod
+    def read(folder: Path) -> Index:
+        """The index of ``folder``.
+
+        Raises:
+            DataError: it is missing, damaged or of another version.
+        """
+        path = folder / INDEX
+        try:
+            fields = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise DataError(f"{folder} holds no {INDEX}: finish packing it with dataset/img2lmdb.py") from None
+        except (ValueError, OSError) as error:
+            raise DataError(f"{path}: {error}") from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT or fields.get("version") != VERSION:
+            raise DataError(f"{path} is not a {FORMAT} index of version {VERSION}: pack the data again")
+        try:
+            shards = tuple(Shard(**row) for row in fields.pop("shards"))
+            return Index(**{**fields, "shards": shards, "classes": tuple(fields["classes"])})
+        except (TypeError, KeyError) as error:
+            raise DataError(f"{path}: a field is missing or unknown ({error})") from None
+
+
+class ShardWriter:
+    """Writes one shard under a temporary name; `finish` verifies it and gives it its name.
+
+    Raises:
+        DataError: the disk is full, or what was written does not read back.
+    """
+
+    def __init__(self, path: Path, map_bytes: int) -> None:
+        self.path = path
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._discard()
+        self._columns: dict[str, list] = {"key": [], "label": [], "height": [], "width": [], "crc32": []}
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._environment = lmdb.open(str(self._partial), subdir=False, map_size=max(map_bytes, 1 << 16), meminit=True)
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._environment.close()
+        self._discard()
+
+    def add(self, record: Record, height: int, width: int) -> None:
+        """Append a record whose stored image is ``height`` x ``width`` pixels."""
+        value = pack(record)
+        columns = self._columns
+        self._pending.append((_lmdb_key(len(columns["key"])), value))
+        columns["key"].append(os.fsencode(record.key))
+        columns["label"].append(labels_of(record.target))
+        columns["height"].append(height)
+        columns["width"].append(width)
+        columns["crc32"].append(zlib.crc32(value))
+        if len(self._pending) == _COMMIT_EVERY:
+            self._commit()
+
+    def finish(self) -> int:
+        """Commit, read everything back, write the columns and name the shard; returns its number of records."""
+        self._commit()
+        try:
+            self._environment.sync(True)
+        except lmdb.Error as error:
+            raise self._failure(error) from None
+        crc32 = np.asarray(self._columns["crc32"], np.uint32)
+        with self._environment.begin(buffers=True) as transaction:
+            read = [zlib.crc32(value) for value in transaction.cursor().iternext(keys=False)]
+        if not np.array_equal(np.asarray(read, np.uint32), crc32):
+            raise DataError(f"{self._partial} does not read back as written: check the disk")
+        self._environment.close()
+        labels = self._columns["label"]
+        columns = {
+            "key": np.frombuffer(b"\0".join(self._columns["key"]), np.uint8),  # no file name holds a NUL
+            "label": np.fromiter((label for row in labels for label in row), np.int32),
+            "label_count": np.fromiter(map(len, labels), np.int32),
+            "height": np.asarray(self._columns["height"], np.int32),
+            "width": np.asarray(self._columns["width"], np.int32),
+            "crc32": crc32,
+        }
+        write_atomically(columns_path(self.path), lambda file: np.savez(file, **columns))  # type: ignore[arg-type]
+        self._partial.replace(self.path)
+        sync_folder(self.path.parent)
+        return len(crc32)
+
+    def _commit(self) -> None:
+        while self._pending:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, value in self._pending:
+                        if not transaction.put(key, value, append=True, overwrite=False):
+                            raise AssertionError(f"key {key.hex()} is out of order")
+                self._pending.clear()
+            except lmdb.MapFullError:  # the transaction is rolled back: grow the map and write it again
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+            except lmdb.Error as error:
+                raise self._failure(error) from None
+
+    def _failure(self, error: lmdb.Error) -> DataError:
+        if disk_is_full(error):
+            return DataError(
+                f"{self.path.parent}: the disk is full ({error}). Finished shards are kept: "
+                "free some space and run the same command again"
+            )
+        return DataError(f"{self._partial}: {error}")
+
+    def _discard(self) -> None:
+        self._partial.unlink(missing_ok=True)
+        self._partial.with_name(f"{self._partial.name}-lock").unlink(missing_ok=True)
+
+
+def describe(path: Path) -> Shard:
+    """The index row of a finished shard."""
+    columns = columns_path(path)
+    with np.load(columns) as arrays:
+        records = len(arrays["crc32"])
+    return Shard(path.name, records, path.stat().st_size, sha256(path), sha256(columns))
+
+
+def columns_path(shard: Path) -> Path:
+    """`00000.columns.npz` for `00000.lmdb`."""
+    return shard.with_suffix(".columns.npz")
+
+
+class ShardReader:
+    """A finished split. Shards are opened at the first `read` in each process, never before a fork.
+
+    Attributes:
+        classes: C class names; the position is the label.
+        sizes: int32 [N, 2], height and width of each stored image.
+        labels: int32 [N] for single-label data, bool [N, C] for multi-label and detection.
+
+    Raises:
+        DataError: a file is missing, of another size than the index says, or its columns are damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.index = Index.read(folder)
+        self.classes = self.index.classes
+        tables = [self._open_columns(shard) for shard in self.index.shards]
+        self._starts = np.cumsum([0, *(shard.records for shard in self.index.shards)])
+        self._crc32 = np.concatenate([table["crc32"] for table in tables])
+        self.sizes = np.stack(
+            [np.concatenate([table[side] for table in tables]) for side in ("height", "width")], axis=1
+        )
+        counts = np.concatenate([table["label_count"] for table in tables])
+        self.labels = np.concatenate([table["label"] for table in tables])
+        if self.index.target != "single":
+            present = np.zeros((len(counts), len(self.classes)), bool)
+            present[np.repeat(np.arange(len(counts)), counts), self.labels] = True
+            self.labels = present
+        self._transactions: dict[int, lmdb.Transaction] = {}
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        return self.index.records
+
+    def read(self, index: int) -> Record:
+        """The record at ``index``.
+
+        Raises:
+            DataError: its bytes are not those that were packed.
+        """
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        local = index - int(self._starts[number])
+        shard = self.index.shards[number]
+        try:
+            value = self._transaction(number).get(_lmdb_key(local))
+        except lmdb.Error as error:
+            raise DataError(f"{self.folder / shard.file}, record {local}: {error}; copy the shard again") from None
+        if value is None or zlib.crc32(value) != self._crc32[index]:
+            raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; copy or pack the shard again")
+        return unpack(value)
+
+    def keys(self) -> list[str]:
+        """Every record's key, in order."""
+        names: list[str] = []
+        for shard in self.index.shards:
+            names += [os.fsdecode(name) for name in self._open_columns(shard)["key"].tobytes().split(b"\0")]
+        return names
+
+    def verify(self) -> None:
+        """Compare every shard's checksum with the index.
+
+        Raises:
+            DataError: naming the file that differs.
+        """
+        for shard in self.index.shards:
+            if describe(self.folder / shard.file) != shard:
+                raise DataError(f"{self.folder / shard.file} is not what the index describes; pack or copy it again")
+
+    def close(self) -> None:
+        """Release the shards, so that a forked process may open them."""
+        for transaction in self._transactions.values():
+            transaction.abort()
+        self._transactions.clear()
+        for environment in self.__dict__.pop("_environments", []):
+            environment.close()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_transactions": {}, "_environments": []}
+
+    def _transaction(self, number: int) -> lmdb.Transaction:
+        if self._process != os.getpid():
+            assert not self._transactions, "shards were read before a fork: close() the reader first"
+            self._process = os.getpid()
+        if number not in self._transactions:
+            environment = open_readonly(self.folder / self.index.shards[number].file)
+            self.__dict__.setdefault("_environments", []).append(environment)
+            self._transactions[number] = environment.begin(buffers=True)
+        return self._transactions[number]
+
+    def _open_columns(self, shard: Shard) -> dict[str, np.ndarray]:
+        path = self.folder / shard.file
+        try:
+            size = path.stat().st_size
+            data = columns_path(path).read_bytes()
+        except FileNotFoundError as error:
+            raise DataError(f"{error.filename} is missing: copy it again, or pack the split again") from None
+        if size != shard.bytes:
+            raise DataError(f"{path} has {size} bytes, the index says {shard.bytes}: copy or pack the shard again")
+        try:
+            with np.load(io.BytesIO(data)) as arrays:  # the zip's own CRC covers every array
+                return {name: arrays[name] for name in arrays.files}
+        except Exception as error:
+            raise DataError(f"{columns_path(path)} is damaged ({error}): copy or pack the shard again") from None
+
+
+def open_readonly(path: Path) -> lmdb.Environment:
+    """An LMDB file or folder, read-only and without a lock file, so that a read-only disk serves."""
+    return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, create=False)
+
+
+def _lmdb_key(number: int) -> bytes:
+    return number.to_bytes(4, "big")

@@ -1,0 +1,123 @@
+"""ImageNet's layout: `train/<class>/<image>`, `val/<class>/<image>`, and the text lists that name its images.
+
+A list holds one `relative/path label` a line. Names that are not UTF-8 keep their bytes (surrogate escapes).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import UsageError
+
+SPLITS = ("train", "val")
+CLASSES = "classes.txt"
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list."""
+
+    path: str  # below the split folder, with forward slashes
+    label: int
+
+
+def find_classes(image_path: Path) -> tuple[str, ...]:
+    """The class folders of `train` in sorted order: the position is the label, in every split.
+
+    Raises:
+        UsageError: `train` is missing or has no class folder, or `val` has a class folder that `train` lacks.
+    """
+    names = {split: _folders(image_path / split) for split in SPLITS if split == "train" or (image_path / split).exists()}
+    if not names["train"]:
+        raise UsageError(f"{image_path / 'train'} has no class folders: expected train/<class>/<image>")
+    unknown = sorted(set(names.get("val", ())) - set(names["train"]))
+    if unknown:
+        raise UsageError(
+            f"{image_path / 'val'} has {len(unknown)} class folders that train lacks: {', '.join(map(_show, unknown[:5]))}"
+            f"{', ...' if len(unknown) > 5 else ''}. Sort the validation images into the folders of train"
+        )
+    return tuple(names["train"])
+
+
+def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], list[str]]:
+    """The images below ``folder/<class>``, sorted by path, and a remark for every file or class passed over.
+
+    Raises:
+        UsageError: a file name holds a line break, which a list cannot express.
+    """
+    entries, remarks = [], []
+    for label, name in enumerate(classes):
+        before = len(entries)
+        for parent, folders, files in os.walk(folder / name, followlinks=True):
+            folders.sort()
+            for file in files:
+                path = Path(parent, file).relative_to(folder).as_posix()
+                if not file.lower().endswith(EXTENSIONS):
+                    remarks.append(f"{_show(path)}: not an image by its extension, passed over")
+                elif "\n" in path or "\r" in path:
+                    raise UsageError(f"{_show(path)}: a list cannot hold a name with a line break; rename the file")
+                else:
+                    entries.append(Entry(path, label))
+        if len(entries) == before:
+            remarks.append(f"{_show(name)}: no images in {folder.name}; the class keeps its label {label}")
+    return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), remarks
+
+
+def list_bytes(entries: list[Entry]) -> bytes:
+    """The contents of a list file."""
+    return b"".join(os.fsencode(f"{entry.path} {entry.label}\n") for entry in entries)
+
+
+def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
+    """The entries of a list file.
+
+    Raises:
+        UsageError: naming the line: no label, a label outside ``classes``, an absolute path or one that leaves the
+            folder, the same path twice. Or the file is missing or empty.
+    """
+    try:
+        lines = os.fsdecode(path.read_bytes()).removeprefix("﻿").split("\n")
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py") from None
+    entries: list[Entry] = []
+    seen: dict[str, int] = {}
+    for number, line in enumerate((line.rstrip("\r") for line in lines), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number} ({_show(line[:200])})"
+        name, _, label = line.rpartition(" ")
+        if not name or not label.isascii() or not label.lstrip("-").isdigit():
+            raise UsageError(f"{where}: expected `relative/path label`; write the list with dataset/mk_img_list.py")
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise UsageError(f"{where}: the path must stay below the image folder")
+        if name in seen:
+            raise UsageError(f"{where}: the same file stands on line {seen[name]}")
+        limit = len(classes) if classes is not None else 1 << 31
+        if not 0 <= int(label) < limit:
+            raise UsageError(f"{where}: the label must lie in 0 to {limit - 1}")
+        seen[name] = number
+        entries.append(Entry(name, int(label)))
+    if not entries:
+        raise UsageError(f"{path} is empty")
+    return entries
+
+
+def read_classes(list_path: Path) -> tuple[str, ...] | None:
+    """The class names that `mk_img_list.py` wrote beside the lists, None where there are none."""
+    path = list_path / CLASSES
+    if not path.exists():
+        return None
+    return tuple(os.fsdecode(path.read_bytes()).removesuffix("\n").split("\n"))
+
+
+def _folders(path: Path) -> list[str]:
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a folder: --image_path must hold train/<class>/ and val/<class>/")
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+
+
+def _show(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\n", "\\n")

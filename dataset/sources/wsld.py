@@ -1,0 +1,101 @@
+"""LMDB folders that the WSLD repository's own scripts wrote, read as they are.
+
+Key: `class/file` in ASCII. Value: msgpack of the JPEG bytes followed by the label as uint16, little-endian. A split is
+one LMDB folder, or ("patched") a folder of such folders. The format holds neither checksums nor class names.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lmdb
+import msgpack
+import numpy as np
+
+from dataset.record import Record
+from dataset.shards import open_readonly
+from utils.errors import DataError
+
+
+def is_wsld_folder(folder: Path) -> bool:
+    """Whether ``folder`` or a folder in it is an LMDB environment."""
+    return bool(_environments(folder))
+
+
+class WsldReader:
+    """One split in WSLD's format, in the order of its keys.
+
+    Attributes:
+        classes: the class folders, by label.
+
+    Raises:
+        DataError: an environment is truncated or empty, or labels and class folders disagree.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folders = _environments(folder)
+        self._rows: list[tuple[int, bytes]] = []  # folder number, key
+        names: dict[int, str] = {}
+        for number, path in enumerate(self._folders):
+            with _open(path) as environment, environment.begin(buffers=True) as transaction:
+                for key, value in transaction.cursor():
+                    key = bytes(key)
+                    label = int.from_bytes(bytes(value[-2:]), "little")
+                    name = os.fsdecode(key).rpartition("/")[0]
+                    if names.setdefault(label, name) != name:
+                        raise DataError(
+                            f"{path}: label {label} stands for both {names[label]} and {name}: pack the images again"
+                        )
+                    self._rows.append((number, key))
+        if not names:
+            raise DataError(f"{folder} holds no records")
+        self.classes = tuple(names.get(label, str(label)) for label in range(max(names) + 1))
+        self._transactions: dict[int, lmdb.Transaction] = {}
+        self._opened: list[lmdb.Environment] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, index: int) -> Record:
+        """The record at ``index``."""
+        number, key = self._rows[index]
+        if number not in self._transactions:
+            self._opened.append(_open(self._folders[number]))
+            self._transactions[number] = self._opened[-1].begin(buffers=True)
+        value = self._transactions[number].get(key)
+        try:
+            blob = msgpack.unpackb(value)
+            return Record(os.fsdecode(key), blob[:-2], int(np.frombuffer(blob[-2:], "<u2")[0]))
+        except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+            raise DataError(f"{self._folders[number]}, key {os.fsdecode(key)}: not a WSLD record ({error})") from None
+
+    def close(self) -> None:
+        """Release the environments, so that a forked process may open them."""
+        for transaction in self._transactions.values():
+            transaction.abort()
+        for environment in self._opened:
+            environment.close()
+        self._transactions.clear()
+        self._opened.clear()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_transactions": {}, "_opened": []}
+
+
+def _environments(folder: Path) -> list[Path]:
+    if (folder / "data.mdb").is_file():
+        return [folder]
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if (path / "data.mdb").is_file())
+
+
+def _open(path: Path) -> lmdb.Environment:
+    environment = open_readonly(path)
+    pages, page_size = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
+    size = (path / "data.mdb").stat().st_size
+    if size < pages * page_size:  # reading past the end of the file would be a SIGBUS
+        environment.close()
+        raise DataError(f"{path / 'data.mdb'} is truncated: {size} of {pages * page_size} bytes; copy it again")
+    return environment

@@ -1,0 +1,105 @@
+"""Where each sample is looked at, as a pure function of (seed, epoch, sample index), for a whole batch at a time.
+
+B samples; windows are (top, left, height, width) in pixels of the stored image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_ATTEMPTS = 10  # windows drawn before falling back to the centre, as torchvision's RandomResizedCrop
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a training batch draws."""
+
+    windows: np.ndarray  # int64 [B, 4]
+    flip: np.ndarray  # bool [B]
+    jitter: np.ndarray  # float32 [B, 3], factors of brightness, contrast, saturation
+
+
+def uniform(seed: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) that depend on nothing but the arguments; float64 [B, draws].
+
+    A counter-based generator: the SplitMix64 finaliser (Steele et al., OOPSLA 2014) applied to seed, epoch, sample
+    and draw in turn.
+    """
+    with np.errstate(over="ignore"):
+        stream = _mix(_mix(np.uint64(seed)) + np.uint64(epoch))
+        sample = _mix(stream + index.astype(np.uint64))  # [B]
+        bits = _mix(sample[:, None] + np.arange(draws, dtype=np.uint64))  # [B, draws]
+    return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def random_resized_crop(
+    numbers: np.ndarray, sizes: np.ndarray, scale: tuple[float, float], ratio: tuple[float, float]
+) -> np.ndarray:
+    """Inception-style windows, distributed as torchvision's RandomResizedCrop.
+
+    Args:
+        numbers: uniform [B, 40].
+        sizes: height and width of each image, [B, 2].
+        scale: share of the image's area, lowest and highest.
+        ratio: width over height, lowest and highest; log-uniform.
+
+    Returns:
+        int64 [B, 4].
+    """
+    height, width = (sizes[:, side, None].astype(np.float64) for side in (0, 1))  # [B, 1]
+    area, aspect, vertical, horizontal = np.split(numbers, 4, axis=1)  # [B, 10] each
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+    aspect = np.exp(np.log(ratio[0]) + (np.log(ratio[1]) - np.log(ratio[0])) * aspect)
+    high, wide = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
+    fits = (high > 0) & (high <= height) & (wide > 0) & (wide <= width)
+
+    # None fits: the whole image, cut at the centre to the nearest allowed ratio.
+    center_wide = np.minimum(width, np.rint(height * ratio[1]))
+    center_high = np.minimum(height, np.rint(width / ratio[0]))
+    chosen = fits.argmax(axis=1)[:, None]  # the first that fits
+    found = fits.any(axis=1)[:, None]
+
+    def pick(drawn: np.ndarray, otherwise: np.ndarray) -> np.ndarray:  # [B, 1]
+        return np.where(found, np.take_along_axis(drawn, chosen, axis=1), otherwise)
+
+    high, wide = pick(high, center_high), pick(wide, center_wide)
+    top = np.where(found, np.floor(pick(vertical, vertical[:, :1]) * (height - high + 1)), (height - high) // 2)
+    left = np.where(found, np.floor(pick(horizontal, horizontal[:, :1]) * (width - wide + 1)), (width - wide) // 2)
+    return np.concatenate([top, left, high, wide], axis=1).astype(np.int64)
+
+
+def random_scale_crop(numbers: np.ndarray, sizes: np.ndarray, sides: tuple[int, int], crop: int) -> np.ndarray:
+    """Square windows that, resized to ``crop``, equal a resize of the short side to a random length and a random crop.
+
+    The `rand_scale` augmentation of WSLD's ImageNet recipe: short side 256 to 480, crop 224.
+
+    Args:
+        numbers: uniform [B, 3].
+        sizes: height and width of each image, [B, 2].
+        sides: the shortest and longest length drawn for the short side, pixels.
+        crop: side of the output, pixels.
+
+    Returns:
+        int64 [B, 4].
+    """
+    height, width = (sizes[:, side].astype(np.float64) for side in (0, 1))  # [B]
+    short = np.minimum(height, width)
+    drawn = np.rint(sides[0] + (sides[1] - sides[0]) * numbers[:, 0])
+    side = np.clip(np.rint(short * crop / drawn), 1, short)
+    top, left = (np.floor(numbers[:, axis] * (length - side + 1)) for axis, length in ((1, height), (2, width)))
+    return np.stack([top, left, side, side], axis=1).astype(np.int64)
+
+
+def jitter_factors(numbers: np.ndarray, strength: float) -> np.ndarray:
+    """Factors uniform in [max(0, 1 - strength), 1 + strength]; float32, of the shape of ``numbers``."""
+    low = max(0.0, 1.0 - strength)
+    return (low + (1.0 + strength - low) * numbers).astype(np.float32)
+
+
+def _mix(bits: np.ndarray | np.uint64) -> np.ndarray:
+    bits = np.asarray(bits) + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

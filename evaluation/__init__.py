@@ -1,0 +1,1 @@
+"""Scores, exact on any number of ranks."""

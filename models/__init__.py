@@ -1,0 +1,1 @@
+"""Networks that return Outputs; none knows that distillation exists."""

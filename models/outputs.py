@@ -1,0 +1,105 @@
+"""What every network returns, and the one adapter that taps networks of others with hooks.
+
+B samples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Outputs:
+    """The result of a forward pass.
+
+    Attributes:
+        logits: [B, K].
+        features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
+            stage; `stageN_pre` before it; `pooled` [B, C].
+        context: whatever else a network tells, by name.
+    """
+
+    logits: Tensor
+    features: dict[str, Tensor] = field(default_factory=dict)
+    context: dict[str, Tensor] = field(default_factory=dict)
+
+    def read(self, name: str) -> Tensor:
+        """The tensor called ``name``: `logits`, a feature, or a piece of context."""
+        if name == "logits":
+            return self.logits
+        return self.features[name] if name in self.features else self.context[name]
+
+
+class Normalization(NamedTuple):
+    """Per-channel statistics of a network's input, for pixels scaled to [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class Tap(NamedTuple):
+    """Where a feature is read: a module by path, and its output or its input.
+
+    A module that a pass calls more than once is read at its last call.
+    """
+
+    module: str
+    side: str = "output"
+
+
+class Tapped(nn.Module):
+    """A network of another library that returns `Outputs`.
+
+    Hooks stand only on the taps asked for and hold tensors only during the pass. A ReLU whose input is tapped is
+    switched to out-of-place, or the hook would see the rectified tensor.
+
+    Args:
+        network: images [B, 3, H, W] -> logits [B, K].
+        taps: feature name -> where to read it.
+
+    Raises:
+        ValueError: a tap names a module that the network lacks.
+    """
+
+    def __init__(self, network: nn.Module, taps: Mapping[str, Tap]) -> None:
+        super().__init__()
+        self.network = network
+        self._caught: dict[str, Tensor] = {}
+        modules = dict(network.named_modules())
+        for name, tap in taps.items():
+            module = modules.get(tap.module)
+            if module is None:
+                raise ValueError(f"tap {name}: {type(network).__name__} has no module {tap.module!r}")
+            if tap.side == "input":
+                if hasattr(module, "inplace"):
+                    module.inplace = False
+                module.register_forward_pre_hook(self._catch_input(name))
+            else:
+                module.register_forward_hook(self._catch_output(name))
+
+    def forward(self, images: Tensor) -> Outputs:
+        """images: [B, 3, H, W]."""
+        self._caught.clear()
+        logits = self.network(images)
+        features = {name: value.flatten(1) if name == "pooled" else value for name, value in self._caught.items()}
+        self._caught.clear()
+        return Outputs(logits, features)
+
+    def _catch_input(self, name: str):  # noqa: ANN202
+        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            self._caught[name] = inputs[0]
+
+        return hook
+
+    def _catch_output(self, name: str):  # noqa: ANN202
+        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            self._caught[name] = output
+
+        return hook

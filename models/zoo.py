@@ -1,0 +1,210 @@
+"""Networks by name, with their weights and their input normalisation.
+
+Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100` and every other timm classifier;
+`cifar_resnet20`, `cifar_resnet8x4`, ... of `models/cifar`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import urllib.error
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from models.cifar.resnet import RESNETS
+from models.outputs import IMAGENET, Normalization, Outputs, Tap, Tapped
+from utils.errors import UsageError
+
+_OWN: dict[str, Callable[..., nn.Module]] = {**RESNETS}
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """A network by name."""
+
+    name: str
+    """resnet34 (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own)"""
+    weights: str = "none"
+    """none, a .pth or .safetensors file, or published weights: default, or torchvision's name such as IMAGENET1K_V1"""
+    num_classes: int | None = None
+    """outputs; the number of classes in the data when not given"""
+    mean: tuple[float, float, float] | None = None
+    """input mean for pixels in [0, 1]; that of the published weights, else ImageNet's, when not given"""
+    std: tuple[float, float, float] | None = None
+    """input standard deviation, likewise"""
+
+
+class Network(nn.Module):
+    """A classifier that normalises for itself.
+
+    Attributes:
+        normalization: what its input is normalised with; networks that share one can share the normalised images.
+        num_classes: K.
+    """
+
+    def __init__(self, body: nn.Module, normalization: Normalization, num_classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.normalization = normalization
+        self.num_classes = num_classes
+        for name, values in normalization._asdict().items():
+            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, H, W] -> (images / 255 - mean) / std in the parameters' precision, [B, 3, H, W]."""
+        return (images - self.mean) / self.std
+
+    def forward(self, images: Tensor) -> Outputs:
+        """images: normalised, [B, 3, H, W]; logits of the result: [B, K]."""
+        return self.body(images)
+
+    def score(self, images: Tensor) -> Tensor:
+        """Logits [B, K] of uint8 images [B, 3, H, W]."""
+        return self(self.normalize(images)).logits
+
+    def classifier_state(self) -> dict[str, Tensor]:
+        """The state dict under the names of the library that the network came from."""
+        body = self.body.network if isinstance(self.body, Tapped) else self.body
+        return body.state_dict()
+
+
+def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] = ()) -> Network:
+    """The network of ``config``, giving the features that ``reads`` names.
+
+    Raises:
+        UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap.
+    """
+    num_classes = config.num_classes or num_classes
+    if config.name in _OWN:
+        network, published = _OWN[config.name](num_classes=num_classes), None
+    elif config.name.startswith("timm/"):
+        network, published = _timm_network(config, num_classes)
+    else:
+        network, published = _torchvision_network(config, num_classes)
+    if config.weights.endswith((".pth", ".pt", ".th", ".tar", ".safetensors")) or "/" in config.weights:
+        load_weights(network, Path(config.weights).expanduser())
+    elif config.weights != "none" and config.name in _OWN:
+        raise UsageError(f"{config.name} has no published weights; give a file, or none")
+    default = published or IMAGENET
+    normalization = Normalization(config.mean or default.mean, config.std or default.std)
+    body = network if config.name in _OWN else Tapped(network, _taps(config.name, network, reads))
+    return Network(body, normalization, num_classes)
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a file into ``network``: a state dict, also under `state_dict` or `model`, also with `module.` prefixes.
+
+    Raises:
+        UsageError: the file cannot be read, or its names or shapes do not fit; every one is named.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; put the weights there or give another path") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise UsageError(f"{path}: not a weights file that can be read safely: {str(error).splitlines()[0]}") from None
+    for wrapper in ("state_dict", "model", "student"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UsageError(f"{path} holds no state dict")
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+
+    wanted = network.state_dict()
+    # Files from before PyTorch 0.4.1 lack the batch counters.
+    missing = sorted(name for name in wanted.keys() - state.keys() if not name.endswith("num_batches_tracked"))
+    unexpected = sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{name}: {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in the network"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    if missing or unexpected or shapes:
+        parts = [
+            f"{label}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            for label, names in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
+            if names
+        ]
+        raise UsageError(f"{path} does not fit {type(network).__name__}; {'; '.join(parts)}")
+    network.load_state_dict(state, strict=False)
+
+
+def _torchvision_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
+    names = torchvision.models.list_models(module=torchvision.models)
+    if config.name not in names:
+        near = difflib.get_close_matches(config.name, [*names, *_OWN], n=3)
+        raise UsageError(f"no network {config.name!r}{f'; near: {chr(44).join(near)}' if near else ''}; timm's begin with timm/")
+    weights = None
+    if config.weights.isidentifier() and config.weights != "none":
+        published = torchvision.models.get_model_weights(config.name)
+        name = "DEFAULT" if config.weights == "default" else config.weights
+        if name not in published.__members__:
+            raise UsageError(f"{config.name} has no weights {name}; torchvision has {', '.join(published.__members__)}")
+        weights = published[name]
+    network = torchvision.models.get_model(config.name, weights=None, num_classes=num_classes)
+    if weights is None:
+        return network, None
+    target = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[1])
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise UsageError(f"cannot download {weights.url} ({error}): fetch it elsewhere and put it at {target}") from None
+    _load_published(network, state, config, target)
+    transforms = weights.transforms()
+    return network, Normalization(tuple(transforms.mean), tuple(transforms.std))
+
+
+def _load_published(network: nn.Module, state: dict[str, Tensor], config: NetworkConfig, path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UsageError(f"{path} does not fit {config.name}: {' '.join(str(error).split())}") from None
+
+
+def _timm_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
+    try:
+        import timm
+    except ImportError:
+        raise UsageError(f"{config.name} needs timm: pip install timm") from None
+    name = config.name.removeprefix("timm/")
+    published = config.weights == "default"
+    try:
+        network = timm.create_model(name, pretrained=published, num_classes=num_classes)
+    except (RuntimeError, OSError) as error:
+        first = " ".join(str(error).split())[:300]
+        if published and timm.is_model(name):
+            source = timm.get_pretrained_cfg(name)
+            raise UsageError(
+                f"cannot get timm's weights of {name} ({first}): fetch {source.hf_hub_id or source.url} elsewhere and set "
+                "weights to the file's path"
+            ) from None
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise UsageError(f"no network {config.name!r}: {first}; near: {', '.join(near)}") from None
+    pretrained = network.pretrained_cfg
+    return network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"]))
+
+
+def _taps(name: str, network: nn.Module, reads: Iterable[str]) -> dict[str, Tap]:
+    table = _resnet_taps(network) if isinstance(network, torchvision.models.ResNet) else {}
+    unknown = sorted(set(reads) - {"logits"} - table.keys())
+    if unknown:
+        raise UsageError(f"{name} has no taps for {', '.join(unknown)}; it has {', '.join(['logits', *table])}")
+    return {feature: table[feature] for feature in reads if feature != "logits"}
+
+
+def _resnet_taps(network: nn.Module) -> dict[str, Tap]:
+    taps = {"pooled": Tap("avgpool")}
+    for number in (1, 2, 3, 4):
+        last = f"layer{number}.{len(network.get_submodule(f'layer{number}')) - 1}"  # type: ignore[arg-type]
+        taps |= {f"stage{number}": Tap(last), f"stage{number}_pre": Tap(f"{last}.relu", "input")}
+    return taps

@@ -1,0 +1,42 @@
+"""Saving and restoring a run: one file, whole or absent, checked when it is read."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from utils.errors import DataError
+from utils.files import write_atomically
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` to ``path``; a kill or a full disk leaves what was there before."""
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The state at ``path``, on the CPU.
+
+    Raises:
+        DataError: the file is truncated, damaged or not a checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch.load itself does not compare the CRCs
+            damaged = archive.testzip()
+        if damaged is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        damaged = str(error).splitlines()[0]
+    raise DataError(f"{path} is damaged ({damaged}): delete it, or start over with --fresh")
+
+
+def export(path: Path, state: dict[str, Tensor]) -> None:
+    """Write plain weights as safetensors."""
+    data = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()})
+    write_atomically(path, lambda file: file.write(data))

@@ -1,0 +1,1 @@
+"""What any project would need; imports no room."""

@@ -1,0 +1,87 @@
+"""A page and the words of the command line, to one frozen configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import runpy
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from utils.errors import UsageError
+
+Config = TypeVar("Config")
+
+
+def read_page(path: Path, kind: type[Config]) -> Config:
+    """The object called `cfg` that the Python file at ``path`` builds.
+
+    Raises:
+        UsageError: there is no such file, or it builds no `cfg` of ``kind``.
+    """
+    if not path.is_file():
+        raise UsageError(f"--cfg {path}: no such file")
+    cfg = runpy.run_path(str(path)).get("cfg")
+    if not isinstance(cfg, kind):
+        raise UsageError(f"{path} must set `cfg` to a {kind.__name__}")
+    return cfg
+
+
+def override(cfg: Config, words: list[str], prog: str) -> Config:
+    """``cfg`` with the ``key=value`` words applied; `--key value` and `--help` work too, both read by tyro.
+
+    Raises:
+        UsageError: a key that is not a setting; near ones are named.
+        SystemExit: help was asked for (0), or a value has the wrong type (2).
+    """
+    flags: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and not word.startswith("-"):
+            current = _lookup(cfg, key)
+            parts = value.strip("()[]").replace(",", " ").split() if isinstance(current, tuple) else [value]
+            flags += [f"--{key}", *parts]
+        else:
+            flags.append(word)
+    markers = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
+    return tyro.cli(type(cfg), default=cfg, args=flags, prog=prog, config=markers)
+
+
+def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[object, object]]:
+    """Dotted key -> (old, new) for every value in which two configurations, or their JSON, differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[object, object]] = {}
+        for key in {**old, **new}:
+            found |= differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+        return found
+    return {} if old == new else {prefix: (old, new)}
+
+
+def _lookup(cfg: object, key: str) -> object:
+    """The value at a dotted key."""
+    walked: list[str] = []
+    for name in key.split("."):
+        children = cfg if isinstance(cfg, dict) else vars(cfg) if dataclasses.is_dataclass(cfg) else {}
+        if name not in children:
+            near = difflib.get_close_matches(name, children, n=3, cutoff=0.3) or list(children)
+            shown = ", ".join(".".join([*walked, child]) for child in near)
+            raise UsageError(f"no setting {key!r}{f'; near: {shown}' if shown else ''}")
+        walked.append(name)
+        cfg = children[name]
+    return cfg
+
+
+def program(default_page: str) -> tuple[Path, list[str]]:
+    """The page that `--cfg` names on this command line, and the other words."""
+    words, page = sys.argv[1:], default_page
+    for position, word in enumerate(words):
+        if word == "--cfg" or word.startswith("--cfg="):
+            if word == "--cfg" and position + 1 == len(words):
+                raise UsageError("--cfg needs the path of a page")
+            page = words[position + 1] if word == "--cfg" else word.partition("=")[2]
+            del words[position : position + (2 if word == "--cfg" else 1)]
+            break
+    return Path(page), words

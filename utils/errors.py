@@ -1,0 +1,30 @@
+"""The four ways a run may end other than well, and the exit code of each."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """The user's configuration or input is wrong; raised before any work is done."""
+
+    exit_code = 2
+
+
+class DataError(RuntimeError):
+    """Stored data is damaged or missing, or cannot be written."""
+
+    exit_code = 3
+
+
+class Diverged(ArithmeticError):
+    """The loss is no longer finite."""
+
+    exit_code = 4
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; its state is saved and the same command goes on."""
+
+    exit_code = 75
+
+
+ExpectedError = (UsageError, DataError, Diverged, Stopped)

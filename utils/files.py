@@ -1,0 +1,81 @@
+"""Writing files so that a kill or a full disk never leaves half of one."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from utils.errors import DataError, UsageError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Call ``write(file)`` on a temporary name, sync it and rename it to ``path``.
+
+    Raises:
+        DataError: the disk is full; what stood at ``path`` before is untouched.
+    """
+    temporary = path.with_name(f"{path.name}.partial")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        # torch's zip writer reports a failed write as a RuntimeError of its own.
+        if disk_is_full(error) or shutil.disk_usage(path.parent).free == 0:
+            raise DataError(f"{path}: the disk is full; free some space and run the same command again") from error
+        raise
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether ``error`` is how a full disk or quota shows itself (LMDB reports some as EIO)."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(text in str(error) for text in ("No space left", "Disk quota", "Input/output error"))
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def lock(path: Path, message: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold ``path`` as an advisory lock that the kernel drops when the process ends, however it ends.
+
+    Raises:
+        UsageError: with ``message``, when another process holds it.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(message) from None
+        yield
