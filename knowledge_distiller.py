@@ -97,15 +97,18 @@ def _checked(name: str, term: Term, student: Network, teachers: Mapping[str, Net
     for teacher in _names(term.teacher) if objective.needs_teacher else ():
         if teacher not in teachers:
             raise UsageError(f"terms.{name}.teacher: no teacher {teacher!r}; there is {', '.join(teachers) or 'none'}")
-        if objective.reads == "logits" and teachers[teacher].num_classes != student.num_classes:
-            raise UsageError(
-                f"terms.{name}: {teacher} has {teachers[teacher].num_classes} classes, the student {student.num_classes}"
-            )
+        outputs = teachers[teacher].num_classes
+        if objective.reads == "logits" and outputs != student.num_classes:
+            raise UsageError(f"terms.{name}: {teacher} has {outputs} outputs, the student {student.num_classes}")
     return objective
 
 
 def _inputs(
-    objective: objectives.Objective, term: Term, student: Outputs, teachers: dict[str, Outputs], batch: dict[str, Tensor]
+    objective: objectives.Objective,
+    term: Term,
+    student: Outputs,
+    teachers: dict[str, Outputs],
+    batch: dict[str, Tensor],
 ) -> list[Tensor]:
     def given(name: str) -> Tensor:
         if name == "student":

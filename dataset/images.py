@@ -53,7 +53,9 @@ def read_header(data: bytes) -> JpegHeader | None:
             continue
         if marker in _FRAMES and position + 10 <= len(data):
             frame = data[position + 4 : position + 10]
-            header = JpegHeader(int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5], frame[0])
+            header = JpegHeader(
+                int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"), frame[5], frame[0]
+            )
             if not 0 < header.height * header.width <= MAX_PIXELS:
                 raise BadImage(f"the JPEG header says {header.width} x {header.height} pixels")
             return header

@@ -1,6 +1,7 @@
 """Pack the images of a list into LMDB shards.
 
-    python dataset/img2lmdb.py --image_path /data/imagenet --list_path /data/lists --output_path /data/lmdb --split train
+    python dataset/img2lmdb.py --image_path /data/imagenet --list_path /data/lists --output_path /data/lmdb \\
+        --split train
 
 JPEG bytes are stored as they are, unless --image_size asks for smaller images. Files that are something else inside
 (PNG, CMYK) are converted once and named in the report. A kill loses at most the shards in hand: the same command goes
@@ -155,7 +156,9 @@ def _plan(folder: Path, image_folder: Path, entries: list[Entry], packing: Packi
 
 
 def _refuse_another_plan(folder: Path, entries: list[Entry], packing: Packing, shard_mb: int) -> None:
-    digest = hashlib.sha256("".join(f"{entry.path} {entry.label}\n" for entry in entries).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(
+        "".join(f"{entry.path} {entry.label}\n" for entry in entries).encode("utf-8", "surrogateescape")
+    )
     # `skip_bad` may change between runs: it decides what happens to shards that are not written yet.
     settings = {key: value for key, value in vars(packing).items() if key != "skip_bad"}
     plan = {"list_sha256": digest.hexdigest(), "shard_mb": shard_mb, **settings}
@@ -203,7 +206,7 @@ def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
 _counter: Any = None
 
 
-def _set_counter(counter: Any) -> None:  # noqa: ANN401
+def _set_counter(counter: Any) -> None:
     global _counter
     _counter = counter
 

@@ -54,7 +54,7 @@ class DataConfig:
     input_size: int = 224
     """side of the square that the networks see, pixels"""
     type_of_data_aug: Literal["random_sized", "rand_scale", "none"] = "random_sized"
-    """training crop: random_sized is RandomResizedCrop, rand_scale a random short side and crop, none as in validation"""
+    """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), none (as val)"""
     scale: tuple[float, float] = (0.08, 1.0)
     """random_sized: share of the image's area, lowest and highest"""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -81,7 +81,9 @@ def open_split(config: DataConfig, split: str, kind: str) -> Samples:
     root = Path(config.data_path).expanduser()
     folder = root / split
     if not folder.is_dir():
-        raise UsageError(f"data.data_path: {folder} is not a folder; set data.data_path to the folder that holds {split}/")
+        raise UsageError(
+            f"data.data_path: {folder} is not a folder; set data.data_path to the folder that holds {split}/"
+        )
     if kind == "img":
         return ImageFolder(root, split)
     if (folder / INDEX).exists() or not is_wsld_folder(folder):
@@ -99,7 +101,7 @@ class TrainLoader:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
         if len(samples) < config.batch_size:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
-        self.batches = len(samples) // config.batch_size
+        self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
         self._seed, self._samples, self._device = seed, len(samples), device
         self._sampler: list[tuple[int, np.ndarray]] = []
@@ -220,7 +222,7 @@ def _loader(batches: Dataset, sampler: list, config: DataConfig, device: torch.d
 
 def _start_worker(_number: int) -> None:
     cv2.setNumThreads(0)  # one process a core already
-    # Ctrl-C reaches the whole process group: in groups of their own, workers live until the trainer has saved its state.
+    # Ctrl-C reaches a whole process group: in groups of their own, workers live until the trainer has saved its state.
     os.setpgrp()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_DFL)

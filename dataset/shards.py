@@ -247,7 +247,9 @@ class ShardReader:
         except lmdb.Error as error:
             raise DataError(f"{self.folder / shard.file}, record {local}: {error}; copy the shard again") from None
         if value is None or zlib.crc32(value) != self._crc32[index]:
-            raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; copy or pack the shard again")
+            raise DataError(
+                f"{self.folder / shard.file}, record {local}: damaged on disk; copy or pack the shard again"
+            )
         return unpack(value)
 
     def keys(self) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -80,9 +81,9 @@ class Tapped(nn.Module):
             if tap.side == "input":
                 if hasattr(module, "inplace"):
                     module.inplace = False
-                module.register_forward_pre_hook(self._catch_input(name))
+                module.register_forward_pre_hook(partial(self._catch_input, name))
             else:
-                module.register_forward_hook(self._catch_output(name))
+                module.register_forward_hook(partial(self._catch_output, name))
 
     def forward(self, images: Tensor) -> Outputs:
         """images: [B, 3, H, W]."""
@@ -92,14 +93,9 @@ class Tapped(nn.Module):
         self._caught.clear()
         return Outputs(logits, features)
 
-    def _catch_input(self, name: str):  # noqa: ANN202
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._caught[name] = inputs[0]
+    # Bound methods, not closures: a deep copy of the network (an EMA) then catches into its own dict.
+    def _catch_input(self, name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._caught[name] = inputs[0]
 
-        return hook
-
-    def _catch_output(self, name: str):  # noqa: ANN202
-        def hook(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            self._caught[name] = output
-
-        return hook
+    def _catch_output(self, name: str, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self._caught[name] = output

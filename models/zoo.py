@@ -69,10 +69,10 @@ class Network(nn.Module):
         """Logits [B, K] of uint8 images [B, 3, H, W]."""
         return self(self.normalize(images)).logits
 
-    def classifier_state(self) -> dict[str, Tensor]:
-        """The state dict under the names of the library that the network came from."""
-        body = self.body.network if isinstance(self.body, Tapped) else self.body
-        return body.state_dict()
+    @property
+    def classifier(self) -> nn.Module:
+        """The network without its adapter: its state dict has the names of the library that it came from."""
+        return self.body.network if isinstance(self.body, Tapped) else self.body
 
 
 def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] = ()) -> Network:
@@ -113,7 +113,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         raise UsageError(f"{path}: no such file; put the weights there or give another path") from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
         raise UsageError(f"{path}: not a weights file that can be read safely: {str(error).splitlines()[0]}") from None
-    for wrapper in ("state_dict", "model", "student"):
+    for wrapper in ("state_dict", "model", "ema", "student"):  # the last two are those of a run's own checkpoints
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -143,7 +143,9 @@ def _torchvision_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Mo
     names = torchvision.models.list_models(module=torchvision.models)
     if config.name not in names:
         near = difflib.get_close_matches(config.name, [*names, *_OWN], n=3)
-        raise UsageError(f"no network {config.name!r}{f'; near: {chr(44).join(near)}' if near else ''}; timm's begin with timm/")
+        raise UsageError(
+            f"no network {config.name!r}{f'; near: {chr(44).join(near)}' if near else ''}; timm's begin with timm/"
+        )
     weights = None
     if config.weights.isidentifier() and config.weights != "none":
         published = torchvision.models.get_model_weights(config.name)
@@ -158,7 +160,9 @@ def _torchvision_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Mo
     try:
         state = weights.get_state_dict(progress=True, check_hash=True)
     except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UsageError(f"cannot download {weights.url} ({error}): fetch it elsewhere and put it at {target}") from None
+        raise UsageError(
+            f"cannot download {weights.url} ({error}): fetch it elsewhere and put it at {target}"
+        ) from None
     _load_published(network, state, config, target)
     transforms = weights.transforms()
     return network, Normalization(tuple(transforms.mean), tuple(transforms.std))
@@ -185,8 +189,8 @@ def _timm_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, N
         if published and timm.is_model(name):
             source = timm.get_pretrained_cfg(name)
             raise UsageError(
-                f"cannot get timm's weights of {name} ({first}): fetch {source.hf_hub_id or source.url} elsewhere and set "
-                "weights to the file's path"
+                f"cannot get timm's weights of {name} ({first}): fetch {source.hf_hub_id or source.url} elsewhere "
+                "and set weights to the file's path"
             ) from None
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UsageError(f"no network {config.name!r}: {first}; near: {', '.join(near)}") from None

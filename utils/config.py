@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import runpy
-import sys
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +29,7 @@ def read_page(path: Path, kind: type[Config]) -> Config:
     return cfg
 
 
-def override(cfg: Config, words: list[str], prog: str) -> Config:
+def override(cfg: Config, words: list[str], description: str) -> Config:
     """``cfg`` with the ``key=value`` words applied; `--key value` and `--help` work too, both read by tyro.
 
     Raises:
@@ -47,7 +46,7 @@ def override(cfg: Config, words: list[str], prog: str) -> Config:
         else:
             flags.append(word)
     markers = (tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands)
-    return tyro.cli(type(cfg), default=cfg, args=flags, prog=prog, config=markers)
+    return tyro.cli(type(cfg), default=cfg, args=flags, description=description, config=markers)
 
 
 def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[object, object]]:
@@ -72,16 +71,3 @@ def _lookup(cfg: object, key: str) -> object:
         walked.append(name)
         cfg = children[name]
     return cfg
-
-
-def program(default_page: str) -> tuple[Path, list[str]]:
-    """The page that `--cfg` names on this command line, and the other words."""
-    words, page = sys.argv[1:], default_page
-    for position, word in enumerate(words):
-        if word == "--cfg" or word.startswith("--cfg="):
-            if word == "--cfg" and position + 1 == len(words):
-                raise UsageError("--cfg needs the path of a page")
-            page = words[position + 1] if word == "--cfg" else word.partition("=")[2]
-            del words[position : position + (2 if word == "--cfg" else 1)]
-            break
-    return Path(page), words

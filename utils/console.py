@@ -31,13 +31,14 @@ def report(error: BaseException) -> int:
     return error.exit_code  # type: ignore[attr-defined,no-any-return]
 
 
-def progress(**options: Any) -> tqdm:  # noqa: ANN401
+def progress(**options: Any) -> tqdm:
     """A bar on a terminal; a line every ten seconds in a file or pipe."""
-    on_terminal = sys.stderr.isatty()
-    return tqdm(
-        mininterval=0.1 if on_terminal else 10,
-        delay=0 if on_terminal else 10,
-        dynamic_ncols=on_terminal,
-        bar_format=None if on_terminal else "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}{postfix}\n",
-        **options,
-    )
+    if on_terminal():
+        return tqdm(dynamic_ncols=True, **options)
+    line = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}\n"
+    return tqdm(mininterval=10, delay=10, bar_format=line, **options)
+
+
+def on_terminal() -> bool:
+    """Whether a person watches."""
+    return sys.stderr.isatty()

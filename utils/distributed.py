@@ -88,6 +88,15 @@ def any_rank(flag: bool) -> bool:
     return bool(shared.item())
 
 
+def gather(value: object) -> list:
+    """Every rank's ``value``, by rank."""
+    if not dist.is_initialized():
+        return [value]
+    values: list = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
 def from_first(value: object) -> object:
     """Rank 0's ``value``, on every rank."""
     if not dist.is_initialized():

@@ -30,14 +30,17 @@ def find_classes(image_path: Path) -> tuple[str, ...]:
     Raises:
         UsageError: `train` is missing or has no class folder, or `val` has a class folder that `train` lacks.
     """
-    names = {split: _folders(image_path / split) for split in SPLITS if split == "train" or (image_path / split).exists()}
+    names = {
+        split: _folders(image_path / split) for split in SPLITS if split == "train" or (image_path / split).exists()
+    }
     if not names["train"]:
         raise UsageError(f"{image_path / 'train'} has no class folders: expected train/<class>/<image>")
     unknown = sorted(set(names.get("val", ())) - set(names["train"]))
     if unknown:
+        shown = ", ".join(map(_show, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise UsageError(
-            f"{image_path / 'val'} has {len(unknown)} class folders that train lacks: {', '.join(map(_show, unknown[:5]))}"
-            f"{', ...' if len(unknown) > 5 else ''}. Sort the validation images into the folders of train"
+            f"{image_path / 'val'} has {len(unknown)} class folders that train lacks: {shown}. "
+            "Sort the validation images into the folders of train"
         )
     return tuple(names["train"])
 

@@ -1,0 +1,1 @@
+"""Measurements on real data, beside what they are compared with."""

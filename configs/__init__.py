@@ -1,0 +1,1 @@
+"""Pages: each the difference from another."""

@@ -1,0 +1,70 @@
+"""Learning curves of one or more runs.
+
+python -m figures.curves runs/x [runs/y ...] [--output curves.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from utils.console import exit_with_its_code
+from utils.errors import UsageError
+
+
+def draw(runs: list[Path], output: Path) -> None:
+    """Training loss by step, and validation top-1 by epoch, one colour a run.
+
+    Raises:
+        UsageError: a folder has no metrics.jsonl.
+    """
+    figure, (loss, top1) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for run in runs:
+        rows = read_metrics(run)
+        train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
+        loss.plot([row["step"] for row in train], [row["loss"] for row in train], label=run.name)
+        line = top1.plot([row["epoch"] for row in val], [row["top1"] for row in val], label=run.name, marker=".")
+        if val and "ema_top1" in val[0]:
+            color = line[0].get_color()
+            top1.plot(
+                [r["epoch"] for r in val], [r["ema_top1"] for r in val], "--", color=color, label=f"{run.name}, EMA"
+            )
+    loss.set(xlabel="step", ylabel="training loss", title="Training loss")
+    top1.set(xlabel="epoch", ylabel="top-1 (%)", title="Validation top-1")
+    for axes in (loss, top1):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    top1.legend(fontsize="small")
+    figure.savefig(output, dpi=120)
+    plt.close(figure)
+
+
+def read_metrics(run: Path) -> list[dict]:
+    """The lines of a run's metrics.jsonl."""
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        raise UsageError(f"{path} is missing: {run} is not a run folder")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@exit_with_its_code
+def main() -> None:
+    """Draw the curves of the runs on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("--output", type=Path, help="PNG to write (default: curves.png in the first run)")
+    options = parser.parse_args()
+    output = options.output or options.runs[0] / "curves.png"
+    draw(options.runs, output)
+    print(output)
+
+
+if __name__ == "__main__":
+    main()

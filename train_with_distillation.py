@@ -1,0 +1,154 @@
+"""Train a student by distillation, or score a network.
+
+    python train_with_distillation.py [--cfg page.py] [key=value ...]      one rank on each visible GPU
+    torchrun --nproc_per_node=8 train_with_distillation.py [the same]
+    python train_with_distillation.py --eval runs/x/best.pt                a checkpoint, or the name of a teacher
+
+The same command goes on where a stopped run left off; --fresh starts over and keeps the old run beside the new one.
+Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 75 stopped by a signal, state saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from dataset.loader import EvalLoader, TrainLoader, open_split
+from dataset.shards import Samples
+from evaluation.topk import evaluate
+from figures import curves
+from knowledge_distiller import KnowledgeDistiller
+from models.zoo import Network, build_network
+from objectives import get
+from recipe import Recipe
+from training.loop import Scorer, Trainer, check_parts
+from training.run_folder import RunFolder
+from utils.config import override, read_page
+from utils.console import report
+from utils.distributed import Ranks, barrier, from_first, launch_on_every_gpu, ranks
+from utils.errors import ExpectedError, UsageError
+
+
+def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
+    """Page to data, networks, stages, scores."""
+    check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
+    train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
+    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    distiller = build_distiller(cfg, train, val).to(ranks.device)
+    if cfg.train_params.channels_last:
+        distiller.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    folder, config = RunFolder(Path(cfg.train_params.output_path, cfg.name)), dataclasses.asdict(cfg)
+    failure = prepare(folder, config, ranks, fresh=fresh)
+    if failure:
+        raise UsageError(failure)
+    seed, place = cfg.train_params.seed, {"rank": ranks.rank, "world": ranks.world, "device": ranks.device}
+    loader = TrainLoader(train, cfg.data, seed=seed, **place)  # type: ignore[arg-type]
+    validation = EvalLoader(val, cfg.data, **place)  # type: ignore[arg-type]
+    trainer = Trainer(distiller, loader, cfg.optim, cfg.train_params, folder, ranks)
+    resumed = trainer.resume()
+    if ranks.first:
+        resumed_at = f", goes on after step {trainer.step}" if resumed else ""
+        print(f"{folder.path}: {len(train)} + {len(val)} images, {ranks.world} x {ranks.device.type}{resumed_at}")
+    best = trainer.train(scorer(validation, ranks), config)
+    loader.close()
+    validation.close()
+    if ranks.first:
+        curves.draw([folder.path], folder.path / "curves.png")
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in best.items() if name not in ("epoch", "step"))
+        print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores}")
+
+
+def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDistiller:
+    """The student, the teachers that a term looks at, and the terms."""
+    classes = max(len(train.classes), len(val.classes))
+    read = {"student": {get(term.objective).reads for term in cfg.terms.values()}}
+    for term in cfg.terms.values():
+        if get(term.objective).needs_teacher:
+            for name in (term.teacher,) if isinstance(term.teacher, str) else term.teacher:
+                read.setdefault(f"teacher {name}", set()).add(get(term.objective).reads)
+    torch.manual_seed(cfg.train_params.seed)
+    student = build_network(cfg.student, classes, read["student"])
+    teachers = {
+        name: build_network(network, classes, read[f"teacher {name}"])
+        for name, network in cfg.teachers.items()
+        if f"teacher {name}" in read
+    }
+    for name, network in {"student": student, **teachers}.items():
+        check_classes(name, network, train if len(train.classes) == classes else val)
+    return KnowledgeDistiller(student, teachers, cfg.terms)
+
+
+def prepare(folder: RunFolder, config: dict, ranks: Ranks, *, fresh: bool) -> str | None:
+    """Rank 0 makes or checks the run folder; every rank learns what stands against it."""
+    failure = None
+    if ranks.first:
+        try:
+            folder.prepare(config, world=ranks.world, fresh=fresh)
+        except UsageError as error:
+            failure = str(error)
+    return from_first(failure)  # type: ignore[return-value]
+
+
+def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
+    """Print the validation scores of a teacher by name, the page's student, or a file of student weights."""
+    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    if what in cfg.teachers:
+        network_config = cfg.teachers[what]
+    elif what == "student":
+        network_config = cfg.student
+    elif Path(what).exists():
+        path = Path(what, "best.pt") if Path(what).is_dir() else Path(what)
+        network_config = dataclasses.replace(cfg.student, weights=str(path.resolve()))
+    else:
+        raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *cfg.teachers])}")
+    network = build_network(network_config, len(val.classes)).to(ranks.device).eval()
+    check_classes(what, network, val)
+    validation = EvalLoader(val, cfg.data, rank=ranks.rank, world=ranks.world, device=ranks.device)
+    scores = scorer(validation, ranks)(network.score)
+    validation.close()
+    if ranks.first:
+        print(f"{what}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+
+def scorer(validation: EvalLoader, ranks: Ranks) -> Scorer:
+    """How a network is scored on the validation split."""
+    return lambda logits: evaluate(logits, validation, ranks.device)
+
+
+def check_classes(name: str, network: Network, samples: Samples) -> None:
+    """Every label must be one of the network's outputs."""
+    if network.num_classes < len(samples.classes):
+        raise UsageError(f"{name} has {network.num_classes} outputs, the data {len(samples.classes)} classes")
+
+
+@record
+def main() -> None:
+    """Read the page once, and run it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--cfg", type=Path, default=Path(__file__).with_name("imagenet_train_cfg.py"))
+    parser.add_argument("--eval")
+    parser.add_argument("--fresh", action="store_true")
+    options, words = parser.parse_known_args()
+    try:
+        cfg = override(read_page(options.cfg, Recipe), words, __doc__ or "")
+        code = launch_on_every_gpu(__file__)
+        if code is not None:
+            sys.exit(code)
+        with ranks(cfg.train_params.timeout_minutes) as place:
+            if options.eval:
+                score(cfg, options.eval, place)
+            else:
+                run(cfg, place, fresh=options.fresh)
+            barrier()
+    except ExpectedError as error:
+        sys.exit(report(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""The training loop: steps, logs, checkpoints, scores."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dataset.loader import TrainLoader
+from knowledge_distiller import KnowledgeDistiller
+from training import checkpoint
+from training.meters import Meters
+from training.optimizer import OptimConfig, build_optimizer
+from training.run_folder import RunFolder
+from training.schedule import learning_rate
+from utils.console import on_terminal, progress
+from utils.distributed import Ranks, all_sum, any_rank, barrier
+from utils.errors import Stopped, UsageError
+
+_AGREE_EVERY = 10  # steps between two agreements on whether a signal asked any rank to stop
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long, in which precision, and what is kept."""
+
+    epochs: int = 100
+    seed: int = 0
+    """of the initial weights, the order, the views and dropout"""
+    amp: Literal["bf16", "fp16", "off"] = "off"
+    """precision of convolutions and matrix products"""
+    channels_last: bool = True
+    """memory layout of convolutions"""
+    compile: bool = False
+    """torch.compile the networks and the loss into one graph"""
+    accumulate: int = 1
+    """parts that each rank's batch is worked through in, to fit the memory"""
+    sync_bn: bool = False
+    """batch norm over the ranks' samples together (GPUs only)"""
+    ema_decay: float | None = None
+    """keep an exponential moving average of the student with this decay a step, and score it too"""
+    print_freq: int = 50
+    """steps between two lines of the log"""
+    checkpoint_steps: int = 1000
+    """steps between two checkpoints within an epoch; each epoch ends with one"""
+    output_path: str = "runs"
+    """folder that holds the run folders"""
+    timeout_minutes: float = 10.0
+    """how long a rank waits for the others before it gives up"""
+    wandb_project: str | None = None
+    """also log to this Weights & Biases project"""
+
+
+Scorer = Callable[[Callable[[Tensor], Tensor]], dict[str, float]]  # (images -> logits) -> top1, top5, loss
+
+
+class Trainer:
+    """One run: the distiller, its optimizer, and where it stands.
+
+    Raises:
+        UsageError: settings that do not go together.
+    """
+
+    def __init__(
+        self,
+        distiller: KnowledgeDistiller,
+        loader: TrainLoader,
+        optim: OptimConfig,
+        params: TrainConfig,
+        run: RunFolder,
+        ranks: Ranks,
+    ) -> None:
+        self.distiller, self.loader, self.run, self.ranks = distiller, loader, run, ranks
+        self.optim, self.params = optim, params
+        if params.sync_bn and ranks.world > 1:
+            if ranks.device.type != "cuda":
+                raise UsageError("train_params.sync_bn works on GPUs only")
+            distiller.student = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.student)
+        self.optimizer = build_optimizer(optim, distiller)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
+        self.ema = (
+            AveragedModel(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
+            if params.ema_decay is not None
+            else None
+        )
+        if self.ema is not None:
+            self.ema.eval()
+        self.meters = Meters(list(distiller.terms), ranks.device)
+        self.epoch = self.batch = self.step = 0  # epochs and batches of this epoch that are done, optimizer steps
+        self.best: dict[str, float] = {}
+
+    def train(self, score: Scorer, config: dict[str, Any]) -> dict[str, float]:
+        """Train to the last epoch; returns the scores of the best one.
+
+        Raises:
+            Stopped: a signal came; the state is saved.
+            Diverged: the loss is not finite.
+        """
+        module = _wrapped(self.distiller, self.params, self.ranks)
+        if self.ranks.first:
+            self.run.open_logs(self.epoch, self.step, config, self.params.wandb_project)
+        with _StopSignal() as stop:
+            for epoch in range(self.epoch, self.params.epochs):
+                self._train_epoch(epoch, module, stop)
+                self._score_epoch(epoch, score)
+        if self.ranks.first:
+            self.run.close()
+        return self.best
+
+    def _train_epoch(self, epoch: int, module: nn.Module, stop: _StopSignal) -> None:
+        self.distiller.train()
+        self.distiller.set_epoch(epoch + 1)
+        batches = self.loader.epoch(epoch, self.batch)
+        clock = _Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.params.epochs}", self.ranks.first)
+        for batch in clock.waiting_for(batches):
+            rate = learning_rate(self.optim, self.step, self.loader.batches, self.params.epochs)
+            outputs_labels = self._step(module, batch, rate)
+            self.step, self.batch = self.step + 1, self.batch + 1
+            for outputs, labels in outputs_labels:
+                self.meters.add(outputs, labels, self.step)
+            if self.step % self.params.print_freq == 0:
+                self._log(epoch, rate, clock)
+            if self.params.checkpoint_steps and self.step % self.params.checkpoint_steps == 0:
+                self.save()
+            if (self.ranks.world == 1 or self.step % _AGREE_EVERY == 0) and any_rank(stop.asked):
+                self.save()
+                raise Stopped(
+                    f"stopped by a signal after step {self.step}; the same command goes on from {self.run.last}"
+                )
+        clock.close()
+        if self.batch:
+            self.save()  # before the scores: a kill during validation costs only the validation
+
+    def _step(self, module: nn.Module, batch: dict[str, Tensor], rate: float) -> list[tuple[dict[str, Tensor], Tensor]]:
+        """One optimizer step on this rank's batch, in `accumulate` parts."""
+        # Dropout draws from the step and the rank alone, so that a resumed run draws the same.
+        torch.manual_seed((self.params.seed << 40) + (self.step << 12) + self.ranks.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        parts = [dict(zip(batch, values)) for values in zip(*(v.chunk(self.params.accumulate) for v in batch.values()))]
+        results = []
+        for number, part in enumerate(parts, start=1):
+            last = number == len(parts)
+            unsynced = isinstance(module, DistributedDataParallel) and not last
+            with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
+                with self._autocast():
+                    outputs = module(part)
+                self.scaler.scale(outputs["loss"] / len(parts)).backward()
+            results.append((outputs, part["labels"]))
+        if self.optim.grad_clip is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_((p for p in self.distiller.parameters() if p.requires_grad), self.optim.grad_clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update_parameters(self.distiller.student)
+        return results
+
+    def _log(self, epoch: int, rate: float, clock: _Clock) -> None:
+        self.meters.raise_if_diverged()
+        values = {"epoch": epoch + 1, "step": self.step, "lr": rate, **self.meters.read()}
+        values |= clock.speed(self.loader.batch_size)
+        if self.ranks.first:
+            self.run.log("train", values)
+            clock.show(values)
+
+    def _score_epoch(self, epoch: int, score: Scorer) -> None:
+        self.distiller.eval()
+        values: dict[str, float] = {
+            "epoch": epoch + 1,
+            "step": self.step,
+            **self._score(self.distiller.student.score, score),
+        }
+        if self.ema is not None:
+            ema = self._score(self.ema.module.score, score)
+            values |= {f"ema_{name}": value for name, value in ema.items()}
+        self.epoch, self.batch = epoch + 1, 0
+        key = "top1" if self.ema is None else "ema_top1"
+        better = not self.best or values[key] > self.best[key]
+        if better:
+            self.best = values
+        if self.ranks.first:
+            self.run.log("val", values)
+            print(
+                f"epoch {epoch + 1}: "
+                + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if k not in ("epoch", "step"))
+            )
+        self.save(best=better)
+
+    def _score(self, logits: Callable[[Tensor], Tensor], score: Scorer) -> dict[str, float]:
+        def scored(images: Tensor) -> Tensor:
+            with self._autocast():
+                return logits(images)
+
+        return score(scored)
+
+    def save(self, *, best: bool = False) -> None:
+        """Write `last.pt`, and `best.pt` with the exported student before it; every rank takes part."""
+        self.meters.raise_if_diverged()  # a diverged state never replaces a sound one
+        _average_statistics(self.distiller.student, self.ranks)
+        meters = self.meters.state()
+        if self.ema is not None:
+            _average_statistics(self.ema, self.ranks)
+        if not self.ranks.first:
+            return
+        state = {
+            "student": self.distiller.student.classifier.state_dict(),
+            "extras": _extras(self.distiller),
+            "ema": None if self.ema is None else self.ema.module.classifier.state_dict(),
+            "ema_updates": 0 if self.ema is None else int(self.ema.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "meters": meters,
+            "position": json.dumps({"epoch": self.epoch, "batch": self.batch, "step": self.step, "best": self.best}),
+        }
+        if best:
+            checkpoint.save(self.run.best, state)
+            checkpoint.export(self.run.path / "student.safetensors", state["ema"] or state["student"])
+        checkpoint.save(self.run.last, state)
+
+    def resume(self) -> bool:
+        """Go on from `last.pt`; False where there is none.
+
+        Raises:
+            DataError: the checkpoint is damaged.
+        """
+        barrier()  # rank 0 may just have prepared the folder
+        if not self.run.last.exists():
+            return False
+        state = checkpoint.load(self.run.last)
+        self.distiller.student.classifier.load_state_dict(state["student"])
+        self.distiller.load_state_dict(state["extras"], strict=False)
+        if self.ema is not None:
+            self.ema.module.classifier.load_state_dict(state["ema"])
+            self.ema.n_averaged.fill_(state["ema_updates"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.meters.restore(state["meters"], self.ranks.rank)
+        position = json.loads(state["position"])
+        self.epoch, self.batch, self.step = position["epoch"], position["batch"], position["step"]
+        self.best = position["best"]
+        return True
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.ranks.device.type, _AUTOCAST.get(self.params.amp), enabled=self.params.amp != "off")
+
+
+def _wrapped(distiller: KnowledgeDistiller, params: TrainConfig, ranks: Ranks) -> nn.Module:
+    if params.compile:
+        distiller.compile()
+    if ranks.world == 1:
+        return distiller
+    # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
+    device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
+    return DistributedDataParallel(
+        distiller, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
+
+
+def _extras(distiller: KnowledgeDistiller) -> dict[str, Tensor]:
+    """What objectives learn or remember: everything but the networks."""
+    return {k: v for k, v in distiller.state_dict().items() if not k.startswith(("student.", "teachers."))}
+
+
+@torch.no_grad()
+def _average_statistics(module: nn.Module, ranks: Ranks) -> None:
+    """Give every rank the mean of the ranks' batch norm statistics, so that all score and save the same network."""
+    if ranks.world > 1:
+        for name, buffer in module.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                all_sum(buffer).div_(ranks.world)
+
+
+class _StopSignal:
+    """Notes SIGTERM, SIGUSR1 (Slurm's warning) and the first Ctrl-C while it is entered."""
+
+    asked = False
+
+    def __enter__(self) -> _StopSignal:
+        self._before = {
+            name: signal.signal(name, self._note) for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+class _Clock:
+    """The progress of an epoch, its speed, and the share of time spent waiting for data."""
+
+    def __init__(self, total: int, done: int, title: str, shown: bool) -> None:
+        self._bar = progress(total=total, initial=done, desc=title, unit="step", disable=not (shown and on_terminal()))
+        self._title, self._start, self._waited, self._steps = title, time.perf_counter(), 0.0, 0
+
+    def waiting_for(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+        """The batches, timed."""
+        while True:
+            start = time.perf_counter()
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            self._steps += 1
+            yield batch
+            self._bar.update()
+
+    def speed(self, batch_size: int) -> dict[str, float]:
+        """Images a second and the share of time spent waiting, since the last call."""
+        elapsed = time.perf_counter() - self._start
+        values = {"images_per_second": self._steps * batch_size / elapsed, "data_wait": self._waited / elapsed}
+        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+        return values
+
+    def show(self, values: dict[str, float]) -> None:
+        """Beside the bar on a terminal, on a line of its own elsewhere."""
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("epoch", "step"))
+        if self._bar.disable:
+            print(f"{self._title}, step {int(values['step'])}: {text}", flush=True)
+        else:
+            self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+
+def check_parts(params: TrainConfig, batch_size: int, world: int) -> None:
+    """Raises UsageError where the batch does not divide over ranks and accumulated parts."""
+    if batch_size % (world * params.accumulate):
+        raise UsageError(
+            f"data.batch_size={batch_size} does not divide over {world} ranks x {params.accumulate} accumulated parts"
+        )
