@@ -38,6 +38,8 @@ class KnowledgeDistiller(nn.Module):
         UsageError: a term names an unknown objective, option or teacher, or class counts differ.
     """
 
+    _weights: Tensor  # [number of terms]
+
     def __init__(self, student: Network, teachers: Mapping[str, Network], terms: Mapping[str, Term]) -> None:
         super().__init__()
         self.student = student
@@ -57,8 +59,7 @@ class KnowledgeDistiller(nn.Module):
 
     def set_epoch(self, epoch: float) -> None:
         """Move the ramps to ``epoch``, counted from 1."""
-        weights = [t.weight * (float(np.interp(epoch, *zip(*t.ramp))) if t.ramp else 1.0) for t in self.terms.values()]
-        self._weights.copy_(torch.tensor(weights))
+        self._weights.copy_(torch.tensor([term.weight * _factor(term.ramp, epoch) for term in self.terms.values()]))
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss of a batch.
@@ -86,6 +87,10 @@ class KnowledgeDistiller(nn.Module):
         if network.normalization not in normalised:
             normalised[network.normalization] = network.normalize(images)
         return network(normalised[network.normalization])
+
+
+def _factor(ramp: tuple[tuple[float, float], ...], epoch: float) -> float:
+    return float(np.interp(epoch, [point[0] for point in ramp], [point[1] for point in ramp])) if ramp else 1.0
 
 
 def _checked(name: str, term: Term, student: Network, teachers: Mapping[str, Network]) -> objectives.Objective:

@@ -41,7 +41,7 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     distiller = build_distiller(cfg, train, val).to(ranks.device)
     if cfg.train_params.channels_last:
-        distiller.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        distiller.to(memory_format=torch.channels_last)
 
     folder, config = RunFolder(Path(cfg.train_params.output_path, cfg.name)), dataclasses.asdict(cfg)
     failure = prepare(folder, config, ranks, fresh=fresh)

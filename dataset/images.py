@@ -78,7 +78,7 @@ def packable_jpeg(data: bytes) -> tuple[bytes, JpegHeader, str | None]:
     if header is None or header.components not in (1, 3) or header.precision != 8:
         kind, pixels = _pillow_pixels(data)
         data = encode(pixels, quality=100)
-        return data, JpegHeader(*pixels.shape, 8), f"{kind} converted to RGB JPEG, quality 100"
+        return data, JpegHeader(pixels.shape[0], pixels.shape[1], 3, 8), f"{kind} converted to RGB JPEG, quality 100"
     try:
         # Decoding the luma alone reads every entropy-coded bit; `strict` turns libjpeg's warnings into errors.
         simplejpeg.decode_jpeg(data, colorspace="GRAY", fastdct=True, strict=True)
@@ -128,7 +128,7 @@ def resized_shape(height: int, width: int, side: int, *, longest: bool = False) 
 
 def resize_and_center_crop(pixels: np.ndarray, resize_side: int, crop: int) -> np.ndarray:
     """Evaluation pixels [crop, crop, 3], equal to torchvision's Resize(resize_side) and CenterCrop(crop)."""
-    height, width = resized_shape(*pixels.shape[:2], resize_side)
+    height, width = resized_shape(pixels.shape[0], pixels.shape[1], resize_side)
     pixels = resize(pixels, height, width)
     if height < crop or width < crop:  # torchvision pads with black, the odd pixel at the end
         top, left = max(0, (crop - height) // 2), max(0, (crop - width) // 2)

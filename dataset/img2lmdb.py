@@ -117,7 +117,7 @@ def _finish(
     if index.records == 0:
         raise DataError(f"{folder}: not one image could be packed")
     text = "".join(f"{line}\n" for line in remarks)
-    write_atomically(folder / REPORT, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    write_atomically(folder / REPORT, text.encode("utf-8", "backslashreplace"))
     index.write(folder)
     reader = ShardReader(folder)
     size = sum(shard.bytes for shard in shards)
@@ -166,7 +166,7 @@ def _refuse_another_plan(folder: Path, entries: list[Entry], packing: Packing, s
     if path.exists() and (before := json.loads(path.read_bytes())) != plan:
         changed = ", ".join(key for key in plan if before.get(key) != plan[key])
         raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
-    write_atomically(path, lambda file: file.write(json.dumps(plan, indent=1).encode()))
+    write_atomically(path, json.dumps(plan, indent=1).encode())
 
 
 def _check_free_space(folder: Path, jobs: list[Job]) -> None:
@@ -229,13 +229,14 @@ def _pack_or_verify(job: Job) -> Outcome:
         outcome = _pack(job)
         if outcome.shard is not None:
             saved = {"shard": vars(outcome.shard), "remarks": outcome.remarks}
-            write_atomically(remarks_path, lambda file: file.write(json.dumps(saved).encode()))
+            write_atomically(remarks_path, json.dumps(saved).encode())
             lock_path.unlink()
     return outcome
 
 
 def _pack(job: Job) -> Outcome:
-    remarks, bad = [], []
+    remarks: list[str] = []
+    bad: list[str] = []
     with ShardWriter(job.path, job.map_bytes) as writer:
         for entry in job.entries:
             _advance(1)

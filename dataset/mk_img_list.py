@@ -35,7 +35,7 @@ def main() -> None:
         raise UsageError("a class folder has a line break in its name; rename it")
     options.output_path.mkdir(parents=True, exist_ok=True)
     names = b"".join(os.fsencode(f"{name}\n") for name in classes)
-    write_atomically(options.output_path / CLASSES, lambda file: file.write(names))
+    write_atomically(options.output_path / CLASSES, names)
     for split in SPLITS:
         folder = options.image_path / split
         if not folder.is_dir():
@@ -46,7 +46,7 @@ def main() -> None:
             print(f"{split}: {remark}")
         target = options.output_path / f"{split}_list.txt"
         lines = list_bytes(entries)
-        write_atomically(target, lambda file, lines=lines: file.write(lines))
+        write_atomically(target, lines)
         print(f"{target}: {len(entries)} images, {len(classes)} classes")
 
 

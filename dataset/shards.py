@@ -73,7 +73,7 @@ class Index:
     def write(self, folder: Path) -> None:
         """Write `index.json`: the split is finished."""
         text = json.dumps(asdict(self), indent=1, ensure_ascii=True)
-        write_atomically(folder / INDEX, lambda file: file.write(text.encode()))
+        write_atomically(folder / INDEX, text.encode())
 
     @staticmethod
     def read(folder: Path) -> Index:

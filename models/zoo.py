@@ -12,6 +12,7 @@ import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -48,6 +49,9 @@ class Network(nn.Module):
         normalization: what its input is normalised with; networks that share one can share the normalised images.
         num_classes: K.
     """
+
+    mean: Tensor  # [1, 3, 1, 1], of pixels in [0, 255]
+    std: Tensor
 
     def __init__(self, body: nn.Module, normalization: Normalization, num_classes: int) -> None:
         super().__init__()
@@ -105,6 +109,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         UsageError: the file cannot be read, or its names or shapes do not fit; every one is named.
     """
     try:
+        state: Any
         if path.suffix == ".safetensors":
             state = safetensors.torch.load_file(path)
         else:
@@ -189,12 +194,12 @@ def _timm_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, N
         if published and timm.is_model(name):
             source = timm.get_pretrained_cfg(name)
             raise UsageError(
-                f"cannot get timm's weights of {name} ({first}): fetch {source.hf_hub_id or source.url} elsewhere "
+                f"cannot get timm's weights of {name} ({first}): fetch {source and source.hf_hub_id} elsewhere "
                 "and set weights to the file's path"
             ) from None
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise UsageError(f"no network {config.name!r}: {first}; near: {', '.join(near)}") from None
-    pretrained = network.pretrained_cfg
+    pretrained: Any = network.pretrained_cfg
     return network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"]))
 
 
@@ -209,6 +214,6 @@ def _taps(name: str, network: nn.Module, reads: Iterable[str]) -> dict[str, Tap]
 def _resnet_taps(network: nn.Module) -> dict[str, Tap]:
     taps = {"pooled": Tap("avgpool")}
     for number in (1, 2, 3, 4):
-        last = f"layer{number}.{len(network.get_submodule(f'layer{number}')) - 1}"  # type: ignore[arg-type]
+        last = f"layer{number}.{len(list(network.get_submodule(f'layer{number}').children())) - 1}"
         taps |= {f"stage{number}": Tap(last), f"stage{number}_pre": Tap(f"{last}.relu", "input")}
     return taps

@@ -39,4 +39,4 @@ def load(path: Path) -> dict[str, Any]:
 def export(path: Path, state: dict[str, Tensor]) -> None:
     """Write plain weights as safetensors."""
     data = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()})
-    write_atomically(path, lambda file: file.write(data))
+    write_atomically(path, data)

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dataset.loader import TrainLoader
 from knowledge_distiller import KnowledgeDistiller
+from models.zoo import Network
 from training import checkpoint
 from training.meters import Meters
 from training.optimizer import OptimConfig, build_optimizer
@@ -61,6 +62,10 @@ class TrainConfig:
     """also log to this Weights & Biases project"""
 
 
+class _Average(AveragedModel):
+    module: Network
+
+
 Scorer = Callable[[Callable[[Tensor], Tensor]], dict[str, float]]  # (images -> logits) -> top1, top5, loss
 
 
@@ -89,7 +94,7 @@ class Trainer:
         self.optimizer = build_optimizer(optim, distiller)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
         self.ema = (
-            AveragedModel(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
+            _Average(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
             if params.ema_decay is not None
             else None
         )
@@ -214,7 +219,7 @@ class Trainer:
             _average_statistics(self.ema, self.ranks)
         if not self.ranks.first:
             return
-        state = {
+        state: dict[str, Any] = {
             "student": self.distiller.student.classifier.state_dict(),
             "extras": _extras(self.distiller),
             "ema": None if self.ema is None else self.ema.module.classifier.state_dict(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -48,8 +48,8 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
     # Norm scales, norm shifts and biases are the parameters with one axis.
     spared = [] if config.decay_norm_and_bias else [p for p in parameters if p.ndim <= 1]
     decayed = parameters if config.decay_norm_and_bias else [p for p in parameters if p.ndim > 1]
-    groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-    options = {
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+    options: dict[str, Any] = {
         "lr": config.init_lr,
         "momentum": config.momentum,
         "nesterov": config.nesterov,
@@ -59,7 +59,7 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
     on_gpu = parameters[0].is_cuda
     if config.optimizer == "apex_sgd":
         return _apex_sgd(on_gpu)(groups, **options)
-    return torch.optim.SGD(groups, **options, fused=on_gpu)  # type: ignore[arg-type]
+    return torch.optim.SGD(groups, **options, fused=on_gpu)
 
 
 def _apex_sgd(on_gpu: bool) -> type[torch.optim.Optimizer]:

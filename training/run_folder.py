@@ -73,9 +73,9 @@ class RunFolder:
                     "Set another name=..., or start over with --fresh"
                 )
         self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / "config.json", lambda file: file.write(text.encode()))
+        write_atomically(self.path / "config.json", text.encode())
         environment = json.dumps(_environment(world), indent=1)
-        write_atomically(self.path / "environment.json", lambda file: file.write(environment.encode()))
+        write_atomically(self.path / "environment.json", environment.encode())
 
     def open_logs(self, epoch: int, step: int, config: dict[str, Any], wandb_project: str | None) -> None:
         """Start logging after ``epoch`` whole epochs and ``step`` steps; what a killed run logged beyond is dropped."""
@@ -83,7 +83,7 @@ class RunFolder:
             lines = [line for line in self._metrics.read_text().splitlines() if line.endswith("}")]
             limit = {"train": ("step", step), "val": ("epoch", epoch)}
             kept = "".join(f"{line}\n" for line in lines if _within(json.loads(line), limit))
-            write_atomically(self._metrics, lambda file: file.write(kept.encode()))
+            write_atomically(self._metrics, kept.encode())
         self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
         if wandb_project:
             self._wandb = _start_wandb(wandb_project, self.path, config)

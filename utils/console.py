@@ -28,7 +28,7 @@ def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
 def report(error: BaseException) -> int:
     """Print ``error`` on one line; returns its exit code."""
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    return error.exit_code  # type: ignore[attr-defined,no-any-return]
+    return error.exit_code  # type: ignore[attr-defined]
 
 
 def progress(**options: Any) -> tqdm:

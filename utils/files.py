@@ -15,8 +15,8 @@ from typing import BinaryIO
 from utils.errors import DataError, UsageError
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Call ``write(file)`` on a temporary name, sync it and rename it to ``path``.
+def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write bytes, or what ``content(file)`` writes, to a temporary name, sync it and rename it to ``path``.
 
     Raises:
         DataError: the disk is full; what stood at ``path`` before is untouched.
@@ -24,7 +24,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     temporary = path.with_name(f"{path.name}.partial")
     try:
         with temporary.open("wb") as file:
-            write(file)
+            file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:

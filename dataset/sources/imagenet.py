@@ -51,7 +51,8 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
     Raises:
         UsageError: a file name holds a line break, which a list cannot express.
     """
-    entries, remarks = [], []
+    entries: list[Entry] = []
+    remarks: list[str] = []
     for label, name in enumerate(classes):
         before = len(entries)
         for parent, folders, files in os.walk(folder / name, followlinks=True):

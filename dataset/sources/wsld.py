@@ -39,8 +39,8 @@ class WsldReader:
         names: dict[int, str] = {}
         for number, path in enumerate(self._folders):
             with _open(path) as environment, environment.begin(buffers=True) as transaction:
-                for key, value in transaction.cursor():
-                    key = bytes(key)
+                for view, value in transaction.cursor():
+                    key = bytes(view)
                     label = int.from_bytes(bytes(value[-2:]), "little")
                     name = os.fsdecode(key).rpartition("/")[0]
                     if names.setdefault(label, name) != name:
