@@ -30,7 +30,7 @@ from training.loop import Scorer, Trainer, check_parts
 from training.run_folder import RunFolder
 from utils.config import override, read_page
 from utils.console import report
-from utils.distributed import Ranks, barrier, from_first, launch_on_every_gpu, ranks
+from utils.distributed import Ranks, barrier, launch_on_every_gpu, ranks
 from utils.errors import ExpectedError, UsageError
 
 
@@ -44,13 +44,10 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
         distiller.to(memory_format=torch.channels_last)
 
     folder, config = RunFolder(Path(cfg.train_params.output_path, cfg.name)), dataclasses.asdict(cfg)
-    failure = prepare(folder, config, ranks, fresh=fresh)
-    if failure:
-        raise UsageError(failure)
-    seed, place = cfg.train_params.seed, {"rank": ranks.rank, "world": ranks.world, "device": ranks.device}
-    loader = TrainLoader(train, cfg.data, seed=seed, **place)  # type: ignore[arg-type]
-    validation = EvalLoader(val, cfg.data, **place)  # type: ignore[arg-type]
+    loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
+    validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
     trainer = Trainer(distiller, loader, cfg.optim, cfg.train_params, folder, ranks)
+    folder.prepare(config, ranks, fresh=fresh)
     resumed = trainer.resume()
     if ranks.first:
         resumed_at = f", goes on after step {trainer.step}" if resumed else ""
@@ -84,17 +81,6 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
     return KnowledgeDistiller(student, teachers, cfg.terms)
 
 
-def prepare(folder: RunFolder, config: dict, ranks: Ranks, *, fresh: bool) -> str | None:
-    """Rank 0 makes or checks the run folder; every rank learns what stands against it."""
-    failure = None
-    if ranks.first:
-        try:
-            folder.prepare(config, world=ranks.world, fresh=fresh)
-        except UsageError as error:
-            failure = str(error)
-    return from_first(failure)  # type: ignore[return-value]
-
-
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     """Print the validation scores of a teacher by name, the page's student, or a file of student weights."""
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
@@ -109,7 +95,7 @@ def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
         raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *cfg.teachers])}")
     network = build_network(network_config, len(val.classes)).to(ranks.device).eval()
     check_classes(what, network, val)
-    validation = EvalLoader(val, cfg.data, rank=ranks.rank, world=ranks.world, device=ranks.device)
+    validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
     scores = scorer(validation, ranks)(network.score)
     validation.close()
     if ranks.first:

@@ -30,7 +30,7 @@ if __name__ == "__main__":
 from dataset.images import BadImage, decode, encode, packable_jpeg, resize, resized_shape
 from dataset.record import Record
 from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
-from dataset.sources.imagenet import Entry, read_classes, read_list
+from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, write_atomically
@@ -75,7 +75,8 @@ def main() -> None:
     options = _parse()
     folder = options.output_path / (f"{options.split}_{options.image_size}" if options.image_size else options.split)
     packing = Packing(options.image_size, options.longest_side, options.quality, options.skip_bad)
-    classes = read_classes(options.list_path)
+    class_file = options.list_path / CLASSES
+    classes = read_classes(class_file) if class_file.exists() else None
     entries = read_list(options.list_path / f"{options.split}_list.txt", classes)
     classes = classes or _classes_of(entries)
 

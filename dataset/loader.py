@@ -95,7 +95,7 @@ class TrainLoader:
     """Shuffled, augmented batches; the state is two numbers, the epoch and the batch."""
 
     def __init__(
-        self, samples: Samples, config: DataConfig, *, seed: int, rank: int, world: int, device: torch.device
+        self, samples: Samples, config: DataConfig, seed: int, rank: int, world: int, device: torch.device
     ) -> None:
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
@@ -126,7 +126,7 @@ class TrainLoader:
 class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
-    def __init__(self, samples: Samples, config: DataConfig, *, rank: int, world: int, device: torch.device) -> None:
+    def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
         self._device = device
         batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
         self._loader = _loader(_EvaluationBatches(samples, config), batches, config, device)

@@ -4,6 +4,8 @@
 
 One `relative/path label` a line, sorted. The label is the position of the class folder among the sorted folders of
 `train`, the same for every split; line n of classes.txt (from 0) names class n. Running it twice gives the same bytes.
+--class_list gives the classes instead, for a subset that keeps the labels of the whole (ten classes of ImageNet under
+a 1000-way teacher).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.sources.imagenet import CLASSES, SPLITS, find_classes, find_images, list_bytes
+from dataset.sources.imagenet import CLASSES, SPLITS, find_classes, find_images, list_bytes, read_classes
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import write_atomically
@@ -28,9 +30,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--image_path", type=Path, required=True, help="folder that holds train/ and val/")
     parser.add_argument("--output_path", type=Path, required=True, help="folder to write the lists to")
+    parser.add_argument(
+        "--class_list", type=Path, help="file of class folders, one a line, in the order of their labels"
+    )
     options = parser.parse_args()
 
-    classes = find_classes(options.image_path)
+    listed = read_classes(options.class_list) if options.class_list else None
+    classes = find_classes(options.image_path, listed)
     if any("\n" in name for name in classes):
         raise UsageError("a class folder has a line break in its name; rename it")
     options.output_path.mkdir(parents=True, exist_ok=True)

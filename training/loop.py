@@ -111,7 +111,7 @@ class Trainer:
             Stopped: a signal came; the state is saved.
             Diverged: the loss is not finite.
         """
-        module = _wrapped(self.distiller, self.params, self.ranks)
+        module = self.wrapped()
         if self.ranks.first:
             self.run.open_logs(self.epoch, self.step, config, self.params.wandb_project)
         with _StopSignal() as stop:
@@ -122,6 +122,18 @@ class Trainer:
             self.run.close()
         return self.best
 
+    def wrapped(self) -> nn.Module:
+        """The distiller, compiled and under DDP where the run asks for it."""
+        if self.params.compile:
+            self.distiller.compile()
+        if self.ranks.world == 1:
+            return self.distiller
+        # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
+        device_ids = [self.ranks.device.index] if self.ranks.device.type == "cuda" else None
+        return DistributedDataParallel(
+            self.distiller, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+
     def _train_epoch(self, epoch: int, module: nn.Module, stop: _StopSignal) -> None:
         self.distiller.train()
         self.distiller.set_epoch(epoch + 1)
@@ -129,7 +141,7 @@ class Trainer:
         clock = _Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.params.epochs}", self.ranks.first)
         for batch in clock.waiting_for(batches):
             rate = learning_rate(self.optim, self.step, self.loader.batches, self.params.epochs)
-            outputs_labels = self._step(module, batch, rate)
+            outputs_labels = self.step_on(module, batch, rate)
             self.step, self.batch = self.step + 1, self.batch + 1
             for outputs, labels in outputs_labels:
                 self.meters.add(outputs, labels, self.step)
@@ -146,7 +158,9 @@ class Trainer:
         if self.batch:
             self.save()  # before the scores: a kill during validation costs only the validation
 
-    def _step(self, module: nn.Module, batch: dict[str, Tensor], rate: float) -> list[tuple[dict[str, Tensor], Tensor]]:
+    def step_on(
+        self, module: nn.Module, batch: dict[str, Tensor], rate: float
+    ) -> list[tuple[dict[str, Tensor], Tensor]]:
         """One optimizer step on this rank's batch, in `accumulate` parts."""
         # Dropout draws from the step and the rank alone, so that a resumed run draws the same.
         torch.manual_seed((self.params.seed << 40) + (self.step << 12) + self.ranks.rank)
@@ -259,18 +273,6 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.ranks.device.type, _AUTOCAST.get(self.params.amp), enabled=self.params.amp != "off")
-
-
-def _wrapped(distiller: KnowledgeDistiller, params: TrainConfig, ranks: Ranks) -> nn.Module:
-    if params.compile:
-        distiller.compile()
-    if ranks.world == 1:
-        return distiller
-    # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
-    device_ids = [ranks.device.index] if ranks.device.type == "cuda" else None
-    return DistributedDataParallel(
-        distiller, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
-    )
 
 
 def _extras(distiller: KnowledgeDistiller) -> dict[str, Tensor]:

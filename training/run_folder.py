@@ -24,6 +24,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from utils.config import differences
+from utils.distributed import Ranks, from_first
 from utils.errors import UsageError
 from utils.files import write_atomically
 
@@ -51,12 +52,23 @@ class RunFolder:
         self._board: SummaryWriter | None = None
         self._wandb: Any = None
 
-    def prepare(self, config: dict[str, Any], *, world: int, fresh: bool) -> None:
+    def prepare(self, config: dict[str, Any], ranks: Ranks, *, fresh: bool) -> None:
         """Make the folder, or check that the run in it is this one. With ``fresh`` an earlier run is moved aside.
 
         Raises:
-            UsageError: the folder holds a run with another configuration; every difference is named.
+            UsageError: the folder holds a run with another configuration; every difference is named, on every rank.
         """
+        failure = ""
+        if ranks.first:
+            try:
+                self._prepare(config, ranks.world, fresh)
+            except (UsageError, OSError) as error:
+                failure = str(error)
+        failure = from_first(failure)
+        if failure:
+            raise UsageError(failure)
+
+    def _prepare(self, config: dict[str, Any], world: int, fresh: bool) -> None:
         if fresh and self.path.exists():
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():

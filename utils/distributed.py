@@ -37,6 +37,7 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True  # the input size does not change
     if world == 1:
         yield Ranks(0, 1, device)
         return
@@ -97,7 +98,7 @@ def gather(value: object) -> list:
     return values
 
 
-def from_first(value: object) -> object:
+def from_first(value: str) -> str:
     """Rank 0's ``value``, on every rank."""
     if not dist.is_initialized():
         return value

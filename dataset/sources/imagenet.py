@@ -24,17 +24,20 @@ class Entry:
     label: int
 
 
-def find_classes(image_path: Path) -> tuple[str, ...]:
-    """The class folders of `train` in sorted order: the position is the label, in every split.
+def find_classes(image_path: Path, listed: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """The class folders of `train` in sorted order, or those ``listed``: the position is the label, in every split.
 
     Raises:
-        UsageError: `train` is missing or has no class folder, or `val` has a class folder that `train` lacks.
+        UsageError: `train` is missing or has no class folder, `val` has a class folder that `train` lacks, or a split
+            one that is not listed.
     """
     names = {
         split: _folders(image_path / split) for split in SPLITS if split == "train" or (image_path / split).exists()
     }
     if not names["train"]:
         raise UsageError(f"{image_path / 'train'} has no class folders: expected train/<class>/<image>")
+    if listed is not None and (strangers := sorted(set(names["train"]) - set(listed))):
+        raise UsageError(f"{image_path / 'train'} has class folders that are not listed: {', '.join(strangers[:5])}")
     unknown = sorted(set(names.get("val", ())) - set(names["train"]))
     if unknown:
         shown = ", ".join(map(_show, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
@@ -42,7 +45,7 @@ def find_classes(image_path: Path) -> tuple[str, ...]:
             f"{image_path / 'val'} has {len(unknown)} class folders that train lacks: {shown}. "
             "Sort the validation images into the folders of train"
         )
-    return tuple(names["train"])
+    return listed or tuple(names["train"])
 
 
 def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], list[str]]:
@@ -53,6 +56,7 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
     """
     entries: list[Entry] = []
     remarks: list[str] = []
+    empty: list[str] = []
     for label, name in enumerate(classes):
         before = len(entries)
         for parent, folders, files in os.walk(folder / name, followlinks=True):
@@ -66,7 +70,10 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
                 else:
                     entries.append(Entry(path, label))
         if len(entries) == before:
-            remarks.append(f"{_show(name)}: no images in {folder.name}; the class keeps its label {label}")
+            empty.append(_show(name))
+    if empty:
+        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        remarks.append(f"{len(empty)} classes have no images in {folder.name} and keep their labels: {shown}")
     return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), remarks
 
 
@@ -109,12 +116,19 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
     return entries
 
 
-def read_classes(list_path: Path) -> tuple[str, ...] | None:
-    """The class names that `mk_img_list.py` wrote beside the lists, None where there are none."""
-    path = list_path / CLASSES
-    if not path.exists():
-        return None
-    return tuple(os.fsdecode(path.read_bytes()).removesuffix("\n").split("\n"))
+def read_classes(path: Path) -> tuple[str, ...]:
+    """The class names of a file, one a line.
+
+    Raises:
+        UsageError: the file is missing, or names a class twice.
+    """
+    try:
+        names = tuple(os.fsdecode(path.read_bytes()).removesuffix("\n").split("\n"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    if len(set(names)) < len(names):
+        raise UsageError(f"{path} names {next(name for name in names if names.count(name) > 1)!r} twice")
+    return names
 
 
 def _folders(path: Path) -> list[str]:

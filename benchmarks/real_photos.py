@@ -1,0 +1,176 @@
+"""The main job on real photographs, each result beside what it must equal; one JSON line each.
+
+    python -m benchmarks.real_photos [--data FOLDER] [--weights FILE]
+
+1. Original ImageNet JPEGs are packed: every file's bytes come back, under the right label.
+2. An ImageNet MobileNetV2 scores through lists, LMDB, loader and `--eval` what it scores in a plain loop of PIL and
+   torchvision over the same files.
+3. It teaches a ShuffleNetV2 with weighted soft labels; the run is killed in mid-epoch and resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import torch
+import torchvision
+from torchvision import transforms
+
+from dataset.shards import ShardReader
+from figures.curves import read_metrics
+from models.zoo import load_weights
+from utils.console import exit_with_its_code
+from utils.errors import UsageError
+
+PAGE = "configs/imagenette_wsld.py"
+
+
+@exit_with_its_code
+def main() -> None:
+    """Run the three parts and print their results."""
+    data = Path(os.environ.get("LIMBECK_DATA", "../shared/data"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=data, help="holds imagenet200/ and imagenette10.zip")
+    parser.add_argument("--weights", type=Path, help="MobileNetV2 state dict (default: ../weights beside the data)")
+    options = parser.parse_args()
+    weights = options.weights or options.data.parent / "weights" / "imagenet_mobilenet_v2.pth"
+    for path in (options.data / "imagenet200", options.data / "imagenette10.zip", weights):
+        if not path.exists():
+            raise UsageError(f"{path} is missing: set LIMBECK_DATA or give --data and --weights")
+    with tempfile.TemporaryDirectory() as work:
+        show("packing", pack_originals(options.data / "imagenet200", Path(work, "originals")))
+        imagenette = unpack_and_pack(options.data, Path(work, "imagenette"))
+        show("teacher", score_teacher(imagenette, weights.resolve()))
+        show("distillation", distill(imagenette, weights.resolve()))
+
+
+def pack_originals(source: Path, work: Path) -> dict[str, object]:
+    """Pack the photos and compare every record with its file."""
+    (work / "images").mkdir(parents=True)
+    (work / "images" / "train").symlink_to((source / "images").resolve())
+    seconds = pack(work, ["train"])
+    reader = ShardReader(work / "lmdb" / "train")
+    records = [reader.read(index) for index in range(len(reader))]
+    identical = [record.image == (source / "images" / record.key).read_bytes() for record in records]
+    labelled = [reader.classes[int(record.target)] == record.key.split("/")[0] for record in records]  # type: ignore[arg-type]
+    packed = sum(shard.bytes for shard in reader.index.shards)
+    original = sum(len(record.image) for record in records)
+    reader.close()
+    return {
+        "images": len(records),
+        "identical": sum(identical),
+        "right_label": sum(labelled),
+        "bytes_ratio": round(packed / original, 4),
+        "images_per_second": round(len(records) / seconds),
+    }
+
+
+def unpack_and_pack(data: Path, work: Path) -> Path:
+    """Unzip the ten classes and pack both splits under ImageNet's 1000 labels."""
+    with zipfile.ZipFile(data / "imagenette10.zip") as archive:
+        archive.extractall(work / "images")
+    rows = (data / "imagenet200" / "synset_index.tsv").read_text().splitlines()
+    (work / "synsets.txt").write_text("".join(f"{row.split()[1]}\n" for row in rows))
+    pack(work, ["train", "val"], "--class_list", str(work / "synsets.txt"))
+    return work
+
+
+def score_teacher(work: Path, weights: Path) -> dict[str, object]:
+    """The teacher's scores through Limbeck and through a plain loop."""
+    settings = ["data.input_size=224", "data.val_resize=256"]
+    printed = door(work, weights, *settings, "--eval", "teacher").stdout
+    ours = {name: float(value) for name, value in re.findall(r"(top1|top5|loss) ([\d.]+)", printed)}
+
+    network = torchvision.models.mobilenet_v2()
+    load_weights(network, weights)
+    network.eval()
+    transform = transforms.Compose(
+        [
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+        ]
+    )
+    synsets = (work / "synsets.txt").read_text().split()
+    folder = torchvision.datasets.ImageFolder(str(work / "images" / "val"), transform)
+    correct = torch.zeros(2)
+    with torch.no_grad():
+        for images, labels in torch.utils.data.DataLoader(folder, batch_size=50):
+            truth = torch.tensor([synsets.index(folder.classes[label]) for label in labels])
+            ranked = network(images).topk(5).indices == truth[:, None]
+            correct += torch.stack([ranked[:, 0].sum(), ranked.sum()])
+    plain = dict(zip(("top1", "top5"), (100 * correct / len(folder)).tolist()))
+    return {"images": len(folder), "limbeck": ours, "pil_and_torchvision": plain}
+
+
+def distill(work: Path, weights: Path) -> dict[str, object]:
+    """Train, kill in mid-epoch, resume; the losses of the first and the last logged steps, and the scores."""
+    start = time.perf_counter()
+    run = work / "runs" / "shufflenetv2_wsld"
+    process = subprocess.Popen(door_command(work, weights), stdout=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None and not (run / "last.pt").exists():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = re.search(r"goes on after step (\d+)", door(work, weights).stdout)
+    rows = read_metrics(run)
+    train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
+    return {
+        "killed_by": -process.returncode,
+        "resumed_after_step": int(resumed[1]) if resumed else None,
+        "steps": [row["step"] for row in train],
+        "loss": [round(row["loss"], 3) for row in train],
+        "val_top1": [row["top1"] for row in val],
+        "seconds": round(time.perf_counter() - start),
+    }
+
+
+def pack(work: Path, splits: list[str], *list_options: str) -> float:
+    """List and pack `work/images` to `work/lmdb`; returns the seconds of packing."""
+    lists, images = str(work / "lists"), str(work / "images")
+    run("dataset/mk_img_list.py", "--image_path", images, "--output_path", lists, *list_options)
+    start = time.perf_counter()
+    for split in splits:
+        paths = ["--image_path", images, "--list_path", lists, "--output_path", str(work / "lmdb")]
+        run("dataset/img2lmdb.py", *paths, "--split", split)
+    return time.perf_counter() - start
+
+
+def door(work: Path, weights: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The trainer on this data, with more words on its command line."""
+    return run(*door_command(work, weights, *words)[1:])
+
+
+def door_command(work: Path, weights: Path, *words: str) -> list[str]:
+    """The trainer's command line."""
+    settings = [f"data.data_path={work / 'lmdb'}", f"teachers.teacher.weights={weights}"]
+    settings.append(f"train_params.output_path={work / 'runs'}")
+    return [sys.executable, "train_with_distillation.py", "--cfg", PAGE, *settings, *words]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's scripts and read what it prints."""
+    done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UsageError(f"`python {' '.join(command)}` ended with exit code {done.returncode}")
+    return done
+
+
+def show(name: str, values: dict[str, object]) -> None:
+    """One JSON line."""
+    print(json.dumps({"benchmark": name, **values}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

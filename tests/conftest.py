@@ -1,0 +1,40 @@
+"""A small packed dataset and the door as a user calls it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A folder with images/, lists/ and lmdb/: 120 training and 41 validation digits (odd, so two ranks differ)."""
+    root = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    for number, (pixels, label) in enumerate(zip(data.images[:161], data.target[:161], strict=True)):
+        path = root / "images" / ("train" if number < 120 else "val") / str(label) / f"{number:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 255 / 16).astype(np.uint8)).save(path)
+    paths = ["--image_path", str(root / "images")]
+    call("dataset/mk_img_list.py", *paths, "--output_path", str(root / "lists"))
+    for split in ("train", "val"):
+        paths = ["--image_path", str(root / "images"), "--list_path", str(root / "lists")]
+        call("dataset/img2lmdb.py", *paths, "--output_path", str(root / "lmdb"), "--split", split, "--num_workers", "1")
+    return root
+
+
+def call(*command: str, code: int = 0, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a script with this Python from the root; it must end with ``code``."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done

@@ -1,0 +1,56 @@
+"""Run under torchrun by test_training.py: what two ranks compute together, written for comparison with one process."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import nn
+
+from knowledge_distiller import KnowledgeDistiller, Term
+from models.outputs import IMAGENET, Outputs
+from models.zoo import Network
+from training.loop import TrainConfig, Trainer
+from training.optimizer import OptimConfig
+from utils.distributed import ranks
+
+BATCH = 8
+
+
+class Plain(nn.Module):
+    """Without batch norm, so that a batch may be divided."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, images):
+        return Outputs(self.fc(self.conv(images).relu().mean((2, 3))))
+
+
+class Loader:
+    batches, batch_size = 1, BATCH
+
+
+def parameters_after_a_step(place, **settings):
+    """The student's parameters after one step on a fixed global batch, of which each rank takes its share."""
+    torch.manual_seed(0)
+    student, teacher = (Network(Plain(), IMAGENET, 5) for _ in range(2))
+    terms = {"cross_entropy": Term("cross_entropy"), "wsld": Term("wsld", 2.5), "kd": Term("kd", 0.5)}
+    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms)
+    images = torch.randint(0, 256, (BATCH, 3, 9, 9), dtype=torch.uint8)
+    batch = {"images": images, "labels": torch.arange(BATCH) % 5, "index": torch.arange(BATCH)}
+    mine = {name: values.chunk(place.world)[place.rank] for name, values in batch.items()}
+    optim = OptimConfig(**{name: settings.pop(name) for name in ("grad_clip",) if name in settings})
+    trainer = Trainer(distiller, Loader(), optim, TrainConfig(**settings), None, place)
+    trainer.step_on(trainer.wrapped(), mine, 0.1)
+    return torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
+
+
+if __name__ == "__main__":
+    with ranks(1) as place:
+        result = parameters_after_a_step(place)
+        if place.first:
+            torch.save(result, sys.argv[1])

@@ -1,0 +1,144 @@
+"""A run that is killed, stopped or moved to other ranks ends as the run that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, call
+
+from figures.curves import read_metrics
+
+SPEED = ("images_per_second", "data_wait")
+# Kills the process when training step N has been taken in, or inside the Nth file that is about to be named.
+KILL_AT_STEP = """
+import os, signal
+from training.meters import Meters
+add = Meters.add
+def killing(self, outputs, labels, step):
+    add(self, outputs, labels, step)
+    if step == {step}:
+        os.kill(os.getpid(), signal.{signal})
+Meters.add = killing
+"""
+KILL_BEFORE_RENAME = """
+import os, signal, pathlib
+replace, calls = pathlib.Path.replace, []
+def killing(self, target):
+    calls.append(target)
+    if str(target).endswith("last.pt") and sum(str(c).endswith("last.pt") for c in calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+pathlib.Path.replace = killing
+"""
+
+
+def words(digits, runs, *more):
+    """The demo's distillation, shortened: 3 epochs of 6 steps, a checkpoint every 4 steps, an EMA, a ramp, clipping."""
+    return [
+        "--cfg",
+        "configs/digits_student.py",
+        f"data.data_path={digits / 'lmdb'}",
+        f"train_params.output_path={runs}",
+        "data.batch_size=20",
+        "data.num_workers=0",
+        "train_params.epochs=3",
+        "train_params.print_freq=3",
+        "train_params.checkpoint_steps=4",
+        "train_params.ema_decay=0.9",
+        "data.color_jitter=0.4",
+        "optim.grad_clip=2",
+        "name=run",
+        *more,
+    ]
+
+
+def learned(run):
+    """The student's bytes and every logged number that is not a speed."""
+    rows = [{k: v for k, v in row.items() if k not in SPEED} for row in read_metrics(run)]
+    return (run / "student.safetensors").read_bytes(), rows
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("uninterrupted")
+    call("train_with_distillation.py", *words(digits, runs))
+    return learned(runs / "run")
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [
+        pytest.param(KILL_AT_STEP.format(step=2, signal="SIGKILL"), id="before the first checkpoint"),
+        pytest.param(KILL_AT_STEP.format(step=11, signal="SIGKILL"), id="in mid-epoch"),
+        pytest.param(KILL_BEFORE_RENAME.format(number=2), id="inside a checkpoint"),
+        pytest.param(KILL_BEFORE_RENAME.format(number=4), id="between best and last"),
+    ],
+)
+def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, breaking):
+    call("tests/door.py", breaking, *words(digits, tmp_path), code=-signal.SIGKILL)
+    call("train_with_distillation.py", *words(digits, tmp_path))
+    assert learned(tmp_path / "run") == uninterrupted
+
+
+def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted):
+    stopped = call("tests/door.py", KILL_AT_STEP.format(step=9, signal="SIGTERM"), *words(digits, tmp_path), code=75)
+    assert "stopped by a signal after step 9" in stopped.stderr
+    resumed = call("train_with_distillation.py", *words(digits, tmp_path))
+    assert "goes on after step 9" in resumed.stdout
+    assert learned(tmp_path / "run") == uninterrupted
+
+
+def test_two_ranks_stop_and_one_goes_on(digits, tmp_path):
+    run = tmp_path / "run"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    stop = KILL_AT_STEP.format(step=9, signal="SIGTERM")
+    stopped = call(*torchrun, "tests/door.py", stop, *words(digits, tmp_path), code=1)
+    assert "stopped by a signal after step 10" in stopped.stderr  # ranks agree every ten steps
+    resumed = call("train_with_distillation.py", *words(digits, tmp_path))
+    assert "goes on after step 10" in resumed.stdout
+    assert [row["step"] for row in read_metrics(run) if row["kind"] == "train"] == [3, 6, 9, 12, 15, 18]
+
+
+def test_a_plain_command_starts_a_rank_on_each_gpu(digits, tmp_path):
+    two_gpus = "import torch; torch.cuda.device_count = lambda: 2"  # the ranks themselves find none and use gloo
+    call("tests/door.py", two_gpus, *words(digits, tmp_path, "train_params.epochs=1"))
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["ranks"] == 2
+
+
+def test_ctrl_c_leaves_no_process_behind(digits, tmp_path):
+    command = [sys.executable, "train_with_distillation.py", *words(digits, tmp_path), "data.num_workers=2"]
+    process = subprocess.Popen(
+        [*command, "train_params.epochs=500"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while not (tmp_path / "run" / "last.pt").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    children = _children(process.pid)
+    assert len(children) >= 2
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, output
+    assert "Traceback" not in output
+    assert not [child for child in children if _alive(child)]
+
+
+def _children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
