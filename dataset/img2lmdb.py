@@ -16,12 +16,14 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 if __name__ == "__main__":
@@ -183,7 +185,7 @@ def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
     total = sum(len(job.entries) for job in jobs)
     workers = max(1, min(num_workers, len(jobs)))
     with (
-        ProcessPoolExecutor(workers, context, initializer=_set_counter, initargs=(counter,)) as pool,
+        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter,)) as pool,
         progress(total=total, desc="packing", unit="img") as bar,
     ):
         futures = [pool.submit(_pack_or_verify, job) for job in jobs]
@@ -207,9 +209,19 @@ def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
 _counter: Any = None
 
 
-def _set_counter(counter: Any) -> None:
+def _start_worker(counter: Any) -> None:
     global _counter
     _counter = counter
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; one message is enough
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A packer that is killed leaves no process behind that still writes."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _advance(images: int) -> None:

@@ -112,7 +112,7 @@ class TrainLoader:
         batch_size, rank, world = self._share
         batches = order.training_batches(self._seed, epoch, self._samples, batch_size, rank, world, first)
         self._sampler[:] = [(epoch, batch) for batch in batches]
-        for batch in self._loader:
+        for batch in _named_errors(self._loader):
             batch = _to_device(batch, self._device)
             images = augment.flip(batch["images"], batch.pop("flip"))
             jitter = batch.pop("jitter", None)
@@ -135,7 +135,7 @@ class EvalLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for batch in self._loader:
+        for batch in _named_errors(self._loader):
             yield _to_device(batch, self._device)
 
     def close(self) -> None:
@@ -218,6 +218,13 @@ def _loader(batches: Dataset, sampler: list, config: DataConfig, device: torch.d
         prefetch_factor=_PREFETCH if workers else None,
         worker_init_fn=_start_worker,
     )
+
+
+def _named_errors(loader: DataLoader) -> Iterator[dict[str, Tensor]]:
+    try:
+        yield from loader
+    except DataError as error:  # a worker's arrives with its traceback as text before the message
+        raise DataError(str(error).strip().splitlines()[-1].removeprefix("utils.errors.DataError: ")) from None
 
 
 def _start_worker(_number: int) -> None:

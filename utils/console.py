@@ -21,6 +21,9 @@ def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
             main()
         except ExpectedError as error:
             sys.exit(report(error))
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on from here", file=sys.stderr)
+            sys.exit(130)
 
     return command
 

@@ -1,0 +1,30 @@
+"""Original ImageNet photos, where they are at hand: set LIMBECK_DATA to the folder that holds imagenet200/."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision import transforms
+
+from benchmarks.real_photos import pack_originals
+from dataset.images import decode, resize_and_center_crop
+
+PHOTOS = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200"
+pytestmark = pytest.mark.skipif(not PHOTOS.exists(), reason=f"no real photos at {PHOTOS}: set LIMBECK_DATA")
+
+
+def test_every_photo_is_packed_byte_for_byte_under_its_label(tmp_path):
+    result = pack_originals(PHOTOS, tmp_path)
+    assert result["images"] == result["identical"] == result["right_label"] == 200
+
+
+def test_evaluation_pixels_equal_torchvision():
+    """Tolerance 0: gray, 4:2:0 to 4:4:4, with and without EXIF orientation."""
+    transform = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    for path in sorted(PHOTOS.glob("images/*/*.JPEG"))[::4]:
+        data = path.read_bytes()
+        expected = np.asarray(transform(Image.open(io.BytesIO(data)).convert("RGB")))
+        assert np.array_equal(resize_and_center_crop(decode(data), 256, 224), expected), path.name
