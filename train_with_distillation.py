@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -52,9 +53,8 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     if ranks.first:
         resumed_at = f", goes on after step {trainer.step}" if resumed else ""
         print(f"{folder.path}: {len(train)} + {len(val)} images, {ranks.world} x {ranks.device.type}{resumed_at}")
-    best = trainer.train(scorer(validation, ranks), config)
-    loader.close()
-    validation.close()
+    with closing(loader), closing(validation):
+        best = trainer.train(scorer(validation, ranks), config)
     if ranks.first:
         curves.draw([folder.path], folder.path / "curves.png")
         scores = ", ".join(f"{name} {value:.3f}" for name, value in best.items() if name not in ("epoch", "step"))
@@ -96,8 +96,8 @@ def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     network = build_network(network_config, len(val.classes)).to(ranks.device).eval()
     check_classes(what, network, val)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
-    scores = scorer(validation, ranks)(network.score)
-    validation.close()
+    with closing(validation):
+        scores = scorer(validation, ranks)(network.score)
     if ranks.first:
         print(f"{what}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
 

@@ -16,6 +16,7 @@ from PIL import Image
 from utils.errors import DataError
 
 MAX_PIXELS = 1 << 27  # 134 million: larger headers are taken for damage or malice, not photographs
+_MAX_SIDE = 65500  # that libjpeg writes
 
 # Frame headers of baseline, extended, progressive and arithmetic JPEG; 0xC4, 0xC8 and 0xCC are other segments.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -77,6 +78,8 @@ def packable_jpeg(data: bytes) -> tuple[bytes, JpegHeader, str | None]:
     header = read_header(data)
     if header is None or header.components not in (1, 3) or header.precision != 8:
         kind, pixels = _pillow_pixels(data)
+        if max(pixels.shape) > _MAX_SIDE:
+            raise BadImage(f"{pixels.shape[1]} x {pixels.shape[0]} pixels: a JPEG holds {_MAX_SIDE} a side")
         data = encode(pixels, quality=100)
         return data, JpegHeader(pixels.shape[0], pixels.shape[1], 3, 8), f"{kind} converted to RGB JPEG, quality 100"
     try:
@@ -146,5 +149,7 @@ def _pillow_pixels(data: bytes) -> tuple[str, np.ndarray]:
                 raise BadImage(f"the header says {image.width} x {image.height} pixels")
             kind = f"{image.mode} {image.format}"
             return kind, np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except BadImage:
+        raise
+    except Exception as error:  # damaged files make Pillow's plugins raise OSError, SyntaxError, RuntimeError, ...
         raise BadImage(f"not an image that Pillow can read: {error}") from None

@@ -144,21 +144,30 @@ def _plan(folder: Path, image_folder: Path, entries: list[Entry], packing: Packi
         shown = "\n  ".join(_printable(path) for path in missing[:10])
         raise UsageError(f"{len(missing)} files of the list are missing, such as\n  {shown}\nnothing was written")
 
+    ends = _agreed_ends(folder, entries, packing, shard_mb, _deal(sizes, shard_mb << 20))
     jobs: list[Job] = []
-    start, total = 0, 0
-    for position, size in enumerate([*sizes, None]):
-        if size is None or (total and total + size > shard_mb << 20):
-            path = folder / f"{len(jobs):05d}.lmdb"
-            # Every value takes whole 4 KiB pages; the map grows if that is not enough.
-            room = total + (total >> 4) + 8192 * (position - start) + (1 << 20)
-            jobs.append(Job(path, image_folder, entries[start:position], packing, room))
-            start, total = position, 0
-        total += size or 0
-    _refuse_another_plan(folder, entries, packing, shard_mb)
+    for start, end in zip([0, *ends], ends):
+        # Every value takes whole 4 KiB pages; the map grows if that is not enough.
+        total = sum(sizes[start:end])
+        room = total + (total >> 4) + 8192 * (end - start) + (1 << 20)
+        jobs.append(Job(folder / f"{len(jobs):05d}.lmdb", image_folder, entries[start:end], packing, room))
     return jobs
 
 
-def _refuse_another_plan(folder: Path, entries: list[Entry], packing: Packing, shard_mb: int) -> None:
+def _deal(sizes: list[int], most: int) -> list[int]:
+    """Where each shard of at most ``most`` bytes ends."""
+    ends: list[int] = []
+    total = 0
+    for position, size in enumerate(sizes):
+        if total and total + size > most:
+            ends.append(position)
+            total = 0
+        total += size
+    return [*ends, len(sizes)]
+
+
+def _agreed_ends(folder: Path, entries: list[Entry], packing: Packing, shard_mb: int, ends: list[int]) -> list[int]:
+    """The ends that the first run on ``folder`` wrote down, for images mended since then have other sizes."""
     digest = hashlib.sha256(
         "".join(f"{entry.path} {entry.label}\n" for entry in entries).encode("utf-8", "surrogateescape")
     )
@@ -166,17 +175,26 @@ def _refuse_another_plan(folder: Path, entries: list[Entry], packing: Packing, s
     settings = {key: value for key, value in vars(packing).items() if key != "skip_bad"}
     plan = {"list_sha256": digest.hexdigest(), "shard_mb": shard_mb, **settings}
     path = folder / _PLAN
-    if path.exists() and (before := json.loads(path.read_bytes())) != plan:
-        changed = ", ".join(key for key in plan if before.get(key) != plan[key])
-        raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
-    write_atomically(path, json.dumps(plan, indent=1).encode())
+    with lock(folder / ".plan.lock", wait=True):  # parts that start at the same time
+        before = _read_json(path) if path.exists() else {**plan, "ends": ends}
+        if changed := ", ".join(key for key in plan if before.get(key) != plan[key]):
+            raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
+        write_atomically(path, json.dumps(before).encode())
+    return before["ends"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): delete it and run the same command again") from None
 
 
 def _check_free_space(folder: Path, jobs: list[Job]) -> None:
     todo = [job for job in jobs if not job.path.exists() and job.packing.image_size is None]
     needed, free = sum(job.map_bytes for job in todo), shutil.disk_usage(folder).free
     if needed > free:
-        raise DataError(f"{folder}: packing needs about {needed / 1e9:.1f} GB, the disk has {free / 1e9:.1f} GB free")
+        raise DataError(f"{folder}: packing needs about {needed / 1e6:,.0f} MB, the disk has {free / 1e6:,.0f} MB free")
 
 
 def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
@@ -234,11 +252,12 @@ def _pack_or_verify(job: Job) -> Outcome:
     remarks_path, lock_path = job.path.with_suffix(".remarks.json"), job.path.with_suffix(".lock")
     with lock(lock_path, f"another packer is writing {job.path}"):
         if job.path.exists() and columns_path(job.path).exists() and remarks_path.exists():
-            saved = json.loads(remarks_path.read_bytes())
-            if describe(job.path) != Shard(**saved["shard"]):
+            saved = _read_json(remarks_path)
+            shard = Shard(**saved["shard"])
+            if describe(job.path, shard.records) != shard:
                 raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
             _advance(len(job.entries))
-            return Outcome(Shard(**saved["shard"]), saved["remarks"], [])
+            return Outcome(shard, saved["remarks"], [])
         outcome = _pack(job)
         if outcome.shard is not None:
             saved = {"shard": vars(outcome.shard), "remarks": outcome.remarks}
@@ -267,8 +286,8 @@ def _pack(job: Job) -> Outcome:
                 writer.add(Record(entry.path, image, entry.label), height, width)
         if bad:
             return Outcome(None, remarks, bad)
-        writer.finish()
-    return Outcome(describe(job.path), remarks, [])
+        records = writer.finish()
+    return Outcome(describe(job.path, records), remarks, [])
 
 
 def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
@@ -277,7 +296,7 @@ def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
     if packing.image_size is None:
         return data, header.height, header.width, remark
     height, width = resized_shape(header.height, header.width, packing.image_size, longest=packing.longest_side)
-    if height >= header.height:  # never enlarged
+    if height >= header.height and width >= header.width:  # never enlarged
         return data, header.height, header.width, remark
     return encode(resize(decode(data), height, width), quality=packing.quality), height, width, remark
 
@@ -290,6 +309,12 @@ def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
 
 def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _side(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError("expected a number of pixels, 1 or more")
+    return int(text)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -306,7 +331,7 @@ def _parse() -> argparse.Namespace:
     add("--list_path", type=Path, required=True, help="folder that mk_img_list.py wrote the lists to")
     add("--output_path", type=Path, required=True, help="folder for the shards: OUTPUT_PATH/SPLIT/")
     add("--split", required=True, help="train or val: reads LIST_PATH/SPLIT_list.txt and IMAGE_PATH/SPLIT/")
-    add("--image_size", type=int, help="shrink to this short side in pixels and re-encode (default: keep the bytes)")
+    add("--image_size", type=_side, help="shrink to this short side in pixels and re-encode (default: keep the bytes)")
     add("--longest_side", action="store_true", help="--image_size is the longest side")
     add("--quality", type=int, default=95, help="JPEG quality of shrunk images (default: 95)")
     add("--skip_bad", action="store_true", help="leave unreadable images out, and name them in the report")

@@ -120,7 +120,7 @@ class TrainLoader:
 
     def close(self) -> None:
         """Stop the decoding processes."""
-        del self._loader
+        _stop_workers(self._loader)
 
 
 class EvalLoader:
@@ -140,7 +140,7 @@ class EvalLoader:
 
     def close(self) -> None:
         """Stop the decoding processes."""
-        del self._loader
+        _stop_workers(self._loader)
 
 
 class _TrainingBatches(Dataset):
@@ -218,6 +218,11 @@ def _loader(batches: Dataset, sampler: list, config: DataConfig, device: torch.d
         prefetch_factor=_PREFETCH if workers else None,
         worker_init_fn=_start_worker,
     )
+
+
+def _stop_workers(loader: DataLoader) -> None:
+    if loader._iterator is not None:  # persistent workers have no public end
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 def _named_errors(loader: DataLoader) -> Iterator[dict[str, Tensor]]:

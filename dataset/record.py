@@ -66,10 +66,10 @@ def unpack(data: bytes | memoryview) -> Record:
         version, key, image, target, _tiling = msgpack.unpackb(data, use_list=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise DataError(f"not a record: {error or type(error).__name__}") from None
+    if type(version) is not int or not isinstance(key, bytes) or not isinstance(image, bytes):
+        raise DataError("not a record: the version must be an integer, key and image binary")
     if version != VERSION:
-        raise DataError(f"record version {version!r}, expected {VERSION}: pack the data again or update Limbeck")
-    if not isinstance(key, bytes) or not isinstance(image, bytes):
-        raise DataError("not a record: key and image must be binary")
+        raise DataError(f"record version {version}, expected {VERSION}: pack the data again or update Limbeck")
     return Record(os.fsdecode(key), image, _target(target))
 
 
@@ -81,11 +81,25 @@ def labels_of(target: Target) -> tuple[int, ...]:
 
 
 def _target(value: object) -> Target:
-    if type(value) is int:
-        return value
-    if isinstance(value, tuple) and all(type(label) is int for label in value):
-        return value
-    if isinstance(value, dict) and value.keys() == {"boxes", "labels", "difficult", "crowd"}:
-        if len({len(column) if isinstance(column, tuple) else -1 for column in value.values()}) == 1:
+    if _is_int(value) or isinstance(value, tuple) and all(map(_is_int, value)):
+        return value  # type: ignore[return-value]
+    if isinstance(value, dict) and value.keys() == _BOXES.keys():
+        sound = all(isinstance(column, tuple) and all(map(_BOXES[name], column)) for name, column in value.items())
+        if sound and len({len(column) for column in value.values()}) == 1:
             return Boxes(**value)
-    raise DataError(f"not a record: target {value!r:.80} is neither a class, a list of classes nor boxes")
+    raise DataError(f"not a record: a target ({type(value).__name__}) is a class, a list of classes or boxes")
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_bool(value: object) -> bool:
+    return type(value) is bool
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 4 and all(type(corner) in (int, float) for corner in value)
+
+
+_BOXES = {"boxes": _is_box, "labels": _is_int, "difficult": _is_bool, "crowd": _is_bool}  # what a column holds

@@ -51,7 +51,7 @@ class TrainConfig:
     ema_decay: float | None = None
     """keep an exponential moving average of the student with this decay a step, and score it too"""
     print_freq: int = 50
-    """steps between two lines of the log"""
+    """steps between two lines of the log; each epoch ends with one"""
     checkpoint_steps: int = 1000
     """steps between two checkpoints within an epoch; each epoch ends with one"""
     output_path: str = "runs"
@@ -145,7 +145,7 @@ class Trainer:
             self.step, self.batch = self.step + 1, self.batch + 1
             for outputs, labels in outputs_labels:
                 self.meters.add(outputs, labels, self.step)
-            if self.step % self.params.print_freq == 0:
+            if self.step % self.params.print_freq == 0 or self.batch == self.loader.batches:
                 self._log(epoch, rate, clock)
             if self.params.checkpoint_steps and self.step % self.params.checkpoint_steps == 0:
                 self.save()

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +28,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)
-        # torch's zip writer reports a failed write as a RuntimeError of its own.
-        if disk_is_full(error) or shutil.disk_usage(path.parent).free == 0:
+        if disk_is_full(error):
             raise DataError(f"{path}: the disk is full; free some space and run the same command again") from error
         raise
     temporary.replace(path)
@@ -48,6 +46,8 @@ def sync_folder(folder: Path) -> None:
 
 def disk_is_full(error: BaseException) -> bool:
     """Whether ``error`` is how a full disk or quota shows itself (LMDB reports some as EIO)."""
+    if isinstance(error.__context__, OSError):  # torch's zip writer raises a RuntimeError on top of it
+        error = error.__context__
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return any(text in str(error) for text in ("No space left", "Disk quota", "Input/output error"))
@@ -67,15 +67,15 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
 
 
 @contextmanager
-def lock(path: Path, message: str, *, shared: bool = False) -> Iterator[None]:
+def lock(path: Path, message: str = "", *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold ``path`` as an advisory lock that the kernel drops when the process ends, however it ends.
 
     Raises:
-        UsageError: with ``message``, when another process holds it.
+        UsageError: with ``message``, when another process holds it and ``wait`` is off.
     """
     with path.open("a") as file:
         try:
-            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise UsageError(message) from None
         yield

@@ -6,6 +6,7 @@ A list holds one `relative/path label` a line. Names that are not UTF-8 keep the
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from utils.errors import UsageError
 SPLITS = ("train", "val")
 CLASSES = "classes.txt"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
+_MOST_CLASSES = 1 << 20  # of a list without class names, so that a slip of the pen makes no billion names
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,14 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
             continue
         where = f"{path}, line {number} ({_show(line[:200])})"
         name, _, label = line.rpartition(" ")
-        if not name or not label.isascii() or not label.lstrip("-").isdigit():
+        if not name or not re.fullmatch("-?[0-9]+", label):
             raise UsageError(f"{where}: expected `relative/path label`; write the list with dataset/mk_img_list.py")
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise UsageError(f"{where}: the path must stay below the image folder")
         if name in seen:
             raise UsageError(f"{where}: the same file stands on line {seen[name]}")
-        limit = len(classes) if classes is not None else 1 << 31
-        if not 0 <= int(label) < limit:
+        limit = len(classes) if classes is not None else _MOST_CLASSES
+        if len(label) > 9 or not 0 <= int(label) < limit:
             raise UsageError(f"{where}: the label must lie in 0 to {limit - 1}")
         seen[name] = number
         entries.append(Entry(name, int(label)))
