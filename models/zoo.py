@@ -117,7 +117,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; put the weights there or give another path") from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
-        raise UsageError(f"{path}: not a weights file that can be read safely: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UsageError(f"{path}: not a weights file that can be read safely: {reason}") from None
     for wrapper in ("state_dict", "model", "ema", "student"):  # the last two are those of a run's own checkpoints
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

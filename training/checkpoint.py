@@ -32,7 +32,7 @@ def load(path: Path) -> dict[str, Any]:
         if damaged is None:
             return torch.load(path, map_location="cpu", weights_only=True)
     except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        damaged = str(error).splitlines()[0]
+        damaged = str(error).partition("\n")[0] or type(error).__name__
     raise DataError(f"{path} is damaged ({damaged}): delete it, or start over with --fresh")
 
 

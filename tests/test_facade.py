@@ -1,0 +1,145 @@
+"""The facade: what is run, how often, in which mode, and what is summed."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import objectives
+from knowledge_distiller import KnowledgeDistiller, Term
+from models.outputs import IMAGENET, Normalization, Outputs
+from models.zoo import Network
+from objectives.logits import kd, wsld
+from utils.errors import UsageError
+
+HALF = Normalization((0.5,) * 3, (0.5,) * 3)
+
+
+class Body(nn.Module):
+    def __init__(self, classes=4):
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, classes)
+
+    def forward(self, images):
+        pooled = self.bn(self.conv(images)).relu().mean((2, 3))
+        return Outputs(self.fc(pooled), {"pooled": pooled})
+
+
+def network(seed, normalization=IMAGENET, classes=4):
+    torch.manual_seed(seed)
+    return Network(Body(classes), normalization, classes)
+
+
+def batch(size=5):
+    generator = torch.Generator().manual_seed(9)
+    images = torch.randint(0, 256, (size, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return {"images": images, "labels": torch.arange(size) % 4, "index": torch.arange(size)}
+
+
+TERMS = {
+    "cross_entropy": Term("cross_entropy", 0.5, options={"label_smoothing": 0.1}),
+    "wsld": Term("wsld", 2.5, options={"temperature": 3.0}),
+    "kd": Term("kd", teacher=("teacher", "other")),
+}
+
+
+def build(terms=TERMS, normalization=IMAGENET):
+    teachers = {"teacher": network(1), "other": network(2, normalization)}
+    return KnowledgeDistiller(network(0), teachers, terms)
+
+
+def test_the_loss_is_the_weighted_sum_of_named_terms():
+    distiller, data = build().eval(), batch()
+    result = distiller(data)
+    assert set(result) == {"loss", "logits", *TERMS}
+    teacher, other = (distiller.teachers[name].score(data["images"]) for name in ("teacher", "other"))
+    torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
+    mean = (teacher.softmax(1) + other.softmax(1)) / 2  # an ensemble averages probabilities
+    torch.testing.assert_close(result["kd"], kd(result["logits"], mean.log()))
+    expected = 0.5 * result["cross_entropy"] + 2.5 * result["wsld"] + result["kd"]
+    torch.testing.assert_close(result["loss"], expected)
+
+
+def test_teachers_stay_as_they_were():
+    distiller = build().train()
+    before = {name: value.clone() for name, value in distiller.teachers.state_dict().items()}
+    assert not any(module.training for module in distiller.teachers.modules())
+    optimizer = torch.optim.SGD(distiller.parameters(), 0.1)
+    for _ in range(3):
+        distiller(batch())["loss"].backward()
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in distiller.teachers.state_dict().items())
+    assert all(parameter.grad is None for parameter in distiller.teachers.parameters())
+    assert all(parameter.grad is not None for parameter in distiller.student.parameters())
+
+
+@pytest.mark.parametrize(("normalization", "times"), [(IMAGENET, 1), (HALF, 2)])
+def test_images_are_normalised_once_a_normalisation(monkeypatch, normalization, times):
+    calls = []
+    normalize = Network.normalize
+    monkeypatch.setattr(Network, "normalize", lambda self, images: calls.append(self) or normalize(self, images))
+    build(normalization=normalization)(batch())
+    assert len(calls) == times
+
+
+def test_ramps_move_the_weight_and_not_the_term():
+    distiller = build({"kd": Term("kd", 2.0, ramp=((1, 0.0), (5, 1.0), (9, 0.5)))}).eval()
+    terms, losses = [], []
+    for epoch in (0, 1, 3, 5, 7, 100):
+        distiller.set_epoch(epoch)
+        result = distiller(batch())
+        terms.append(result["kd"].item())
+        losses.append(result["loss"].item() / result["kd"].item())
+    assert losses == pytest.approx([0, 0, 1, 2, 1.5, 1])
+    assert len(set(terms)) == 1
+
+
+def test_one_graph_that_no_ramp_recompiles():
+    distiller = build({**TERMS, "kd": Term("kd", ramp=((1, 0.1), (9, 1.0)))}).eval()
+    compiled = torch.compile(distiller, fullgraph=True, backend="aot_eager")
+    compiled(batch())["loss"].backward()
+    gradients = [parameter.grad.clone() for parameter in distiller.student.parameters()]
+    distiller.zero_grad()
+    distiller(batch())["loss"].backward()
+    for compiled_gradient, parameter in zip(gradients, distiller.student.parameters(), strict=True):
+        torch.testing.assert_close(compiled_gradient, parameter.grad)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        distiller.set_epoch(5)
+        torch.testing.assert_close(compiled(batch())["loss"], distiller(batch())["loss"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_objectives_compute_in_float32_under_mixed_precision(dtype):
+    distiller = build()
+    with torch.autocast("cpu", dtype):
+        result = distiller(batch())
+    assert result["logits"].dtype == dtype
+    assert {result[name].dtype for name in ("loss", *TERMS)} == {torch.float32}
+    result["loss"].backward()
+    assert all(parameter.grad.isfinite().all() for parameter in distiller.student.parameters())
+
+
+def test_an_objective_of_ones_own_takes_one_function():
+    @objectives.objective(reads="pooled")
+    def pooled_distance(student: Tensor, teacher: Tensor, index: Tensor, *, scale: float = 1.0) -> Tensor:
+        assert index.tolist() == [0, 1, 2, 3, 4]
+        return scale * (student - teacher).square().mean()
+
+    distiller = build({"mine": Term("pooled_distance", 3.0, teacher="other", options={"scale": 2.0})})
+    result = distiller(batch())
+    torch.testing.assert_close(result["loss"], 3 * result["mine"])
+    assert result["mine"] > 0
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        (Term("kdd"), "no objective 'kdd'"),
+        (Term("kd", options={"temprature": 2.0}), "temprature"),
+        (Term("kd", teacher="nobody"), "no teacher 'nobody'"),
+        (Term("kd", teacher="wide"), "wide has 9 outputs, the student 4"),
+    ],
+)
+def test_wrong_terms_are_refused(term, message):
+    teachers = {"teacher": network(1), "wide": network(2, classes=9)}
+    with pytest.raises(UsageError, match=message):
+        KnowledgeDistiller(network(0), teachers, {"term": term})

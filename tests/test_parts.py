@@ -1,0 +1,124 @@
+"""Schedule, optimizer, configuration, scores: the small parts."""
+
+import sys
+import types
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from evaluation.topk import evaluate
+from imagenet_train_cfg import cfg
+from recipe import Recipe
+from training.optimizer import OptimConfig, build_optimizer
+from training.schedule import learning_rate
+from utils.config import differences, override, read_page
+from utils.errors import UsageError
+
+
+def test_the_step_schedule_is_the_published_one():
+    rates = [learning_rate(OptimConfig(), epoch * 10, 10, 100) for epoch in range(100)]
+    expected = [0.1] * 30 + [0.01] * 30 + [0.001] * 30 + [0.0001] * 10
+    assert rates == pytest.approx(expected)
+    assert learning_rate(OptimConfig(), 299, 10, 100) == pytest.approx(0.1)  # the last step of epoch 30
+
+
+@pytest.mark.parametrize(("schedule", "half"), [("cosine", 0.505), ("linear", 0.505)])
+def test_cosine_and_linear_fall_from_init_lr_to_min_lr(schedule, half):
+    config = OptimConfig(init_lr=1.0, min_lr=0.01, schedule=schedule)
+    rates = [learning_rate(config, step, 10, 10) for step in range(101)]
+    assert (rates[0], rates[50], rates[100]) == pytest.approx((1.0, half, 0.01))
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_warm_up_reaches_init_lr_with_its_last_step():
+    config = OptimConfig(init_lr=1.0, schedule="cosine", warmup_epochs=2)
+    rates = [learning_rate(config, step, 5, 10) for step in range(11)]
+    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+
+
+def test_norms_and_biases_may_be_spared_from_weight_decay():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
+    spared = build_optimizer(OptimConfig(decay_norm_and_bias=False), module).param_groups
+    assert [group["weight_decay"] for group in spared] == [1e-4, 0.0]
+    assert [len(group["params"]) for group in spared] == [2, 4]
+    (whole,) = build_optimizer(OptimConfig(), module).param_groups
+    assert (len(whole["params"]), whole["weight_decay"], whole["nesterov"]) == (6, 1e-4, True)
+
+
+@pytest.mark.parametrize("impostor", [False, True])
+def test_apex_is_asked_for_clearly(monkeypatch, impostor):
+    monkeypatch.setitem(sys.modules, "apex", types.ModuleType("apex") if impostor else None)
+    with pytest.raises(UsageError, match=r"NVIDIA apex.*apex on PyPI is another project"):
+        build_optimizer(OptimConfig(optimizer="apex_sgd"), nn.Linear(1, 1))
+
+
+def test_words_override_values_of_every_type():
+    words = ["optim.init_lr=0.2", "optim.nesterov=False", "optim.milestones=10,20", "terms.wsld.weight=3"]
+    words += ["terms.wsld.options.temperature=4", "optim.grad_clip=5", "data.scale=(0.2,1)", "data.data_path=/a=b, c"]
+    changed = override(cfg, [*words, "--train_params.seed", "7"], "")
+    assert changed.optim == replace(cfg.optim, init_lr=0.2, nesterov=False, milestones=(10, 20), grad_clip=5.0)
+    assert changed.terms["wsld"] == replace(cfg.terms["wsld"], weight=3.0, options={"temperature": 4.0})
+    assert (changed.data.scale, changed.data.data_path, changed.train_params.seed) == ((0.2, 1.0), "/a=b, c", 7)
+    assert override(changed, ["optim.grad_clip=None"], "").optim.grad_clip is None
+    assert override(cfg, [], "") == cfg
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("optim.init_rl=1", "optim.init_lr"), ("optin.init_lr=1", "optim"), ("terms.wsl.weight=1", "wsld")],
+)
+def test_an_unknown_setting_brings_its_neighbours(word, near):
+    with pytest.raises(UsageError, match=near):
+        override(cfg, [word], "")
+
+
+def test_a_wrong_type_names_the_field(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        override(cfg, ["optim.init_lr=fast"], "")
+    assert stopped.value.code == 2
+    assert "optim.init-lr" in capsys.readouterr().err
+
+
+def test_help_shows_every_setting(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        override(cfg, ["--help"], "")
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    for setting in (
+        "--optim.init-lr",
+        "--terms.wsld.options.temperature",
+        "--teachers.teacher.weights",
+        "(default: 0.1)",
+    ):
+        assert setting in shown
+
+
+def test_pages_build_a_recipe_or_say_so(tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text("cfg = 3\n")
+    with pytest.raises(UsageError, match="must set `cfg`"):
+        read_page(page, Recipe)
+    with pytest.raises(UsageError, match="no such file"):
+        read_page(tmp_path / "none.py", Recipe)
+
+
+def test_differences_are_named_by_their_dotted_keys():
+    assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == {"a.c": (2, 3), "d": (None, 4)}
+
+
+def test_scores_by_hand():
+    logits = torch.tensor([[9.0, 1, 2, 3, 4, 5], [0, 9, 8, 7, 6, 5], [9, 8, 7, 6, 5, 4]])
+    labels = torch.tensor([0, 2, 5])  # first; among five; last of six
+    batches = [{"images": logits[:1], "labels": labels[:1]}, {"images": logits[1:], "labels": labels[1:]}]
+    scores = evaluate(lambda images: images, batches, torch.device("cpu"))
+    loss = nn.functional.cross_entropy(logits, labels).item()
+    assert scores == pytest.approx({"top1": 100 / 3, "top5": 200 / 3, "loss": loss, "images": 3})
+
+
+def test_fewer_than_five_classes_have_a_top5():
+    batches = [{"images": torch.eye(3), "labels": torch.tensor([0, 1, 1])}]
+    scores = evaluate(lambda images: images, batches, torch.device("cpu"))
+    assert (scores["top1"], scores["top5"]) == pytest.approx((200 / 3, 100))
