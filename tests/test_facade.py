@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import objectives
-from knowledge_distiller import KnowledgeDistiller, Term
+from knowledge_distiller import KnowledgeDistiller, Term, _average
 from models.outputs import IMAGENET, Normalization, Outputs
 from models.zoo import Network
 from objectives.logits import kd, wsld
@@ -57,6 +57,12 @@ def test_the_loss_is_the_weighted_sum_of_named_terms():
     torch.testing.assert_close(result["kd"], kd(result["logits"], mean.log()))
     expected = 0.5 * result["cross_entropy"] + 2.5 * result["wsld"] + result["kd"]
     torch.testing.assert_close(result["loss"], expected)
+
+
+def test_an_ensemble_speaks_in_log_probabilities():
+    logits = list(torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)))
+    mean = torch.stack([z.softmax(1) for z in logits]).mean(0)
+    torch.testing.assert_close(_average(logits).exp(), mean)
 
 
 def test_teachers_stay_as_they_were():
