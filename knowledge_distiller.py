@@ -35,13 +35,15 @@ class KnowledgeDistiller(nn.Module):
     """Runs the networks and adds up the terms; everything trainable is inside, so one DDP around it is enough.
 
     Raises:
-        UsageError: a term names an unknown objective, option or teacher, or class counts differ.
+        UsageError: there is no term, or one names an unknown objective, option or teacher; class counts differ.
     """
 
     _weights: Tensor  # [number of terms]
 
     def __init__(self, student: Network, teachers: Mapping[str, Network], terms: Mapping[str, Term]) -> None:
         super().__init__()
+        if not terms:
+            raise UsageError("terms: a loss needs at least one")
         self.student = student
         self.teachers = nn.ModuleDict(teachers)
         self.terms = dict(terms)
@@ -95,6 +97,11 @@ def _factor(ramp: tuple[tuple[float, float], ...], epoch: float) -> float:
 
 def _checked(name: str, term: Term, student: Network, teachers: Mapping[str, Network]) -> objectives.Objective:
     objective = objectives.get(term.objective)
+    if name in ("loss", "logits"):
+        raise UsageError(f"terms.{name}: the result has a {name} of its own; give the term another name")
+    epochs = [point[0] for point in term.ramp]
+    if epochs != sorted(epochs):
+        raise UsageError(f"terms.{name}.ramp: its epochs must rise, not {epochs}")
     if unknown := set(term.options) - set(objective.options):
         raise UsageError(f"terms.{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
     if len(_names(term.teacher)) > 1 and objective.reads != "logits":

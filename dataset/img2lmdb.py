@@ -253,16 +253,17 @@ def _pack_or_verify(job: Job) -> Outcome:
     with lock(lock_path, f"another packer is writing {job.path}"):
         if job.path.exists() and columns_path(job.path).exists() and remarks_path.exists():
             saved = _read_json(remarks_path)
-            shard = Shard(**saved["shard"])
-            if describe(job.path, shard.records) != shard:
+            outcome = Outcome(Shard(**saved["shard"]), saved["remarks"], [])
+            if describe(job.path, saved["shard"]["records"]) != outcome.shard:
                 raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
             _advance(len(job.entries))
-            return Outcome(shard, saved["remarks"], [])
-        outcome = _pack(job)
+        else:
+            outcome = _pack(job)
+            if outcome.shard is not None:
+                saved = {"shard": vars(outcome.shard), "remarks": outcome.remarks}
+                write_atomically(remarks_path, json.dumps(saved).encode())
         if outcome.shard is not None:
-            saved = {"shard": vars(outcome.shard), "remarks": outcome.remarks}
-            write_atomically(remarks_path, json.dumps(saved).encode())
-            lock_path.unlink()
+            lock_path.unlink(missing_ok=True)
     return outcome
 
 

@@ -81,7 +81,7 @@ def labels_of(target: Target) -> tuple[int, ...]:
 
 
 def _target(value: object) -> Target:
-    if _is_int(value) or isinstance(value, tuple) and all(map(_is_int, value)):
+    if _is_int(value) or (isinstance(value, tuple) and all(map(_is_int, value))):
         return value  # type: ignore[return-value]
     if isinstance(value, dict) and value.keys() == _BOXES.keys():
         sound = all(isinstance(column, tuple) and all(map(_BOXES[name], column)) for name, column in value.items())

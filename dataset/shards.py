@@ -13,6 +13,7 @@ record's CRC-32, because LMDB returns a flipped bit silently.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from utils.files import disk_is_full, sha256, sync_folder, write_atomically
 
 FORMAT, VERSION = "limbeck-shards", 1
 INDEX = "index.json"
+TARGETS = ("single", "multi", "detection")
 _COMMIT_EVERY = 500  # records a transaction; 100 to 1000 is fastest
 
 
@@ -62,7 +64,7 @@ class Index:
     """What `index.json` says of a split."""
 
     split: str
-    target: str  # single, multi or detection
+    target: str  # one of TARGETS
     classes: tuple[str, ...]
     records: int
     shards: tuple[Shard, ...]
@@ -93,9 +95,13 @@ class Index:
             raise DataError(f"{path} is not a {FORMAT} index of version {VERSION}: pack the data again")
         try:
             shards = tuple(Shard(**row) for row in fields.pop("shards"))
-            return Index(**{**fields, "shards": shards, "classes": tuple(fields["classes"])})
+            index = Index(**{**fields, "shards": shards, "classes": tuple(fields["classes"])})
+            counted = sum(shard.records for shard in shards)
         except (TypeError, KeyError) as error:
-            raise DataError(f"{path}: a field is missing or unknown ({error})") from None
+            raise DataError(f"{path}: a field is missing, unknown or of another type ({error})") from None
+        if index.target not in TARGETS or not shards or counted != index.records:
+            raise DataError(f"{path} is damaged: its fields disagree; copy it again, or pack the split again")
+        return index
 
 
 class ShardWriter:
@@ -111,7 +117,12 @@ class ShardWriter:
         self._discard()
         self._columns: dict[str, list] = {"key": [], "label": [], "height": [], "width": [], "crc32": []}
         self._pending: list[tuple[bytes, bytes]] = []
-        self._environment = lmdb.open(str(self._partial), subdir=False, map_size=max(map_bytes, 1 << 16), meminit=True)
+        size = max(map_bytes, 1 << 16)
+        try:  # without a lock file, which LMDB maps: a full disk would be a SIGBUS
+            self._environment = lmdb.open(str(self._partial), subdir=False, map_size=size, meminit=True, lock=False)
+        except lmdb.Error as error:
+            self._discard()
+            raise self._failure(error) from None
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -183,7 +194,6 @@ class ShardWriter:
 
     def _discard(self) -> None:
         self._partial.unlink(missing_ok=True)
-        self._partial.with_name(f"{self._partial.name}-lock").unlink(missing_ok=True)
 
 
 def describe(path: Path, records: int) -> Shard:
@@ -253,7 +263,8 @@ class ShardReader:
         """Every record's key, in order."""
         names: list[str] = []
         for shard in self.index.shards:
-            names += [os.fsdecode(name) for name in self._open_columns(shard)["key"].tobytes().split(b"\0")]
+            if shard.records:
+                names += [os.fsdecode(name) for name in self._open_columns(shard)["key"].tobytes().split(b"\0")]
         return names
 
     def verify(self) -> None:
@@ -296,11 +307,10 @@ class ShardReader:
             raise DataError(f"{error.filename} is missing: copy it again, or pack the split again") from None
         if size != shard.bytes:
             raise DataError(f"{path} has {size} bytes, the index says {shard.bytes}: copy or pack the shard again")
-        try:
-            with np.load(io.BytesIO(data)) as arrays:  # the zip's own CRC covers every array
-                return {name: arrays[name] for name in arrays.files}
-        except Exception as error:
-            raise DataError(f"{columns_path(path)} is damaged ({error}): copy or pack the shard again") from None
+        if hashlib.sha256(data).hexdigest() != shard.columns_sha256:
+            raise DataError(f"{columns_path(path)} is not what the index describes: copy or pack the shard again")
+        with np.load(io.BytesIO(data)) as arrays:
+            return {name: arrays[name] for name in arrays.files}
 
 
 def open_readonly(path: Path) -> lmdb.Environment:

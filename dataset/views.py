@@ -56,8 +56,8 @@ def random_resized_crop(
     fits = (high > 0) & (high <= height) & (wide > 0) & (wide <= width)
 
     # None fits: the whole image, cut at the centre to the nearest allowed ratio.
-    center_wide = np.minimum(width, np.rint(height * ratio[1]))
-    center_high = np.minimum(height, np.rint(width / ratio[0]))
+    center_wide = np.clip(np.rint(height * ratio[1]), 1, width)
+    center_high = np.clip(np.rint(width / ratio[0]), 1, height)
     chosen = fits.argmax(axis=1)[:, None]  # the first that fits
     found = fits.any(axis=1)[:, None]
 

@@ -7,7 +7,6 @@ Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100`
 from __future__ import annotations
 
 import difflib
-import pickle
 import urllib.error
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from models.cifar.resnet import RESNETS
+from models.cifar.resnet import FEATURES, RESNETS
 from models.outputs import IMAGENET, Normalization, Outputs, Tap, Tapped
 from utils.errors import UsageError
 
 _OWN: dict[str, Callable[..., nn.Module]] = {**RESNETS}
+_A_FILE = "a .pth or .safetensors file"
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,19 @@ def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] 
     """
     num_classes = config.num_classes or num_classes
     if config.name in _OWN:
+        if config.weights != "none" and not _is_file(config.weights):
+            raise UsageError(f"{config.name} has no published weights; give {_A_FILE}, or none")
         network, published = _OWN[config.name](num_classes=num_classes), None
     elif config.name.startswith("timm/"):
         network, published = _timm_network(config, num_classes)
     else:
         network, published = _torchvision_network(config, num_classes)
-    if config.weights.endswith((".pth", ".pt", ".th", ".tar", ".safetensors")) or "/" in config.weights:
+    if _is_file(config.weights):
         load_weights(network, Path(config.weights).expanduser())
-    elif config.weights != "none" and config.name in _OWN:
-        raise UsageError(f"{config.name} has no published weights; give a file, or none")
     default = published or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
-    body = network if config.name in _OWN else Tapped(network, _taps(config.name, network, reads))
+    taps = _taps(config.name, network, reads)
+    body = network if config.name in _OWN else Tapped(network, taps)
     return Network(body, normalization, num_classes)
 
 
@@ -116,13 +117,13 @@ def load_weights(network: nn.Module, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; put the weights there or give another path") from None
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+    except Exception as error:  # a damaged pickle may raise any
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(f"{path}: not a weights file that can be read safely: {reason}") from None
     for wrapper in ("state_dict", "model", "ema", "student"):  # the last two are those of a run's own checkpoints
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise UsageError(f"{path} holds no state dict")
     state = {name.removeprefix("module."): value for name, value in state.items()}
 
@@ -148,16 +149,15 @@ def load_weights(network: nn.Module, path: Path) -> None:
 def _torchvision_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
     names = torchvision.models.list_models(module=torchvision.models)
     if config.name not in names:
-        near = difflib.get_close_matches(config.name, [*names, *_OWN], n=3)
-        raise UsageError(
-            f"no network {config.name!r}{f'; near: {chr(44).join(near)}' if near else ''}; timm's begin with timm/"
-        )
+        near = _near(config.name, [*names, *_OWN])
+        raise UsageError(f"no network {config.name!r}{near}; timm's begin with timm/")
     weights = None
-    if config.weights.isidentifier() and config.weights != "none":
+    if config.weights != "none" and not _is_file(config.weights):
         published = torchvision.models.get_model_weights(config.name)
         name = "DEFAULT" if config.weights == "default" else config.weights
         if name not in published.__members__:
-            raise UsageError(f"{config.name} has no weights {name}; torchvision has {', '.join(published.__members__)}")
+            known = ", ".join(published.__members__)
+            raise UsageError(f"{config.name} has no weights {name}; torchvision has {known}; or give {_A_FILE}")
         weights = published[name]
     network = torchvision.models.get_model(config.name, weights=None, num_classes=num_classes)
     if weights is None:
@@ -188,6 +188,8 @@ def _timm_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, N
         raise UsageError(f"{config.name} needs timm: pip install timm") from None
     name = config.name.removeprefix("timm/")
     published = config.weights == "default"
+    if not published and config.weights != "none" and not _is_file(config.weights):
+        raise UsageError(f"{config.name} has no weights {config.weights}; give default, {_A_FILE}, or none")
     try:
         network = timm.create_model(name, pretrained=published, num_classes=num_classes)
     except (RuntimeError, OSError) as error:
@@ -198,18 +200,26 @@ def _timm_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, N
                 f"cannot get timm's weights of {name} ({first}): fetch {source and source.hf_hub_id} elsewhere "
                 "and set weights to the file's path"
             ) from None
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise UsageError(f"no network {config.name!r}: {first}; near: {', '.join(near)}") from None
+        raise UsageError(f"no network {config.name!r}: {first}{_near(name, timm.list_models())}") from None
     pretrained: Any = network.pretrained_cfg
     return network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"]))
 
 
+def _is_file(weights: str) -> bool:
+    return "/" in weights or weights.endswith((".pth", ".pt", ".th", ".tar", ".safetensors"))
+
+
+def _near(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=3)
+    return f"; near: {', '.join(near)}" if near else ""
+
+
 def _taps(name: str, network: nn.Module, reads: Iterable[str]) -> dict[str, Tap]:
     table = _resnet_taps(network) if isinstance(network, torchvision.models.ResNet) else {}
-    unknown = sorted(set(reads) - {"logits"} - table.keys())
-    if unknown:
-        raise UsageError(f"{name} has no taps for {', '.join(unknown)}; it has {', '.join(['logits', *table])}")
-    return {feature: table[feature] for feature in reads if feature != "logits"}
+    known = ["logits", *(FEATURES if name in _OWN else table)]
+    if unknown := sorted(set(reads) - set(known)):
+        raise UsageError(f"{name} gives no {', '.join(unknown)}; it gives {', '.join(known)}")
+    return {feature: table[feature] for feature in reads if feature in table}
 
 
 def _resnet_taps(network: nn.Module) -> dict[str, Tap]:

@@ -8,6 +8,7 @@ import objectives
 from knowledge_distiller import KnowledgeDistiller, Term, _average
 from models.outputs import IMAGENET, Normalization, Outputs
 from models.zoo import Network
+from objectives import contract
 from objectives.logits import kd, wsld
 from utils.errors import UsageError
 
@@ -113,6 +114,30 @@ def test_one_graph_that_no_ramp_recompiles():
         torch.testing.assert_close(compiled(batch())["loss"], distiller(batch())["loss"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1000.0, 30000.0])
+def test_extreme_logits_stay_finite_in_every_precision(dtype, size):
+    distiller, data = build(), batch(4)
+    for net, sign in ((distiller.student, 1), (distiller.teachers["teacher"], -1), (distiller.teachers["other"], 1)):
+        with torch.no_grad():
+            net.body.fc.weight.mul_(0.1)
+            net.body.fc.bias.copy_(sign * size * torch.tensor([1.0, -1.0, 0.0, 1.0]))
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        result = distiller(data)
+    assert result["logits"].abs().max() > 0.9 * size
+    result["loss"].backward()
+    assert result["loss"].isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in distiller.student.parameters())
+
+
+def test_a_teacher_of_several_terms_runs_once():
+    distiller, calls = build({"a": Term("kd"), "b": Term("wsld"), "c": Term("kd", teacher=("other", "teacher"))}), []
+    for net in (distiller.student, *distiller.teachers.values()):
+        net.body.register_forward_hook(lambda module, *_: calls.append(module))
+    distiller(batch())
+    assert len(calls) == len(set(calls)) == 3
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_objectives_compute_in_float32_under_mixed_precision(dtype):
     distiller = build()
@@ -124,7 +149,9 @@ def test_objectives_compute_in_float32_under_mixed_precision(dtype):
     assert all(parameter.grad.isfinite().all() for parameter in distiller.student.parameters())
 
 
-def test_an_objective_of_ones_own_takes_one_function():
+def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
+    monkeypatch.setattr(contract, "_REGISTRY", dict(contract._REGISTRY))
+
     @objectives.objective(reads="pooled")
     def pooled_distance(student: Tensor, teacher: Tensor, index: Tensor, *, scale: float = 1.0) -> Tensor:
         assert index.tolist() == [0, 1, 2, 3, 4]
@@ -134,6 +161,8 @@ def test_an_objective_of_ones_own_takes_one_function():
     result = distiller(batch())
     torch.testing.assert_close(result["loss"], 3 * result["mine"])
     assert result["mine"] > 0
+    with pytest.raises(UsageError, match="only logits can be averaged over teachers, not pooled"):
+        build({"mine": Term("pooled_distance", teacher=("teacher", "other"))})
 
 
 @pytest.mark.parametrize(
@@ -143,9 +172,22 @@ def test_an_objective_of_ones_own_takes_one_function():
         (Term("kd", options={"temprature": 2.0}), "temprature"),
         (Term("kd", teacher="nobody"), "no teacher 'nobody'"),
         (Term("kd", teacher="wide"), "wide has 9 outputs, the student 4"),
+        (Term("kd", teacher=("teacher", "wide")), "wide has 9 outputs, the student 4"),
+        (Term("kd", ramp=((5, 1.0), (1, 0.0))), r"terms.term.ramp: its epochs must rise, not \[5, 1\]"),
     ],
 )
 def test_wrong_terms_are_refused(term, message):
     teachers = {"teacher": network(1), "wide": network(2, classes=9)}
     with pytest.raises(UsageError, match=message):
         KnowledgeDistiller(network(0), teachers, {"term": term})
+
+
+@pytest.mark.parametrize("name", ["loss", "logits"])
+def test_a_term_may_not_hide_the_results_own_names(name):
+    with pytest.raises(UsageError, match=f"terms.{name}: the result has a {name} of its own"):
+        build({name: Term("kd", 5.0)})
+
+
+def test_a_loss_without_terms_is_refused():
+    with pytest.raises(UsageError, match="at least one"):
+        build({})

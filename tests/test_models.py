@@ -1,7 +1,9 @@
 """Networks: names, weights, normalisation, taps."""
 
 import copy
+import hashlib
 import pickle
+import sys
 import urllib.error
 
 import pytest
@@ -9,7 +11,8 @@ import safetensors.torch
 import torch
 import torchvision
 
-from models.outputs import Tap, Tapped
+from models.cifar.resnet import FEATURES
+from models.outputs import IMAGENET, Tap, Tapped
 from models.zoo import NetworkConfig, build_network, load_weights
 from utils.errors import UsageError
 
@@ -17,26 +20,32 @@ IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torc
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"),
+    ("name", "parameters", "digest"),
     [
-        ("cifar_resnet8", 0.08),
-        ("cifar_resnet20", 0.28),
-        ("cifar_resnet56", 0.86),
-        ("cifar_resnet110", 1.74),
-        ("cifar_resnet8x4", 1.23),
-        ("cifar_resnet32x4", 7.43),
+        ("cifar_resnet8", 83_892, "c7e36ff449432b48"),
+        ("cifar_resnet14", 181_108, "dc881d5570e2148d"),
+        ("cifar_resnet20", 278_324, "649926fcf6240e69"),
+        ("cifar_resnet32", 472_756, "eee1916dfc5fb1e3"),
+        ("cifar_resnet44", 667_188, "f532b91b42661858"),
+        ("cifar_resnet56", 861_620, "2fac08358d132b70"),
+        ("cifar_resnet110", 1_736_564, "c6e9176cff1a7fee"),
+        ("cifar_resnet8x4", 1_233_540, "c7572c24d425e097"),
+        ("cifar_resnet32x4", 7_433_860, "632a5be2e9d2198d"),
     ],
 )
-def test_cifar_resnets_have_the_published_size(name, parameters):
-    """In millions, as RepDistiller and MDistiller list them."""
-    network = build_network(NetworkConfig(name), 100)
-    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(parameters, abs=0.005)
+def test_cifar_resnets_have_the_size_names_and_shapes_of_mdistillers(name, parameters, digest):
+    """The digests are those of the state dicts of MDistiller's networks (commit a08d46f) for 100 classes."""
+    network = build_network(NetworkConfig(name), 100).classifier
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    lines = [f"{key} {list(value.shape)}" for key, value in sorted(network.state_dict().items())]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digest, "\n".join(lines)
 
 
 def test_cifar_resnet_features():
     network = build_network(NetworkConfig("cifar_resnet8x4"), 10).eval()
     with torch.no_grad():
         outputs = network(network.normalize(IMAGES[:, :, :32, :32]))
+    assert set(outputs.features) == set(FEATURES)
     shapes = {name: tuple(value.shape[1:]) for name, value in outputs.features.items() if "pre" not in name}
     assert shapes == {"stage1": (64, 32, 32), "stage2": (128, 16, 16), "stage3": (256, 8, 8), "pooled": (256,)}
     for stage in ("stage1", "stage2", "stage3"):
@@ -64,6 +73,14 @@ def test_taps_of_torchvision_resnets(name):
     assert plain(plain.normalize(IMAGES)).features == {}
 
 
+def test_gradients_reach_the_layers_below_a_tap():
+    network = build_network(NetworkConfig("resnet18"), 10, ["stage2_pre", "stage4", "pooled"])
+    outputs = network(network.normalize(IMAGES))
+    sum(feature.square().sum() for feature in outputs.features.values()).backward()
+    reached = {name for name, parameter in network.classifier.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in network.classifier.named_parameters()} - {"fc.weight", "fc.bias"}
+
+
 def test_a_copy_catches_for_itself():
     original = build_network(NetworkConfig("resnet18"), 10, ["stage4"]).eval()
     twin = copy.deepcopy(original)
@@ -77,6 +94,10 @@ def test_a_tap_or_feature_that_does_not_exist_is_named():
         Tapped(torchvision.models.resnet18(), {"stage9": Tap("layer9")})
     with pytest.raises(UsageError, match="stage9"):
         build_network(NetworkConfig("resnet18"), 10, ["stage9"])
+    with pytest.raises(UsageError, match="cifar_resnet8 gives no stage4; it gives logits, stage1"):
+        build_network(NetworkConfig("cifar_resnet8"), 10, ["stage4", "stage3"])
+    with pytest.raises(UsageError, match=r"gives no stage1; it gives logits$"):
+        build_network(NetworkConfig("timm/mobilenetv1_100"), 10, ["stage1"])
 
 
 def test_each_network_normalises_for_itself():
@@ -90,7 +111,8 @@ def test_each_network_normalises_for_itself():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("resnet19", "near: resnet1"), ("timm/mobilenetv1_10", "mobilenetv1_100"), ("", "no network")]
+    ("name", "message"),
+    [("resnet19", r"near: resnet\d+, resnet\d+"), ("timm/mobilenetv1_10", "mobilenetv1_100"), ("", "no network")],
 )
 def test_unknown_names_bring_near_ones(name, message):
     with pytest.raises(UsageError, match=message):
@@ -102,6 +124,37 @@ def test_unknown_published_weights_are_named():
         build_network(NetworkConfig("resnet18", weights="IMAGENET1K_V7"), 1000)
     with pytest.raises(UsageError, match="no published weights"):
         build_network(NetworkConfig("cifar_resnet8", weights="default"), 10)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm/mobilenetv1_100", "cifar_resnet8"])
+@pytest.mark.parametrize("weights", ["weights.bin", "my-weights", "IMAGENET1K_V9"])
+def test_weights_that_are_not_found_are_never_random_ones(name, weights):
+    with pytest.raises(UsageError, match=r"weights.*a \.pth or \.safetensors file"):
+        build_network(NetworkConfig(name, weights=weights), 10)
+
+
+def test_published_weights_bring_their_normalisation(monkeypatch):
+    source = torchvision.models.resnet18()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_a, **_o: source.state_dict())
+    network = build_network(NetworkConfig("resnet18", weights="default"), 1000)
+    assert network.normalization == IMAGENET
+    assert torch.equal(network.classifier.fc.weight, source.fc.weight)
+    assert build_network(NetworkConfig("resnet18", "default", mean=(0, 0, 0)), 1000).normalization.mean == (0, 0, 0)
+    with pytest.raises(UsageError, match=r"resnet18-f37072fd\.pth does not fit resnet18: .*fc\.weight") as error:
+        build_network(NetworkConfig("resnet18", weights="default"), 10)
+    assert "\n" not in str(error.value)
+
+
+def test_timm_says_what_to_fetch_or_to_install(monkeypatch):
+    def offline(*_args, **_options):
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    with pytest.raises(UsageError, match=r"\(no network\): fetch timm/mobilenetv1_100\.\S+ elsewhere"):
+        build_network(NetworkConfig("timm/mobilenetv1_100", weights="default"), 1000)
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UsageError, match="pip install timm"):
+        build_network(NetworkConfig("timm/mobilenetv1_100"), 1000)
 
 
 def test_a_failed_download_says_which_file_to_put_where(tmp_path, monkeypatch):
@@ -116,7 +169,7 @@ def test_a_failed_download_says_which_file_to_put_where(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("form", ["plain", "module", "state_dict", "safetensors", "old"])
+@pytest.mark.parametrize("form", ["plain", "module", "state_dict", "model", "safetensors", "old"])
 def test_weights_load_from_every_form(tmp_path, form):
     source = build_network(NetworkConfig("cifar_resnet8"), 10).classifier
     state = source.state_dict()
@@ -125,8 +178,8 @@ def test_weights_load_from_every_form(tmp_path, form):
         safetensors.torch.save_file(state, path)
     elif form == "module":
         torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}, "epoch": 3}, path)
-    elif form == "state_dict":
-        torch.save({"state_dict": state}, path)
+    elif form in ("state_dict", "model"):
+        torch.save({form: state}, path)
     else:
         old = {name: value for name, value in state.items() if "num_batches" not in name}
         torch.save(old if form == "old" else state, path)
@@ -150,12 +203,46 @@ class Evil:
         return print, ("code from a weights file ran",)
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", pickle.dumps(Evil(), 2), pickle.dumps({"a": 1}, 2)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage",
+        pickle.dumps(Evil(), 2),
+        pickle.dumps({"a": 1}, 2),
+        b"\x80\x02.",
+        b"\x80\x02h\x07.",
+        b"\x80\x02s",
+    ],
+)
 def test_files_that_are_not_weights_are_refused(tmp_path, content, capfd):
     path = tmp_path / "w.pth"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"w\.pth"):
         load_weights(torch.nn.Linear(1, 1), path)
     assert "ran" not in capfd.readouterr().out
+    path.rename(tmp_path / "w.safetensors")
+    with pytest.raises(UsageError, match=r"w\.safetensors: not a weights file"):
+        load_weights(torch.nn.Linear(1, 1), tmp_path / "w.safetensors")
     with pytest.raises(UsageError, match="no such file"):
         load_weights(torch.nn.Linear(1, 1), tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize("state", [{}, {1: torch.zeros(1)}, {"weight": 3}, [torch.zeros(1)], None])
+def test_a_file_without_a_state_dict_that_fits_is_refused(tmp_path, state):
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UsageError, match=r"holds no state dict|missing: bias, weight"):
+        load_weights(torch.nn.Linear(1, 1), tmp_path / "w.pth")
+    with pytest.raises(UsageError, match="not a weights file"):
+        load_weights(torch.nn.Linear(1, 1), tmp_path)  # a folder
+
+
+def test_half_a_file_is_refused(tmp_path):
+    path, network = tmp_path / "w.pth", torch.nn.Linear(30, 30)
+    for legacy in (False, True):
+        torch.save(network.state_dict(), path, _use_new_zipfile_serialization=not legacy)
+        content = path.read_bytes()
+        for length in range(1, len(content) - 16, 97):
+            path.write_bytes(content[:length])
+            with pytest.raises(UsageError, match="not a weights file"):
+                load_weights(network, path)

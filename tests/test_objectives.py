@@ -3,6 +3,7 @@
 The golden values come from running the implementations of MDistiller (kd) and of WSLD's authors (wsld).
 """
 
+import importlib
 import json
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import objectives
+from objectives import contract
 from objectives.labels import cross_entropy
 from objectives.logits import kd, wsld, wsld_weights
 from utils.errors import UsageError
@@ -119,6 +121,32 @@ def test_the_weight_falls_as_the_student_passes_the_teacher():
     assert max(weights) < 1
 
 
+def test_kd_at_a_high_temperature_is_the_squared_distance_of_the_centred_logits():
+    student, teacher, _ = sample()
+    difference = student.detach() - teacher
+    limit = (difference - difference.mean(1, keepdim=True)).square().sum(1).mean() / (2 * 5)  # Hinton et al., section 2
+    assert kd(student, teacher, temperature=1e4).item() == pytest.approx(limit.item(), rel=1e-3)
+
+
+def test_wsld_where_a_cross_entropy_is_exactly_zero():
+    sure, unsure, labels = torch.tensor([[300.0, 0.0]]), torch.zeros(1, 2), torch.tensor([0])
+    assert wsld_weights(sure, sure, labels).item() == 0  # nothing is left to learn from this sample
+    assert wsld_weights(sure, unsure, labels).item() == 0
+    assert wsld_weights(unsure, sure, labels).item() == 1
+    student = sure.clone().requires_grad_()
+    wsld(student, unsure, labels).backward()
+    assert student.grad.eq(0).all()
+
+
+def test_label_smoothing_by_the_formula():
+    student, _, labels = sample()
+    expected = 0.0
+    for row, label in zip(student.tolist(), labels.tolist(), strict=True):
+        targets = [0.3 / 5 + (0.7 if k == label else 0) for k in range(5)]
+        expected -= sum(target * math.log(p) for target, p in zip(targets, softmax(row), strict=True)) / len(labels)
+    assert cross_entropy(student, labels, label_smoothing=0.3).item() == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [50.0, 1000.0, 1e30])
 def test_extreme_logits_give_finite_losses_and_gradients(dtype, scale):
@@ -146,20 +174,23 @@ def test_golden(arrays, case, precision):
     student, teacher = (torch.tensor(arrays[f"{case}.in.{who}"], dtype=dtype) for who in ("student", "teacher"))
     student.requires_grad_()
     labels = torch.tensor(arrays[f"{case}.in.target"]) if f"{case}.in.target" in arrays else None
-    if "alpha" in parameters:
-        soft = wsld(student, teacher, labels, temperature=parameters["T"])
-        loss = cross_entropy(student, labels) + parameters["alpha"] * soft
-        assert soft.item() == pytest.approx(float(arrays[f"{case}.out_{precision}.soft"]), rel=1e-5)
-        weights = wsld_weights(student, teacher, labels)
-        np.testing.assert_allclose(weights.numpy(), arrays[f"{case}.out_f64.weight"], rtol=1e-5, atol=1e-6)
-    elif labels is None:
-        loss = kd(student, teacher, temperature=parameters["T"])
-    else:
-        soft = kd(student, teacher, temperature=parameters["T"])
-        loss = parameters["ce_weight"] * cross_entropy(student, labels) + parameters["kd_weight"] * soft
-    (gradient,) = torch.autograd.grad(loss, student)
     noise = float(arrays[f"{case}.f32_vs_f64_rel"])
     tolerance = 1e-9 if precision == "f64" else max(1e-5, 5 * noise)
+    if "alpha" in parameters:
+        hard, soft = cross_entropy(student, labels), wsld(student, teacher, labels, temperature=parameters["T"])
+        loss = hard + parameters["alpha"] * soft
+        parts = {"hard": hard, "soft": soft}
+        weights = wsld_weights(student, teacher, labels).numpy()  # the golden ones are given in float64 only
+        np.testing.assert_allclose(weights, arrays[f"{case}.out_f64.weight"], rtol=0, atol=tolerance)
+    elif labels is None:
+        loss, parts = kd(student, teacher, temperature=parameters["T"]), {}
+    else:
+        hard, soft = cross_entropy(student, labels), kd(student, teacher, temperature=parameters["T"])
+        parts = {"loss_ce": parameters["ce_weight"] * hard, "loss_kd": parameters["kd_weight"] * soft}
+        loss = sum(parts.values())
+    (gradient,) = torch.autograd.grad(loss, student)
+    for name, part in parts.items():
+        assert part.item() == pytest.approx(float(arrays[f"{case}.out_{precision}.{name}"]), rel=tolerance)
     assert loss.item() == pytest.approx(float(arrays[f"{case}.loss_{precision}"]), rel=tolerance)
     expected = arrays[f"{case}.grad_{precision}.student"]
     assert np.abs(gradient.numpy() - expected).max() <= tolerance * np.abs(expected).max()
@@ -171,6 +202,25 @@ def test_the_contract_reads_the_signature():
     assert entry.options == ("temperature",)
     assert entry.needs_teacher
     assert not objectives.get("cross_entropy").needs_teacher
+
+
+def test_a_file_of_ones_own_registers_by_being_imported(tmp_path, monkeypatch):
+    monkeypatch.setattr(contract, "_REGISTRY", dict(contract._REGISTRY))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_objectives.py").write_text(
+        "from objectives import objective\n\n"
+        "@objective(reads='stage3')\n"
+        "def my_distance(student, teacher, labels, index, *, power=2.0, scale=1.0):\n"
+        "    return scale * (student - teacher).abs().pow(power).mean()\n"
+    )
+    module = importlib.import_module("my_objectives")
+    entry = objectives.get("my_distance")
+    assert (entry.reads, entry.needs_teacher) == ("stage3", True)
+    assert entry.inputs == ("student", "teacher", "labels", "index")
+    assert entry.options == ("power", "scale")
+    assert entry.function is module.my_distance
+    importlib.reload(module)  # the same file may come again, as a page that is read twice does
+    assert objectives.get("my_distance").function is module.my_distance
 
 
 def test_unknown_and_doubled_names_are_refused():

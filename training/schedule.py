@@ -14,7 +14,7 @@ def learning_rate(config: OptimConfig, step: int, steps_per_epoch: int, epochs: 
     epoch ends, by `lr_decay` at each of `milestones`; `cosine` and `linear` fall from `init_lr` towards `min_lr`,
     which the step after the last would reach.
     """
-    warmup, total = config.warmup_epochs * steps_per_epoch, epochs * steps_per_epoch
+    warmup, total = round(config.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch
     if step < warmup:
         return config.init_lr * (step + 1) / warmup
     if config.schedule == "step":

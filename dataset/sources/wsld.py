@@ -63,11 +63,12 @@ class WsldReader:
         if number not in self._transactions:
             self._opened.append(_open(self._folders[number]))
             self._transactions[number] = self._opened[-1].begin(buffers=True)
-        value = self._transactions[number].get(key)
         try:
-            blob = msgpack.unpackb(value)
+            blob = msgpack.unpackb(self._transactions[number].get(key), raw=True)  # msgpack before 1.0 wrote `raw`
+            if not isinstance(blob, bytes):
+                raise TypeError(f"a {type(blob).__name__} in place of bytes")
             return Record(os.fsdecode(key), blob[:-2], int(np.frombuffer(blob[-2:], "<u2")[0]))
-        except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+        except (ValueError, TypeError, IndexError, msgpack.UnpackException, lmdb.Error) as error:
             raise DataError(f"{self._folders[number]}, key {os.fsdecode(key)}: not a WSLD record ({error})") from None
 
     def close(self) -> None:
@@ -92,7 +93,10 @@ def _environments(folder: Path) -> list[Path]:
 
 
 def _open(path: Path) -> lmdb.Environment:
-    environment = open_readonly(path)
+    try:
+        environment = open_readonly(path)
+    except lmdb.Error as error:
+        raise DataError(f"{path / 'data.mdb'}: {error}; copy it again") from None
     pages, page_size = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
     size = (path / "data.mdb").stat().st_size
     if size < pages * page_size:  # reading past the end of the file would be a SIGBUS

@@ -69,6 +69,8 @@ def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
     return nn.Sequential(first, *(_Block(channels, channels, 1) for _ in range(blocks - 1)))
 
 
+FEATURES = (*(f"stage{number}{side}" for number in (1, 2, 3) for side in ("", "_pre")), "pooled")
+
 _THIN, _WIDE = (16, 16, 32, 64), (32, 64, 128, 256)
 
 RESNETS: dict[str, Callable[..., nn.Module]] = {

@@ -1,0 +1,139 @@
+"""Pages and words at their edges; test_parts.py has the common cases."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import objectives
+from imagenet_train_cfg import cfg
+from knowledge_distiller import Term
+from recipe import Recipe
+from utils.config import differences, override, read_page
+from utils.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "imagenet_train_cfg.py", *sorted((ROOT / "configs").glob("[!_]*.py"))]
+
+
+def changed(*words):
+    """What ``words`` change, by dotted key."""
+    old, new = (dataclasses.asdict(config) for config in (cfg, override(cfg, list(words), "")))
+    return {key: value for key, (_, value) in differences(old, new).items()}
+
+
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("optim.milestones=30,60", "optim.milestones", (30, 60)),
+        ("optim.milestones=(30, 60)", "optim.milestones", (30, 60)),
+        ("optim.milestones=30 60", "optim.milestones", (30, 60)),
+        ("optim.milestones=50", "optim.milestones", (50,)),
+        ("optim.milestones=", "optim.milestones", ()),
+        ("optim.init_lr=1", "optim.init_lr", 1.0),
+        ("optim.init_lr=1e-3", "optim.init_lr", 1e-3),
+        ("optim.init_lr=-1", "optim.init_lr", -1.0),
+        ("optim.nesterov=False", "optim.nesterov", False),
+        ("optim.schedule=cosine", "optim.schedule", "cosine"),
+        ("student.num_classes=10", "student.num_classes", 10),
+        ("student.weights=a,b (c)=[d]", "student.weights", "a,b (c)=[d]"),
+        ("teachers.teacher.name=resnet50", "teachers.teacher.name", "resnet50"),
+        ("terms.wsld.ramp=1,0,5,1", "terms.wsld.ramp", ((1.0, 0.0), (5.0, 1.0))),
+        ("--optim.init-lr=3", "optim.init_lr", 3.0),
+    ],
+)
+def test_a_word_changes_its_value_and_nothing_else(word, key, value):
+    assert changed(word) == {key: value}
+    assert type(changed(word)[key]) is type(value)
+
+
+def test_lists_may_be_given_as_flags():
+    assert changed("--student.mean", "0.5", "0.5", "0.5") == {"student.mean": (0.5, 0.5, 0.5)}
+    assert changed("--terms.wsld.teacher", "a", "b") == {"terms.wsld.teacher": ("a", "b")}
+
+
+def test_the_last_word_wins_and_the_page_stays():
+    before = dataclasses.asdict(cfg)
+    assert changed("optim.init_lr=1", "optim.init_lr=2", "terms.wsld.options.temperature=9") == {
+        "optim.init_lr": 2.0,
+        "terms.wsld.options.temperature": 9.0,
+    }
+    assert dataclasses.asdict(cfg) == before
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("optim.schedule=cosin", "optim.schedule"),
+        ("optim.nesterov=maybe", "optim.nesterov"),
+        ("optim.milestones=30,x", "optim.milestones"),
+        ("train_params.epochs=3.5", "train-params.epochs"),
+        ("terms.wsld.weight=heavy", "terms.wsld.weight"),
+        ("student.num_classes=ten", "student.num-classes"),
+        ("optim=3", "optim"),
+        ("--optim.init_rl=3", "optim.init_rl"),
+        ("optim.init_lr", "optim.init_lr"),
+    ],
+)
+def test_what_cannot_be_read_ends_with_2_and_names_the_field(word, named, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        override(cfg, [word], "")
+    assert stopped.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("terms.wsld.options.temprature=3", r"near: terms\.wsld\.options\.temperature"),
+        ("teachers.teecher.name=x", r"near: teachers\.teacher"),
+        ("name.first=x", "no setting 'name.first'"),
+        ("=3", "no setting ''"),
+        ("zzz=3", "near: name, data"),
+    ],
+)
+def test_an_unknown_key_is_refused_at_every_depth(word, near):
+    with pytest.raises(UsageError, match=near):
+        override(cfg, [word], "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_every_page_is_a_recipe_whose_terms_fit_together(page):
+    recipe = read_page(page, Recipe)
+    for term in recipe.terms.values():
+        entry = objectives.get(term.objective)
+        assert set(term.options) <= set(entry.options)
+        assert not entry.needs_teacher or term.teacher in recipe.teachers
+    assert override(recipe, [], "") == recipe
+
+
+def test_the_main_page_is_the_published_recipe():
+    # Zhou et al., ICLR 2021: ResNet-34 to ResNet-18, cross-entropy + 2.5 wsld at T = 2, SGD, 100 epochs.
+    assert (cfg.student.name, cfg.teachers["teacher"].name) == ("resnet18", "resnet34")
+    assert cfg.terms == {
+        "cross_entropy": Term("cross_entropy"),
+        "wsld": Term("wsld", weight=2.5, options={"temperature": 2.0}),
+    }
+    assert (cfg.optim.init_lr, cfg.optim.milestones, cfg.optim.lr_decay) == (0.1, (30, 60, 90), 0.1)
+    assert (cfg.optim.momentum, cfg.optim.weight_decay) == (0.9, 1e-4)
+    assert (cfg.train_params.epochs, cfg.data.batch_size) == (100, 256)
+
+
+def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text("from imagenet_train_cfg import cfg\n")
+    assert read_page(page, Recipe) == cfg
+    page.write_text("other = 3\n")
+    with pytest.raises(UsageError, match=r"page\.py must set `cfg` to a Recipe"):
+        read_page(page, Recipe)
+    page.write_text("cfg = 1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        read_page(page, Recipe)
+    with pytest.raises(UsageError, match="no such file"):
+        read_page(tmp_path, Recipe)
+
+
+def test_differences_of_equal_and_of_unlike_things():
+    assert differences({"a": {"b": (1, 2)}}, {"a": {"b": (1, 2)}}) == {}
+    assert differences({"a": {"b": 1}}, {"a": 1}) == {"a": ({"b": 1}, 1)}
+    assert differences({"a": 1}, {}) == {"a": (1, None)}
