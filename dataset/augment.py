@@ -9,11 +9,6 @@ import torch
 from torch import Tensor
 
 
-def flip(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Mirror left to right where ``mirrored``. images: [B, 3, H, W]; mirrored: bool [B]."""
-    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
-
-
 def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
     """Brightness, then contrast, then saturation, each as torchvision's ColorJitter blends it.
 

@@ -13,6 +13,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from dataset.resize import resample, taps
+from dataset.tiles import align, window_jpeg
 from utils.errors import DataError
 
 MAX_PIXELS = 1 << 27  # 134 million: larger headers are taken for damage or malice, not photographs
@@ -64,32 +66,41 @@ def read_header(data: bytes) -> JpegHeader | None:
     raise BadImage("truncated JPEG: it ends before its frame header")
 
 
-def packable_jpeg(data: bytes) -> tuple[bytes, JpegHeader, str | None]:
+def as_jpeg(data: bytes) -> tuple[bytes, JpegHeader, str | None]:
     """JPEG bytes fit to store, their header, and a remark when they are not simply ``data``.
 
-    A sound gray or colour JPEG, baseline or progressive, is returned as it is. Anything else that Pillow can read
-    (PNG, CMYK, ...) is converted once to RGB, JPEG quality 100 without chroma subsampling.
+    A gray or colour JPEG, baseline or progressive, is returned as it is. Anything else that Pillow can read (PNG, CMYK,
+    ...) is converted once to RGB, JPEG quality 100 without chroma subsampling.
 
     Raises:
-        BadImage: empty, unreadable, truncated, or damaged in mid-stream.
+        BadImage: empty or unreadable; damage inside a JPEG is for `find_damage`.
     """
     if not data:
         raise BadImage("the file is empty")
     header = read_header(data)
-    if header is None or header.components not in (1, 3) or header.precision != 8:
-        kind, pixels = _pillow_pixels(data)
-        if max(pixels.shape) > _MAX_SIDE:
-            raise BadImage(f"{pixels.shape[1]} x {pixels.shape[0]} pixels: a JPEG holds {_MAX_SIDE} a side")
-        data = encode(pixels, quality=100)
-        return data, JpegHeader(pixels.shape[0], pixels.shape[1], 3, 8), f"{kind} converted to RGB JPEG, quality 100"
+    if header is not None and header.components in (1, 3) and header.precision == 8:
+        return data, header, None
+    kind, pixels = _pillow_pixels(data)
+    if max(pixels.shape) > _MAX_SIDE:
+        raise BadImage(f"{pixels.shape[1]} x {pixels.shape[0]} pixels: a JPEG holds {_MAX_SIDE} a side")
+    header = JpegHeader(pixels.shape[0], pixels.shape[1], 3, 8)
+    return encode(pixels, quality=100), header, f"{kind} converted to RGB JPEG, quality 100"
+
+
+def find_damage(data: bytes) -> str | None:
+    """Decode a JPEG only to look for damage; returns a remark on a harmless flaw.
+
+    Raises:
+        BadImage: truncated, or damaged in mid-stream.
+    """
     try:
         # Decoding the luma alone reads every entropy-coded bit; `strict` turns libjpeg's warnings into errors.
         simplejpeg.decode_jpeg(data, colorspace="GRAY", fastdct=True, strict=True)
     except ValueError as error:
         if "extraneous bytes before marker" not in str(error):
             raise BadImage(f"damaged JPEG: {error}") from None
-        return data, header, f"kept with a harmless flaw: {error}"
-    return data, header, None
+        return f"kept with a harmless flaw: {error}"
+    return None
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -98,15 +109,43 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         BadImage: OpenCV (Pillow for CMYK and files that are not JPEG) cannot read it.
     """
+    return _decode(data, cv2.IMREAD_COLOR_RGB)
+
+
+def decode_window(data: bytes, window: tuple[int, int, int, int], *, halve: bool = False) -> np.ndarray:
+    """RGB pixels of ``window`` = (top, left, height, width), uint8 [height, width, 3]: those of `decode`.
+
+    Of a tiled JPEG (`tiles.tile`) only the parts under the window are decoded. With ``halve``, [height / 2, width / 2,
+    3] at half the resolution, scaled by the decoder; the window's numbers must be even.
+
+    Raises:
+        BadImage: as `decode`.
+    """
+    top, left, height, width = (side // 2 for side in window) if halve else window
+    part = window_jpeg(np.frombuffer(data, np.uint8), window)
+    if part is None:
+        pixels = _decode(data, cv2.IMREAD_REDUCED_COLOR_2 | cv2.IMREAD_COLOR_RGB if halve else cv2.IMREAD_COLOR_RGB)
+        return pixels[top : top + height, left : left + width]
+    try:  # the last interval of an image may be short, which is worth a warning to a strict decoder
+        pixels = simplejpeg.decode_jpeg(part.data, min_factor=2 if halve else 1, strict=False)
+    except ValueError as error:
+        raise BadImage(f"this JPEG cannot be decoded: {error}") from None
+    if halve:
+        part = part._replace(top=part.top // 2, lefts=part.lefts >> 1)
+    return align(pixels, part, height, width, 4 if halve else 8)
+
+
+def _decode(data: bytes, mode: int) -> np.ndarray:
     if not data:
         raise BadImage("the file is empty")
     header = read_header(data)
     if header is None or header.components == 4:
-        return _pillow_pixels(data)[1]
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
+        pixels = _pillow_pixels(data)[1]
+        return pixels if mode == cv2.IMREAD_COLOR_RGB else resize(pixels, pixels.shape[0] // 2, pixels.shape[1] // 2)
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
+    if decoded is None:
         raise BadImage("OpenCV cannot decode this JPEG: it is truncated or damaged")
-    return pixels
+    return decoded
 
 
 def encode(pixels: np.ndarray, *, quality: int) -> bytes:
@@ -116,11 +155,22 @@ def encode(pixels: np.ndarray, *, quality: int) -> bytes:
     return file.getvalue()
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """Height and width of the stored pixels.
+
+    Raises:
+        BadImage: ``data`` is not an image.
+    """
+    header = read_header(data) if data else None
+    if header is not None:
+        return header.height, header.width
+    pixels = _pillow_pixels(data)[1]
+    return pixels.shape[0], pixels.shape[1]
+
+
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Antialiased bilinear resize, uint8 [H, W, 3] -> [height, width, 3]: the pixels of torchvision's Resize."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    """Antialiased bilinear resize, uint8 [H, W, 3] -> [height, width, 3]."""
+    return resample(pixels, taps(pixels.shape[0], height), taps(pixels.shape[1], width))
 
 
 def resized_shape(height: int, width: int, side: int, *, longest: bool = False) -> tuple[int, int]:
@@ -129,17 +179,30 @@ def resized_shape(height: int, width: int, side: int, *, longest: bool = False) 
     return max(1, height * side // reference), max(1, width * side // reference)
 
 
-def resize_and_center_crop(pixels: np.ndarray, resize_side: int, crop: int) -> np.ndarray:
-    """Evaluation pixels [crop, crop, 3], equal to torchvision's Resize(resize_side) and CenterCrop(crop)."""
-    height, width = resized_shape(pixels.shape[0], pixels.shape[1], resize_side)
-    pixels = resize(pixels, height, width)
-    if height < crop or width < crop:  # torchvision pads with black, the odd pixel at the end
-        top, left = max(0, (crop - height) // 2), max(0, (crop - width) // 2)
-        bottom, right = max(0, (crop - height + 1) // 2), max(0, (crop - width + 1) // 2)
-        pixels = np.pad(pixels, ((top, bottom), (left, right), (0, 0)))
-        height, width = pixels.shape[:2]
-    top, left = round((height - crop) / 2.0), round((width - crop) / 2.0)
-    return pixels[top : top + crop, left : left + crop]
+def center_view(data: bytes, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
+    """Fill ``out``, uint8 [crop, crop, 3], with what torchvision's Resize(resize_side) and CenterCrop(crop) show.
+
+    Args:
+        data: the image file.
+        size: its height and width, pixels.
+        resize_side: short side before the crop, pixels.
+        crop: side of the output, pixels; where the image is smaller, black surrounds it.
+        out: contiguous.
+    """
+    axes, places = [], []
+    for length, resized in zip(size, resized_shape(*size, resize_side)):
+        count = min(crop, resized)
+        axes.append(taps(length, resized, round((resized - count) / 2.0), count))
+        places.append((crop - count) // 2)
+    (top, bottom), (left, right) = (axis.span for axis in axes)
+    pixels = decode_window(data, (top, left, bottom - top, right - left))
+    vertical, horizontal = (axis._replace(first=axis.first - low) for axis, low in zip(axes, (top, left)))
+    if len(vertical.first) == len(horizontal.first) == crop:
+        resample(pixels, vertical, horizontal, out)
+    else:
+        out[:] = 0
+        high, wide = len(vertical.first), len(horizontal.first)
+        out[places[0] : places[0] + high, places[1] : places[1] + wide] = resample(pixels, vertical, horizontal)
 
 
 def _pillow_pixels(data: bytes) -> tuple[str, np.ndarray]:

@@ -3,10 +3,11 @@
     python dataset/img2lmdb.py --image_path /data/imagenet --list_path /data/lists --output_path /data/lmdb \\
         --split train
 
-JPEG bytes are stored as they are, unless --image_size asks for smaller images. Files that are something else inside
-(PNG, CMYK) are converted once and named in the report. A kill loses at most the shards in hand: the same command goes
-on from there, and on a finished split it verifies every checksum. Many machines can share the work on one output
-folder with --part 1/4 ... --part 4/4; the command without --part then joins the shards.
+JPEG files are rewritten without loss so that windows of them can be decoded alone (every pixel, EXIF and ICC stay; see
+docs/format.md), or stored as they are with --no_tiles; --image_size asks for smaller images. Files that are something
+else inside (PNG, CMYK) are converted once and named in the report. A kill loses at most the shards in hand: the same
+command goes on from there, and on a finished split it verifies every checksum. Many machines can share the work on one
+output folder with --part 1/4 ... --part 4/4; the command without --part then joins the shards.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.images import BadImage, decode, encode, packable_jpeg, resize, resized_shape
+from dataset.images import BadImage, as_jpeg, decode, encode, find_damage, resize, resized_shape
 from dataset.record import Record
 from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
+from dataset.tiles import NotTiled, tile
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, write_atomically
@@ -49,6 +51,8 @@ class Packing:
     longest_side: bool
     quality: int
     skip_bad: bool
+    tiles: bool
+    check: bool
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,14 @@ def main() -> None:
     """Pack, verify and describe one split."""
     options = _parse()
     folder = options.output_path / (f"{options.split}_{options.image_size}" if options.image_size else options.split)
-    packing = Packing(options.image_size, options.longest_side, options.quality, options.skip_bad)
+    packing = Packing(
+        options.image_size,
+        options.longest_side,
+        options.quality,
+        options.skip_bad,
+        tiles=not options.no_tiles,
+        check=not options.no_check,
+    )
     class_file = options.list_path / CLASSES
     classes = read_classes(class_file) if class_file.exists() else None
     entries = read_list(options.list_path / f"{options.split}_list.txt", classes)
@@ -171,8 +182,8 @@ def _agreed_ends(folder: Path, entries: list[Entry], packing: Packing, shard_mb:
     digest = hashlib.sha256(
         "".join(f"{entry.path} {entry.label}\n" for entry in entries).encode("utf-8", "surrogateescape")
     )
-    # `skip_bad` may change between runs: it decides what happens to shards that are not written yet.
-    settings = {key: value for key, value in vars(packing).items() if key != "skip_bad"}
+    # These may change between runs: they decide what happens to shards that are not written yet.
+    settings = {key: value for key, value in vars(packing).items() if key not in ("skip_bad", "check")}
     plan = {"list_sha256": digest.hexdigest(), "shard_mb": shard_mb, **settings}
     path = folder / _PLAN
     with lock(folder / ".plan.lock", wait=True):  # parts that start at the same time
@@ -293,13 +304,22 @@ def _pack(job: Job) -> Outcome:
 
 def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
     """Bytes to store, height, width, remark."""
-    data, header, remark = packable_jpeg(path.read_bytes())
-    if packing.image_size is None:
-        return data, header.height, header.width, remark
-    height, width = resized_shape(header.height, header.width, packing.image_size, longest=packing.longest_side)
-    if height >= header.height and width >= header.width:  # never enlarged
-        return data, header.height, header.width, remark
-    return encode(resize(decode(data), height, width), quality=packing.quality), height, width, remark
+    data, header, remark = as_jpeg(path.read_bytes())
+    height, width = header.height, header.width
+    if packing.image_size is not None:
+        smaller = resized_shape(height, width, packing.image_size, longest=packing.longest_side)
+        if smaller[0] < height or smaller[1] < width:  # never enlarged
+            find_damage(data)
+            height, width = smaller
+            data = encode(resize(decode(data), height, width), quality=packing.quality)
+    if packing.tiles:
+        try:
+            return tile(data), height, width, remark  # which finds damage on its way
+        except NotTiled as reason:
+            remark = f"kept untiled: {reason}"
+    if packing.tiles or packing.check:
+        remark = find_damage(data) or remark
+    return data, height, width, remark
 
 
 def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
@@ -335,6 +355,8 @@ def _parse() -> argparse.Namespace:
     add("--image_size", type=_side, help="shrink to this short side in pixels and re-encode (default: keep the bytes)")
     add("--longest_side", action="store_true", help="--image_size is the longest side")
     add("--quality", type=int, default=95, help="JPEG quality of shrunk images (default: 95)")
+    add("--no_tiles", action="store_true", help="store JPEG files byte for byte; windows of them decode more slowly")
+    add("--no_check", action="store_true", help="with --no_tiles: do not decode every file to look for damage")
     add("--skip_bad", action="store_true", help="leave unreadable images out, and name them in the report")
     add("--part", type=_part, metavar="i/n", help="write only every n-th shard, on one of n machines")
     add("--shard_mb", type=int, default=384, help="source megabytes a shard (default: 384)")

@@ -5,70 +5,30 @@ A batch is a dict of tensors, B samples of this rank:
     "images"  uint8 [B, 3, S, S], RGB, channels_last
     "labels"  int64 [B]
     "index"   int64 [B], position of each sample in its split
+
+On a CPU the images are the loader's own memory: they hold until the next batch is drawn, clone those to be kept.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from dataset import augment, order, views
-from dataset.images import BadImage, decode, resize, resize_and_center_crop
-from dataset.record import Record
+from dataset import augment, order
+from dataset.batches import Batch, BatchMaker, DataConfig
+from dataset.ring import Ring
 from dataset.shards import INDEX, Samples, ShardReader
 from dataset.sources.folder import ImageFolder
 from dataset.sources.wsld import WsldReader, is_wsld_folder
 from utils.errors import DataError, UsageError
 
-_PREFETCH = 4  # batches a worker keeps ready
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the images are and how they are looked at."""
-
-    data_path: str
-    """folder that holds train and val: LMDB shards of img2lmdb.py, WSLD's LMDB folders, or plain class folders"""
-    batch_size: int = 256
-    """images a training step, over all ranks and accumulated parts"""
-    num_workers: int = 8
-    """decoding processes of each rank; 0 decodes in the training process"""
-    train_data_type: Literal["lmdb", "img"] = "lmdb"
-    """what data_path/train holds: LMDB or plain image folders"""
-    val_data_type: Literal["lmdb", "img"] = "lmdb"
-    """what data_path/val holds"""
-    train_split: str = "train"
-    """folder of the training split below data_path (train_256 after packing with --image_size 256)"""
-    val_split: str = "val"
-    """folder of the validation split below data_path"""
-    input_size: int = 224
-    """side of the square that the networks see, pixels"""
-    type_of_data_aug: Literal["random_sized", "rand_scale", "none"] = "random_sized"
-    """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), none (as val)"""
-    scale: tuple[float, float] = (0.08, 1.0)
-    """random_sized: share of the image's area, lowest and highest"""
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    """random_sized: width over height, lowest and highest"""
-    rand_scale: tuple[int, int] = (256, 480)
-    """rand_scale: shortest and longest short side, pixels"""
-    flip: bool = True
-    """mirror half of the training images"""
-    color_jitter: float = 0.0
-    """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
-    val_resize: int = 256
-    """validation: short side before the centre crop of input_size, pixels"""
-    val_batch_size: int = 256
-    """images a validation batch of each rank"""
+__all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
 
 
 def open_split(config: DataConfig, split: str, kind: str) -> Samples:
@@ -103,143 +63,117 @@ class TrainLoader:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
-        self._seed, self._samples, self._device = seed, len(samples), device
-        self._sampler: list[tuple[int, np.ndarray]] = []
-        self._loader = _loader(_TrainingBatches(samples, config, seed), self._sampler, config, device)
+        self._seed, self._samples, self._order = seed, len(samples), config.order
+        maker = BatchMaker(samples, config, seed)
+        self._stream = _Stream(Ring(maker, config.batch_size // world, config.num_workers), device, _replace_skipped)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
-        batch_size, rank, world = self._share
-        batches = order.training_batches(self._seed, epoch, self._samples, batch_size, rank, world, first)
-        self._sampler[:] = [(epoch, batch) for batch in batches]
-        for batch in _named_errors(self._loader):
-            batch = _to_device(batch, self._device)
-            images = augment.flip(batch["images"], batch.pop("flip"))
+        whole = order.epoch_order(self._seed, epoch, self._samples, self._order)
+        batches = order.training_batches(whole, *self._share, first)
+        for batch in self._stream.run((epoch, index) for index in batches):
             jitter = batch.pop("jitter", None)
-            yield {**batch, "images": images if jitter is None else augment.color_jitter(images, jitter)}
+            if jitter is not None:
+                batch["images"] = augment.color_jitter(batch["images"], jitter)
+            yield batch
 
     def close(self) -> None:
-        """Stop the decoding processes."""
-        _stop_workers(self._loader)
+        """End the decoding processes."""
+        self._stream.ring.close()
 
 
 class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
     def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
-        self._device = device
-        batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
-        self._loader = _loader(_EvaluationBatches(samples, config), batches, config, device)
+        self._batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
+        rows = max(map(len, self._batches), default=1)
+        workers = min(config.num_workers, -(-len(samples) // world))
+        self._stream = _Stream(Ring(BatchMaker(samples, config, None), rows, workers), device, _drop_skipped)
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        for batch in _named_errors(self._loader):
-            yield _to_device(batch, self._device)
+        yield from self._stream.run((0, index) for index in self._batches)
 
     def close(self) -> None:
-        """Stop the decoding processes."""
-        _stop_workers(self._loader)
+        """End the decoding processes."""
+        self._stream.ring.close()
 
 
-class _TrainingBatches(Dataset):
-    def __init__(self, samples: Samples, config: DataConfig, seed: int) -> None:
-        self._samples, self._config, self._seed = samples, config, seed
+class _Stream:
+    """Slots of a ring as batches on a device; on a GPU the copy of the next runs beside the work on the last."""
 
-    def __getitem__(self, item: tuple[int, np.ndarray]) -> dict[str, Tensor]:
-        epoch, index = item
-        config, side = self._config, self._config.input_size
-        images, labels = _read(self._samples, index)
-        sizes = np.array([image.shape[:2] for image in images])
-        # One row of numbers a sample, and fixed columns: turning one augmentation off leaves the others' draws alone.
-        numbers = views.uniform(self._seed, epoch, index, 44)
-        if config.type_of_data_aug == "none":
-            pixels = [resize_and_center_crop(image, config.val_resize, side) for image in images]
-        else:
-            if config.type_of_data_aug == "random_sized":
-                windows = views.random_resized_crop(numbers[:, 4:], sizes, config.scale, config.ratio)
-            else:
-                windows = views.random_scale_crop(numbers[:, 4:7], sizes, config.rand_scale, side)
-            pixels = [
-                resize(image[top : top + height, left : left + width], side, side)
-                for image, (top, left, height, width) in zip(images, windows, strict=True)
-            ]
-        batch = {**_tensors(pixels, labels, index), "flip": torch.from_numpy((numbers[:, 0] < 0.5) & config.flip)}
-        if config.color_jitter:
-            batch["jitter"] = torch.from_numpy(views.jitter_factors(numbers[:, 1:4], config.color_jitter))
+    def __init__(self, ring: Ring, device: torch.device, mend: Callable[[Batch], Batch]) -> None:
+        self.ring, self._device, self._mend = ring, device, mend
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def run(self, batches: Iterator[tuple[int, np.ndarray]]) -> Iterator[dict[str, Tensor]]:
+        """The batches asked for, each sample index with its epoch."""
+        if self.ring.start() and self._copies is not None and self.ring.memory is not None:
+            _pin(np.frombuffer(self.ring.memory, np.uint8))
+        self.ring.drain()
+        asked: deque[int] = deque()
+        copied: deque[_Copied] = deque()
+        while True:
+            while self.ring.has_room and (item := next(batches, None)) is not None:
+                asked.append(self.ring.submit(item[1], item[0]))
+            if self._copies is None:
+                if not asked:
+                    return
+                slot = asked.popleft()
+                yield _tensors(self._mend(self.ring.wait(slot)))
+                self.ring.release(slot)
+                continue
+            while asked and (not copied or (len(copied) < 2 and self.ring.ready(asked[0]))):
+                copied.append(self._copy(asked.popleft()))
+            if not copied:
+                return
+            batch, done, slot = copied.popleft()
+            torch.cuda.current_stream(self._device).wait_event(done)
+            for tensor in batch.values():
+                tensor.record_stream(torch.cuda.current_stream(self._device))
+            yield batch
+            done.synchronize()
+            self.ring.release(slot)
+
+    def _copy(self, slot: int) -> _Copied:
+        tensors = _tensors(self._mend(self.ring.wait(slot)))
+        done = torch.cuda.Event()
+        with torch.cuda.stream(self._copies):
+            batch = {name: tensor.to(self._device, non_blocking=True) for name, tensor in tensors.items()}
+            done.record()
+        return batch, done, slot
+
+
+_Copied = tuple[dict[str, Tensor], torch.cuda.Event, int]
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    tensors = {name: torch.from_numpy(array.copy() if array.ndim < 4 else array) for name, array in batch.items()}
+    return {**tensors, "images": tensors["images"].permute(0, 3, 1, 2)}  # the bytes of [B, S, S, 3] are channels_last
+
+
+def _replace_skipped(batch: Batch) -> Batch:
+    """Training batches stay whole: the place of a skipped sample goes to the first good one."""
+    good = np.flatnonzero(batch["index"] >= 0)
+    if len(good) == len(batch["index"]):
         return batch
+    if not len(good):
+        raise DataError("not one sample of a whole batch could be read; the warnings name them")
+    for array in batch.values():
+        array[batch["index"] < 0] = array[good[0]]
+    return batch
 
 
-class _EvaluationBatches(Dataset):
-    def __init__(self, samples: Samples, config: DataConfig) -> None:
-        self._samples, self._config = samples, config
-
-    def __getitem__(self, index: np.ndarray) -> dict[str, Tensor]:
-        images, labels = _read(self._samples, index)
-        side, crop = self._config.val_resize, self._config.input_size
-        return _tensors([resize_and_center_crop(image, side, crop) for image in images], labels, index)
+def _drop_skipped(batch: Batch) -> Batch:
+    good = batch["index"] >= 0
+    return batch if good.all() else {name: array[good] for name, array in batch.items()}
 
 
-def _read(samples: Samples, index: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Decoded images, uint8 [H, W, 3] each, and labels, int64 [B]."""
-    images, labels = [], np.empty(len(index), np.int64)
-    for row, sample in enumerate(index):
-        record = samples.read(int(sample))
-        images.append(_decode(record))
-        if not isinstance(record.target, int) or not 0 <= record.target < len(samples.classes):
-            raise DataError(f"{record.key}: {record.target!r:.80} is not a label in 0 to {len(samples.classes) - 1}")
-        labels[row] = record.target
-    return images, labels
-
-
-def _decode(record: Record) -> np.ndarray:
-    try:
-        return decode(record.image)
-    except BadImage as error:
-        raise DataError(f"{record.key}: {error}; pack the split again, or leave the image out") from None
-
-
-def _tensors(pixels: list[np.ndarray], labels: np.ndarray, index: np.ndarray) -> dict[str, Tensor]:
-    images = torch.empty((len(pixels), *pixels[0].shape), dtype=torch.uint8)
-    np.stack(pixels, out=images.numpy())
-    return {"images": images, "labels": torch.from_numpy(labels), "index": torch.from_numpy(index)}
-
-
-def _loader(batches: Dataset, sampler: list, config: DataConfig, device: torch.device) -> DataLoader:
-    workers = config.num_workers
-    return DataLoader(
-        batches,
-        batch_size=None,  # the dataset makes whole batches
-        sampler=sampler,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-        persistent_workers=workers > 0,
-        prefetch_factor=_PREFETCH if workers else None,
-        worker_init_fn=_start_worker,
-    )
-
-
-def _stop_workers(loader: DataLoader) -> None:
-    if loader._iterator is not None:  # persistent workers have no public end
-        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
-
-
-def _named_errors(loader: DataLoader) -> Iterator[dict[str, Tensor]]:
-    try:
-        yield from loader
-    except DataError as error:  # a worker's arrives with its traceback as text before the message
-        raise DataError(str(error).strip().splitlines()[-1].removeprefix("utils.errors.DataError: ")) from None
-
-
-def _start_worker(_number: int) -> None:
-    cv2.setNumThreads(0)  # one process a core already
-    # Ctrl-C reaches a whole process group: in groups of their own, workers live until the trainer has saved its state.
-    os.setpgrp()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_DFL)
-
-
-def _to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    return {**batch, "images": batch["images"].permute(0, 3, 1, 2)}  # the bytes of [B, S, S, 3] are channels_last
+def _pin(memory: np.ndarray) -> None:
+    """Lock the slots in memory, so that copies to the GPU run beside its work."""
+    code = torch.cuda.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)
+    if int(code) != 0:
+        warnings.warn(f"the batches cannot be pinned (CUDA error {int(code)}): copies will be slower", stacklevel=2)

@@ -1,17 +1,16 @@
 """One sample as bytes. The only file that knows the layout.
 
-A record is a msgpack array of five fields::
+A record is a msgpack array of four fields::
 
-    [version, key, image, target, tiling]
+    [version, key, image, target]
 
     version  int   1
     key      bin   the file's path below its split folder, as the file system spells it
-    image    bin   a JPEG file
+    image    bin   a JPEG file, restart-tiled or not (dataset/tiles.py): its own headers say which
     target   int                      single label: the class
              [int, ...]               multi-label: the classes present, ascending
              {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],
               "difficult": [bool, ...], "crowd": [bool, ...]}      detection, pixels of the stored image
-    tiling   nil   reserved for the restart intervals of the JPEG
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def pack(record: Record) -> bytes:
     target: object = record.target
     if isinstance(target, Boxes):
         target = vars(target)
-    return msgpack.packb([VERSION, os.fsencode(record.key), record.image, target, None])
+    return msgpack.packb([VERSION, os.fsencode(record.key), record.image, target])
 
 
 def unpack(data: bytes | memoryview) -> Record:
@@ -63,7 +62,7 @@ def unpack(data: bytes | memoryview) -> Record:
         DataError: ``data`` is not a record of this version.
     """
     try:
-        version, key, image, target, _tiling = msgpack.unpackb(data, use_list=False, strict_map_key=True)
+        version, key, image, target = msgpack.unpackb(data, use_list=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise DataError(f"not a record: {error or type(error).__name__}") from None
     if type(version) is not int or not isinstance(key, bytes) or not isinstance(image, bytes):

@@ -11,9 +11,27 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from dataset import images
-from dataset.images import BadImage, JpegHeader, decode, encode, packable_jpeg, read_header, resize_and_center_crop
+from dataset.images import BadImage, JpegHeader, as_jpeg, center_view, decode, encode, find_damage, read_header
 
 JPEG = image_bytes(0, 40, 60)
+
+
+def packable_jpeg(data):
+    """What packing without tiles does."""
+    data, header, remark = as_jpeg(data)
+    return data, header, find_damage(data) or remark
+
+
+def levels_apart(one, two):
+    return np.abs(one.astype(int) - two).max()
+
+
+def evaluation_view(image, side, crop):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    out = np.full((crop, crop, 3), 77, np.uint8)
+    center_view(file.getvalue(), image.shape[:2], side, crop, out)
+    return out
 
 
 @pytest.mark.parametrize(
@@ -160,11 +178,11 @@ def test_no_plugin_of_pillow_may_raise_an_error_of_its_own():
 def test_evaluation_pixels_are_torchvisions(height, width, side, crop):
     image = pixels(height * 91 + width, height, width)
     torchvision = v2.Compose([v2.Resize(side), v2.CenterCrop(crop)])(Image.fromarray(image))
-    assert np.array_equal(resize_and_center_crop(image, side, crop), np.asarray(torchvision))
+    assert levels_apart(evaluation_view(image, side, crop), np.asarray(torchvision)) <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (3, 400), (301, 403), (224, 224), (256, 256), (255, 511)])
 def test_evaluation_pixels_are_torchvisions_at_full_size(size):
     image = pixels(5, *size)
     torchvision = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])(Image.fromarray(image))
-    assert np.array_equal(resize_and_center_crop(image, 256, 224), np.asarray(torchvision))
+    assert levels_apart(evaluation_view(image, 256, 224), np.asarray(torchvision)) <= 1

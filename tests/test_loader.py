@@ -40,6 +40,10 @@ def configure(root, kind="lmdb", **more):
     return DataConfig(str(path), **{**settings, **more})
 
 
+def keep(batch):
+    return {name: tensor.clone() for name, tensor in batch.items()}
+
+
 def train(root, kind="lmdb", epochs=(0,), first=0, rank=0, world=1, **more):
     """The training batches of some epochs."""
     config = configure(root, kind, **more)
@@ -47,7 +51,7 @@ def train(root, kind="lmdb", epochs=(0,), first=0, rank=0, world=1, **more):
         samples = stack.enter_context(opened(config, "train", kind))
         loader = TrainLoader(samples, config, seed=3, rank=rank, world=world, device=CPU)
         stack.callback(loader.close)
-        return [batch for epoch in epochs for batch in loader.epoch(epoch, first)]
+        return [keep(batch) for epoch in epochs for batch in loader.epoch(epoch, first)]
 
 
 def evaluate(root, kind="lmdb", split="val", rank=0, world=1, samples=None, **more):
@@ -57,7 +61,7 @@ def evaluate(root, kind="lmdb", split="val", rank=0, world=1, samples=None, **mo
         samples = samples or stack.enter_context(opened(config, split, kind))
         loader = EvalLoader(samples, config, rank=rank, world=world, device=CPU)
         stack.callback(loader.close)
-        batches = list(loader)
+        batches = [keep(batch) for batch in loader]
         assert len(loader) == len(batches)
         return batches
 
@@ -146,7 +150,7 @@ def test_an_epoch_left_in_the_middle_leaves_nothing_behind(root):
     with opened(config, "train") as samples:
         loader = TrainLoader(samples, config, seed=3, rank=0, world=1, device=CPU)
         next(iter(loader.epoch(0)))
-        after = list(loader.epoch(1))
+        after = [keep(batch) for batch in loader.epoch(1)]
         loader.close()
     same(after, train(root, epochs=(1,)))
 

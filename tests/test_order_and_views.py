@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp, kstest
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from dataset.augment import color_jitter, flip
+from dataset.augment import color_jitter
 from dataset.order import epoch_order, evaluation_batches, training_batches
 from dataset.views import jitter_factors, random_resized_crop, random_scale_crop, uniform
 
@@ -34,26 +34,29 @@ def test_an_epoch_is_a_permutation_of_its_own(seed, epoch, samples):
 @examples(40)
 @given(seeds, epochs, st.integers(0, 300), st.sampled_from([4, 8, 24]))
 def test_ranks_share_the_same_global_batches(seed, epoch, samples, batch_size):
-    whole = [batch.tolist() for batch in training_batches(seed, epoch, samples, batch_size, 0, 1)]
+    whole = [batch.tolist() for batch in training_batches(epoch_order(seed, epoch, samples), batch_size, 0, 1)]
     assert len(whole) == samples // batch_size
     seen = [sample for batch in whole for sample in batch]
     assert len(set(seen)) == len(seen) == samples // batch_size * batch_size
     assert set(seen) <= set(range(samples))
     for world in (2, 4):
-        ranks = [training_batches(seed, epoch, samples, batch_size, rank, world) for rank in range(world)]
+        ranks = [training_batches(epoch_order(seed, epoch, samples), batch_size, rank, world) for rank in range(world)]
         assert [np.concatenate(parts).tolist() for parts in zip(*ranks, strict=True)] == whole
 
 
 @examples(40)
 @given(seeds, st.integers(0, 200), st.integers(0, 30), st.sampled_from([1, 2, 4]))
 def test_beginning_at_a_batch_is_skipping_those_before(seed, samples, first, world):
-    whole = [batch.tolist() for batch in training_batches(seed, 3, samples, 8, world - 1, world)]
-    assert [batch.tolist() for batch in training_batches(seed, 3, samples, 8, world - 1, world, first)] == whole[first:]
+    whole = [batch.tolist() for batch in training_batches(epoch_order(seed, 3, samples), 8, world - 1, world)]
+    assert [
+        batch.tolist() for batch in training_batches(epoch_order(seed, 3, samples), 8, world - 1, world, first)
+    ] == whole[first:]
 
 
 def test_samples_that_sit_out_change_with_the_epoch():
     absent = [
-        set(range(10)) - set(np.concatenate(list(training_batches(0, epoch, 10, 4, 0, 1)))) for epoch in range(50)
+        set(range(10)) - set(np.concatenate(list(training_batches(epoch_order(0, epoch, 10), 4, 0, 1))))
+        for epoch in range(50)
     ]
     assert all(len(two) == 2 for two in absent)
     assert set.union(*absent) == set(range(10))
@@ -216,13 +219,6 @@ def test_jitter_factors_span_their_range(strength, low, high):
 
 def batch(count=6):
     return torch.stack([torch.from_numpy(pixels(number, 20, 30)).permute(2, 0, 1) for number in range(count)])
-
-
-def test_flip_mirrors_where_asked():
-    images, mirrored = batch(), torch.tensor([True, False, False, True, True, False])
-    flipped = flip(images.contiguous(memory_format=torch.channels_last), mirrored)
-    for before, after, turned in zip(images, flipped, mirrored, strict=True):
-        assert torch.equal(after, torch.flip(before, (2,)) if turned else before)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, None])

@@ -27,6 +27,7 @@ from dataset_helpers import (
 from dataset import img2lmdb
 from dataset.images import decode, encode, read_header, resize
 from dataset.shards import ShardReader
+from dataset.tiles import NotTiled, tile
 from utils.files import lock
 
 ODD = {
@@ -51,6 +52,14 @@ def packed(root, output="lmdb", split="train"):
     return {key: reader.read(number) for number, key in enumerate(reader.keys())}, reader
 
 
+def tiled(data):
+    """What packing makes of a JPEG file."""
+    try:
+        return tile(data)
+    except NotTiled:
+        return data
+
+
 @pytest.fixture
 def plain(tmp_path):
     """Six JPEG files with their lists."""
@@ -71,10 +80,21 @@ def test_jpeg_bytes_labels_and_sizes_are_kept(plain):
         assert list(records) == sorted(records)
         for key, row, label in zip(records, reader.sizes, reader.labels, strict=True):
             data = (plain / "images" / split / key).read_bytes()
-            assert records[key].image == data
+            assert records[key].image == tiled(data)
             assert records[key].target == label == int(key[5])
             assert tuple(row) == decode(data).shape[:2]
     assert records.keys() == files.keys()
+
+
+def test_without_tiles_bytes_are_kept(plain):
+    pack_images(plain, "--no_tiles")
+    records, _ = packed(plain)
+    for key, record in records.items():
+        assert record.image == (plain / "images/train" / key).read_bytes()
+    pack_images(plain, code=2)  # another way of packing needs another folder
+    (plain / "images/train/class0/000.JPEG").write_bytes(damaged_in_midstream(image_bytes(8)))
+    pack_images(plain, "--no_tiles", output="checked", code=3)
+    pack_images(plain, "--no_tiles", "--no_check", output="unchecked")
 
 
 def test_odd_files_are_kept_or_converted_and_reported(tmp_path):
@@ -84,7 +104,8 @@ def test_odd_files_are_kept_or_converted_and_reported(tmp_path):
     records, reader = packed(tmp_path)
     for key, data in ODD.items():
         if key.startswith("a/"):
-            assert records[key].image == data
+            assert records[key].image == tiled(data)
+            assert np.array_equal(decode(records[key].image), decode(data))
         else:
             header = read_header(records[key].image)
             assert (header.height, header.width, header.components) == (24, 32, 3)
@@ -92,6 +113,7 @@ def test_odd_files_are_kept_or_converted_and_reported(tmp_path):
     assert reader.sizes[reader.keys().index("a/rotated by tag.JPEG")].tolist() == [24, 32]
     report = (tmp_path / "lmdb/train/report.txt").read_text().splitlines()
     assert [line.split("/images/")[1] for line in report] == [
+        "train/a/progressive.JPEG: kept untiled: it is progressive",
         "train/b/cmyk.JPEG: CMYK JPEG converted to RGB JPEG, quality 100",
         "train/b/png.JPEG: RGB PNG converted to RGB JPEG, quality 100",
     ]
@@ -110,7 +132,7 @@ def test_bad_files_are_all_named_and_nothing_is_lost(plain):
     records, reader = packed(plain)
     assert len(reader) == len(records) == 6  # also where a shard was left without a record
     for key, record in records.items():
-        assert record.image == (plain / "images/train" / key).read_bytes()
+        assert record.image == tiled((plain / "images/train" / key).read_bytes())
         assert record.target == reader.classes.index(key.split("/")[0])
     report = (plain / "lmdb/train/report.txt").read_text()
     assert all(f"train/{name}: left out, " in report for name in BAD)
@@ -160,9 +182,9 @@ def test_image_size_shrinks_and_never_enlarges(tmp_path):
             size = sizes[key[2:-5]]
             assert tuple(row) == size == decode(records[key].image).shape[:2]
             if size == shapes[key[2:-5]]:
-                assert records[key].image == files[key]
+                assert records[key].image == tiled(files[key])
             else:
-                assert records[key].image == encode(resize(decode(files[key]), *size), quality=95)
+                assert records[key].image == tile(encode(resize(decode(files[key]), *size), quality=95))
 
 
 def test_parts_joined_are_the_undivided_packing(plain):

@@ -10,7 +10,8 @@ from PIL import Image
 from torchvision import transforms
 
 from benchmarks.real_photos import pack_originals
-from dataset.images import decode, resize_and_center_crop
+from dataset.images import center_view
+from dataset.tiles import tile
 
 PHOTOS = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200"
 pytestmark = pytest.mark.skipif(not PHOTOS.exists(), reason=f"no real photos at {PHOTOS}: set LIMBECK_DATA")
@@ -23,8 +24,12 @@ def test_every_photo_is_packed_byte_for_byte_under_its_label(tmp_path):
 
 def test_evaluation_pixels_equal_torchvision():
     """Tolerance 0: gray, 4:2:0 to 4:4:4, with and without EXIF orientation."""
+    out = np.empty((224, 224, 3), np.uint8)
     transform = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
     for path in sorted(PHOTOS.glob("images/*/*.JPEG"))[::4]:
         data = path.read_bytes()
-        expected = np.asarray(transform(Image.open(io.BytesIO(data)).convert("RGB")))
-        assert np.array_equal(resize_and_center_crop(decode(data), 256, 224), expected), path.name
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        expected = np.asarray(transform(image))
+        for kept in (data, tile(data)):
+            center_view(kept, image.size[::-1], 256, 224, out)
+            assert np.array_equal(out, expected), path.name

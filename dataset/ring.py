@@ -1,0 +1,251 @@
+"""Preallocated batches in shared memory, filled in place by decoding processes.
+
+A batch is asked for with `submit` and is there after `wait`; its arrays are the shared memory itself, so nothing is
+copied, pickled or allocated, until `release` gives the slot back. The memory is an anonymous file: it takes no room in
+/dev/shm, which containers keep small, and goes when the last process that maps it ends, however it ends. Decoding
+processes read their tasks from one pipe, whoever is free first, and end when the trainer closes it or dies.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+
+from dataset.batches import Batch, BatchMaker
+from dataset.worker import DONE, TASK, Layout
+from utils.errors import DataError
+
+_ROOT = Path(__file__).resolve().parents[1]
+_PIECE = (16, 64)  # samples a task: enough to draw views for at once, few enough to share a batch
+
+
+class Ring:
+    """Batches of up to ``rows`` samples, made by ``workers`` processes, or by this one where ``workers`` is 0.
+
+    Attributes:
+        slots: the batches' arrays, none before `start`.
+        memory: the bytes they lie in, None without processes.
+    """
+
+    def __init__(self, maker: BatchMaker, rows: int, workers: int) -> None:
+        self._maker, self._rows = maker, rows
+        self._piece = min(max(rows // max(workers, 1), _PIECE[0]), _PIECE[1])
+        pieces = -(-rows // self._piece)
+        count = max(3, -(-2 * workers // pieces) + 1) if workers else 1  # two pieces for each worker, and one in use
+        layout = Layout(maker.layout(rows), workers, count)
+        self._pending = [0] * count  # rows that workers still owe, by slot
+        self._sizes = [0] * count
+        self._epochs = [0] * count
+        self._free = deque(range(count))
+        self._layout = layout
+        self._workers: list[_Worker] = []
+        self.memory: mmap.mmap | None = None
+        self.slots: list[Batch] = []
+
+    def start(self) -> bool:
+        """Allocate the slots and start the workers; False when that is done already."""
+        if self.slots:
+            return False
+        if self._layout.workers:
+            self._start_workers(self._layout)
+        else:
+            self.slots = [{name: np.empty(shape, kind) for name, (kind, shape) in self._layout.arrays.items()}]
+        return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `submit` can take another batch."""
+        return bool(self._free)
+
+    def submit(self, index: np.ndarray, epoch: int) -> int:
+        """Ask for the samples ``index``, int64 [at most rows]; returns the slot they will be in."""
+        slot = self._free.popleft()
+        self.slots[slot]["index"][: len(index)] = index
+        self._pending[slot] = self._sizes[slot] = len(index)
+        self._epochs[slot] = epoch
+        if self._workers:
+            for start in range(0, len(index), self._piece):
+                self._send(slot, start, min(start + self._piece, len(index)))
+        return slot
+
+    def ready(self, slot: int) -> bool:
+        """Whether `wait` would return at once."""
+        if self._workers and self._pending[slot]:
+            self._receive(0)
+        return self._pending[slot] == 0
+
+    def wait(self, slot: int) -> Batch:
+        """The batch in ``slot``, views of the shared memory.
+
+        Raises:
+            DataError: a sample could not be read, or a worker died or hangs, and the page says to stop; or no worker
+                is left.
+        """
+        if not self._workers and self._pending[slot]:
+            remarks = self._maker.fill(
+                self.slots[slot], range(self._sizes[slot]), self._epochs[slot], watch=lambda row: None
+            )
+            for remark in remarks:
+                _skipped(remark)
+            self._pending[slot] = 0
+        while self._pending[slot]:
+            self._receive(1.0)
+            self._look_for_hangs()
+        return {name: array[: self._sizes[slot]] for name, array in self.slots[slot].items()}
+
+    def release(self, slot: int) -> None:
+        """Give the slot back."""
+        self._free.append(slot)
+
+    def drain(self) -> None:
+        """Wait for batches that were asked for and are no longer wanted, and give all slots back."""
+        for slot in range(len(self.slots)):
+            if slot not in self._free:
+                if self._workers:
+                    self.wait(slot)
+                self._pending[slot] = 0
+                self.release(slot)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._workers:
+            self._end()
+            self._workers = []
+
+    def _start_workers(self, layout: Layout) -> None:
+        descriptor = _anonymous_file(layout.bytes)
+        self.memory = mmap.mmap(descriptor, layout.bytes)
+        self._status, self.slots = layout.map(self.memory)
+        tasks, self._tasks = os.pipe()
+        self._done, done = os.pipe()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._done, selectors.EVENT_READ)
+        pickled = pickle.dumps(self._maker)
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])}
+        for number in range(layout.workers):
+            control, theirs = Pipe()
+            descriptors = (descriptor, tasks, done, theirs.fileno())
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dataset.worker", *map(str, descriptors)],
+                pass_fds=descriptors,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for the trainer, which saves its state first
+            )
+            theirs.close()
+            control.send((sys.path, number, layout, pickled))
+            worker = _Worker(number, process, control)
+            self._workers.append(worker)
+            self._selector.register(control, selectors.EVENT_READ, worker)
+        for each in (descriptor, tasks, done):
+            os.close(each)
+        self._end = weakref.finalize(self, _end, self._workers, self._tasks, self._done, self._selector)
+
+    def _send(self, slot: int, start: int, stop: int) -> None:
+        os.write(self._tasks, TASK.pack(slot, start, stop, self._epochs[slot]))
+
+    def _receive(self, timeout: float) -> None:
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                message = os.read(self._done, 64 * DONE.size)
+                for slot, rows in DONE.iter_unpack(message):
+                    self._pending[slot] -= rows
+            else:
+                self._hear(key.data)
+
+    def _hear(self, worker: _Worker) -> None:
+        """A remark of a worker, its error, or its end."""
+        try:
+            message = worker.control.recv()
+        except (EOFError, OSError):
+            code = worker.process.wait()
+            how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            self._lose(worker, how)
+            return
+        if isinstance(message, Exception):
+            raise message
+        _skipped(message)
+
+    def _look_for_hangs(self) -> None:
+        limit = self._maker.config.worker_timeout
+        now = time.monotonic_ns()
+        for worker in list(self._workers):
+            since = self._status[worker.number, 4]
+            if since and (now - since) / 1e9 > limit:
+                worker.process.kill()
+                self._lose(worker, f"was still at work after {limit:.0f} s")
+
+    def _lose(self, worker: _Worker, how: str) -> None:
+        """Go on without a worker, if the page allows; the sample it was at is given up, the rest handed out again."""
+        slot, start, stop, row, since = self._status[worker.number].tolist()
+        busy = since != 0
+        where = f" at {name_of(self._maker.samples, int(self.slots[slot]['index'][row]))}" if busy else ""
+        message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}{where}"
+        self._selector.unregister(worker.control)
+        self._workers.remove(worker)
+        if self._maker.config.on_fault == "stop" or not self._workers:
+            left = "" if self._workers else "; none is left"
+            raise DataError(f"{message}{left}. Is memory short, or the disk gone? data.on_fault=skip goes on without")
+        warnings.warn(f"{message}; going on with {len(self._workers)}", RuntimeWarning, stacklevel=2)
+        if busy:
+            self.slots[slot]["index"][row] = -1
+            self._pending[slot] -= 1
+            for begin, end in ((start, row), (row + 1, stop)):  # rows before it may hold records without pixels
+                if begin < end:
+                    self._send(slot, begin, end)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    number: int
+    process: subprocess.Popen
+    control: Connection
+
+
+def name_of(samples: object, index: int) -> str:
+    """How to find a sample again: its shard, record and key where the samples know them."""
+    describe = getattr(samples, "describe", None)
+    return describe(index) if describe else f"sample {index}"
+
+
+def _skipped(remark: str) -> None:
+    warnings.warn(f"skipped: {remark}", RuntimeWarning, stacklevel=2)
+
+
+def _anonymous_file(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("limbeck-batches")
+    else:  # not Linux
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, size)
+    return descriptor
+
+
+def _end(workers: list[_Worker], tasks: int, done: int, selector: selectors.BaseSelector) -> None:
+    os.close(tasks)
+    for worker in workers:
+        worker.control.close()
+    deadline = time.monotonic() + 5
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+    selector.close()
+    os.close(done)
