@@ -2,7 +2,8 @@
 
     python -m benchmarks.real_photos [--data FOLDER] [--weights FILE]
 
-1. Original ImageNet JPEGs are packed: every file's bytes come back, under the right label.
+1. Original ImageNet JPEGs are packed: every file's bytes come back (--no_tiles), or every pixel (tiled), under the
+   right label.
 2. An ImageNet MobileNetV2 scores through lists, LMDB, loader and `--eval` what it scores in a plain loop of PIL and
    torchvision over the same files.
 3. It teaches a ShuffleNetV2 with weighted soft labels; the run is killed in mid-epoch and resumed.
@@ -14,18 +15,22 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torchvision
 from torchvision import transforms
 
+from dataset.images import decode
 from dataset.shards import ShardReader
 from figures.curves import read_metrics
 from models.zoo import load_weights
@@ -55,24 +60,30 @@ def main() -> None:
 
 
 def pack_originals(source: Path, work: Path) -> dict[str, object]:
-    """Pack the photos and compare every record with its file."""
+    """Pack the photos as they are and tiled, and compare every record with its file."""
     (work / "images").mkdir(parents=True)
     (work / "images" / "train").symlink_to((source / "images").resolve())
-    seconds = pack(work, ["train"])
-    reader = ShardReader(work / "lmdb" / "train")
-    records = [reader.read(index) for index in range(len(reader))]
-    identical = [record.image == (source / "images" / record.key).read_bytes() for record in records]
-    labelled = [reader.classes[int(record.target)] == record.key.split("/")[0] for record in records]  # type: ignore[arg-type]
-    packed = sum(shard.bytes for shard in reader.index.shards)
-    original = sum(len(record.image) for record in records)
-    reader.close()
-    return {
-        "images": len(records),
-        "identical": sum(identical),
-        "right_label": sum(labelled),
-        "bytes_ratio": round(packed / original, 4),
-        "images_per_second": round(len(records) / seconds),
-    }
+    result: dict[str, object] = {}
+    for name, same, options in (
+        ("untiled", lambda packed, original: packed == original, ["--no_tiles"]),
+        ("tiled", lambda packed, original: np.array_equal(decode(packed), decode(original)), []),
+    ):
+        shutil.rmtree(work / "lmdb", ignore_errors=True)
+        pack(work, ["train"], packing=options)
+        reader = ShardReader(work / "lmdb" / "train")
+        records = [reader.read(index) for index in range(len(reader))]
+        reader.close()
+        files = [(source / "images" / record.key).read_bytes() for record in records]
+        result |= {
+            "images": len(records),
+            f"{name}_right_label": sum(
+                reader.classes[int(record.target)] == record.key.split("/")[0]  # type: ignore[arg-type]
+                for record in records
+            ),
+            f"{name}_identical": sum(same(record.image, file) for record, file in zip(records, files, strict=True)),
+            f"{name}_bytes": round(sum(len(record.image) for record in records) / sum(map(len, files)), 4),
+        }
+    return result
 
 
 def unpack_and_pack(data: Path, work: Path) -> Path:
@@ -81,7 +92,7 @@ def unpack_and_pack(data: Path, work: Path) -> Path:
         archive.extractall(work / "images")
     rows = (data / "imagenet200" / "synset_index.tsv").read_text().splitlines()
     (work / "synsets.txt").write_text("".join(f"{row.split()[1]}\n" for row in rows))
-    pack(work, ["train", "val"], "--class_list", str(work / "synsets.txt"))
+    pack(work, ["train", "val"], listing=["--class_list", str(work / "synsets.txt")])
     return work
 
 
@@ -136,15 +147,13 @@ def distill(work: Path, weights: Path) -> dict[str, object]:
     }
 
 
-def pack(work: Path, splits: list[str], *list_options: str) -> float:
-    """List and pack `work/images` to `work/lmdb`; returns the seconds of packing."""
+def pack(work: Path, splits: list[str], listing: Sequence[str] = (), packing: Sequence[str] = ()) -> None:
+    """List and pack `work/images` to `work/lmdb`, with more words for either tool."""
     lists, images = str(work / "lists"), str(work / "images")
-    run("dataset/mk_img_list.py", "--image_path", images, "--output_path", lists, *list_options)
-    start = time.perf_counter()
+    run("dataset/mk_img_list.py", "--image_path", images, "--output_path", lists, *listing)
     for split in splits:
         paths = ["--image_path", images, "--list_path", lists, "--output_path", str(work / "lmdb")]
-        run("dataset/img2lmdb.py", *paths, "--split", split)
-    return time.perf_counter() - start
+        run("dataset/img2lmdb.py", *paths, "--split", split, *packing)
 
 
 def door(work: Path, weights: Path, *words: str) -> subprocess.CompletedProcess[str]:

@@ -182,6 +182,8 @@ def _read_symbols(
                     symbol = 0
                     while abs(difference) >> symbol:
                         symbol += 1
+                    if symbol > 15:
+                        return number, 0
                     extra = difference if difference >= 0 else difference + (1 << symbol) - 1
                 symbols[number] = np.uint32(table << 24 | symbol << 16 | extra)
                 number += 1

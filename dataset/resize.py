@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numba import njit
 
+from dataset.scratch import scratch
+
 _PRECISION = 22  # bits of a weight, as in Pillow
 
 
@@ -41,10 +43,11 @@ def resample(pixels: np.ndarray, vertical: Taps, horizontal: Taps, out: np.ndarr
     height, width = pixels.shape[:2]
     high, wide = len(vertical.first), len(horizontal.first)
     out = np.empty((high, wide, 3), np.uint8) if out is None else out
-    columns = np.empty((wide, height * 3), np.uint8)
-    _combine(cv2.transpose(pixels).reshape(width, height * 3), *horizontal, columns)
-    rows = cv2.transpose(columns.reshape(wide, height, 3)).reshape(height, wide * 3)
-    _combine(rows, *vertical, out.reshape(high, wide * 3))
+    turned = cv2.transpose(pixels, dst=scratch("turned", width * height * 3).reshape(width, height, 3))
+    columns = scratch("columns", wide * height * 3).reshape(wide, height, 3)
+    _combine(turned.reshape(width, height * 3), *horizontal, columns.reshape(wide, height * 3))
+    rows = cv2.transpose(columns, dst=scratch("rows", height * wide * 3).reshape(height, wide, 3))
+    _combine(rows.reshape(height, wide * 3), *vertical, out.reshape(high, wide * 3))
     return out
 
 

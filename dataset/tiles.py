@@ -18,10 +18,10 @@ import numpy as np
 from numba import njit
 
 from dataset import huffman
+from dataset.scratch import scratch
 
 # MCUs between restart markers, at least, by their width: fewer cost more than 1 % of bytes, more slow windows down.
 _NARROW_INTERVAL, _WIDE_INTERVAL = 13, 5  # of 8 pixels, of 16 or more
-_MARGIN = 2  # pixels around a window that chroma upsampling looks at
 
 _SOF0, _SOF1, _DHT, _SOS, _DRI = 0xC0, 0xC1, 0xC4, 0xDA, 0xDD
 _OTHER_FRAMES = {0xC2: "progressive", 0xC3: "lossless", 0xC9: "arithmetic coded", 0xCA: "arithmetic coded"}
@@ -84,28 +84,31 @@ def align(pixels: np.ndarray, part: WindowJpeg, height: int, width: int, strip: 
     """The window, uint8 [height, width, 3], in the decoded ``part``, whose strips are ``strip`` pixels high."""
     if part.aligned:
         return pixels[part.top : part.top + height, part.lefts[0] : part.lefts[0] + width]
-    out = np.empty((height, width, 3), np.uint8)
-    _align(pixels, part.top, part.lefts, strip, out)
-    return out
+    out = scratch("aligned", height * width * 3).reshape(height, width * 3)
+    _align(pixels.reshape(len(pixels), -1), part.top, 3 * part.lefts, strip, out)
+    return out.reshape(height, width, 3)
 
 
-@njit("void(uint8[:, :, ::1], int64, int64[::1], int64, uint8[:, :, ::1])", cache=True, nogil=True)
+@njit("void(uint8[:, ::1], int64, int64[::1], int64, uint8[:, ::1])", cache=True, nogil=True)
 def _align(pixels: np.ndarray, top: int, lefts: np.ndarray, strip: int, out: np.ndarray) -> None:
     width = out.shape[1]
-    for row in range(out.shape[0]):
+    for row in range(len(out)):
         left = lefts[(top + row) // strip]
-        out[row] = pixels[top + row, left : left + width]
+        to, of = out[row], pixels[top + row, left : left + width]
+        for x in range(width):
+            to[x] = of[x]
 
 
-def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int]) -> WindowJpeg | None:
+def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int], margin: int = 2) -> WindowJpeg | None:
     """The intervals of ``data``, uint8 [bytes], under ``window`` (top, left, height, width), as a JPEG.
 
-    None when ``data`` is not tiled, or not in a way that makes a rectangle: decode it whole.
+    ``margin`` is how many pixels around the window upsampling of chroma looks at: 2, twice that at half size. The bytes
+    hold until the next call. None when ``data`` is not tiled, or not so that it makes a rectangle: decode it whole.
     """
-    strips = window[2] // 8 + 3  # at most
-    jpeg = np.empty(2 * (len(data) + strips), np.uint8)  # an interval over the end of a row may be needed in both rows
+    strips = window[2] // 8 + 4  # at most
+    jpeg = scratch("jpeg", 2 * (len(data) + strips))  # an interval over the end of a row may be needed in both rows
     lefts = np.empty(strips, np.int64)
-    length, top, aligned = _cut(data, *window, jpeg, lefts)
+    length, top, aligned = _cut(data, *window, margin, jpeg, lefts)
     return WindowJpeg(jpeg[:length], top, lefts, aligned) if length else None
 
 
@@ -143,7 +146,7 @@ def _read_frame(data: bytes) -> _Frame:
                 sampling = body
             head.append(segment)
     count = sampling[5] if len(sampling) > 5 else 0
-    if not count or sampling[0] != 8 or len(sampling) != 6 + 3 * count or len(body) != 4 + 2 * count:
+    if count not in (1, 3, 4) or sampling[0] != 8 or len(sampling) != 6 + 3 * count or len(body) != 4 + 2 * count:
         raise NotTiled("its components are not in one scan of 8 bits")
     factors = [(sampling[7 + 3 * number] >> 4, sampling[7 + 3 * number] & 15) for number in range(count)]
     if count == 1:
@@ -155,6 +158,8 @@ def _read_frame(data: bytes) -> _Frame:
         if body[1 + 2 * number] != sampling[6 + 3 * number] or dc not in tables or 0x10 | ac not in tables:
             raise NotTiled("its scan header names another component or Huffman table than the file has")
         blocks += [(number, 2 * dc, 2 * ac + 1)] * (wide * high)
+    if not 1 <= len(blocks) <= 10:  # the most that the standard allows
+        raise NotTiled("its sampling factors are not allowed")
     height, width = int.from_bytes(sampling[1:3], "big"), int.from_bytes(sampling[3:5], "big")
     mcu = (8 * highest, 8 * widest)
     mcus = (-(-height // mcu[0]), -(-width // mcu[1]))
@@ -178,7 +183,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 def _read_tables(body: bytes, tables: dict[int, bytes]) -> None:
     while len(body) >= 17:
         size = 17 + sum(body[1:17])
-        if body[0] & 0xEE or size > len(body):
+        if body[0] & 0xEE or size > min(len(body), 17 + 256):
             raise NotTiled("it has a damaged Huffman table, or more than two of a class")
         tables[body[0]] = body[1:size]
         body = body[size:]
@@ -190,12 +195,12 @@ def _segment(marker: int, body: bytes) -> bytes:
 
 @njit(
     "Tuple((int64, int64, boolean))"
-    "(Array(uint8, 1, 'C', readonly=True), int64, int64, int64, int64, uint8[::1], int64[::1])",
+    "(Array(uint8, 1, 'C', readonly=True), int64, int64, int64, int64, int64, uint8[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def _cut(
-    data: np.ndarray, top: int, left: int, height: int, width: int, out: np.ndarray, lefts: np.ndarray
+    data: np.ndarray, top: int, left: int, height: int, width: int, margin: int, out: np.ndarray, lefts: np.ndarray
 ) -> tuple[int, int, bool]:
     """Fill ``out``, ``lefts``; the JPEG's length (0: impossible), the window's top in it, whether all lefts agree."""
     # The headers, but for EXIF, profiles and comments. JFIF's and Adobe's segments say which colours components are.
@@ -207,12 +212,14 @@ def _cut(
             return 0, 0, False
         marker = data[position + 1]
         end = position + 2 + (np.int64(data[position + 2]) << 8 | data[position + 3])
-        if end > len(data) or (0xC2 <= marker <= 0xCF and marker != 0xC4):
+        if end > len(data) or end < position + 4 or (0xC2 <= marker <= 0xCF and marker != 0xC4):
             return 0, 0, False
         if marker == 0xDD:
             interval = np.int64(data[position + 4]) << 8 | data[position + 5]
         if marker == 0xC0 or marker == 0xC1:
             frame = length
+            if end - position < 10 or end - position < 10 + 3 * np.int64(data[position + 9]):
+                return 0, 0, False
         if marker <= 0xE0 or marker == 0xEE:
             out[length : length + end - position] = data[position:end]
             length += end - position
@@ -232,7 +239,7 @@ def _cut(
     aligned = columns % interval == 0
     if not aligned and (high > 8 or wide > 8):
         return 0, 0, False
-    margin = _MARGIN if high > 8 or wide > 8 else 0
+    margin = margin if high > 8 or wide > 8 else 0
     first_row, end_row = max(0, top - margin) // high, -(-min(image_high, top + height + margin) // high)
     first, end_column = max(0, left - margin) // wide, -(-min(image_wide, left + width + margin) // wide)
     if aligned:
@@ -249,6 +256,8 @@ def _cut(
 
     # Where intervals end: markers are FF and not 00. Most blocks of 64 bytes hold none, which a vector loop tells.
     needed = min(intervals, ((end_row - 1) * columns + first) // interval + across)
+    if needed > len(data):
+        return 0, 0, False
     ends = np.empty(needed + 64, np.int64)
     found, block = 0, position
     while found < needed and block + 1 < len(data):
@@ -273,6 +282,8 @@ def _cut(
         lefts[row - first_row] = left - (start * interval - row * columns) * wide
         begin = ends[start - 1] + 2 if start else position
         end = ends[start + across - 1]
+        if length + end - begin + 4 > len(out):
+            return 0, 0, False
         if row > first_row:
             out[length], out[length + 1] = 0xFF, 0xD0 | (number - 1) & 7
             length += 2
