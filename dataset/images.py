@@ -125,9 +125,9 @@ def decode_window(data: bytes, window: tuple[int, int, int, int], *, halve: bool
     """
     top, left, height, width = (side // 2 for side in window) if halve else window
     part = window_jpeg(np.frombuffer(data, np.uint8), window, margin=4 if halve else 2)
-    if part is None:
+    if part is None or (halve and max(height, width) < 8):  # which the decoder may scale by 3/8
         return _decode(data, halve=halve)[top : top + height, left : left + width]
-    pixels = _opencv_pixels(part.data, halve=True) if halve else _turbo_pixels(part.data)
+    pixels = _turbo_pixels(part.data, halve=halve)
     if halve:
         part = part._replace(top=part.top // 2, lefts=part.lefts >> 1)
     return align(pixels, part, height, width, 4 if halve else 8)
@@ -152,11 +152,13 @@ def _opencv_pixels(data: np.ndarray, *, halve: bool) -> np.ndarray:
     return decoded
 
 
-def _turbo_pixels(data: np.ndarray) -> np.ndarray:
-    """As OpenCV's, in memory of this thread that the next call overwrites."""
-    try:  # the last interval of an image may be short, which is worth a warning to a strict decoder
+def _turbo_pixels(data: np.ndarray, *, halve: bool) -> np.ndarray:
+    """As OpenCV's, in memory of this thread that the next call overwrites; silent about a short last interval."""
+    try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data, strict=False)
-        return simplejpeg.decode_jpeg(data, buffer=scratch("pixels", height * width * 3), strict=False)
+        half = {"min_height": (height + 1) // 2, "min_width": (width + 1) // 2, "min_factor": 2} if halve else {}
+        buffer = scratch("pixels", height * width * 3)
+        return simplejpeg.decode_jpeg(data, buffer=buffer, strict=False, **half)
     except ValueError as error:
         raise BadImage(f"this JPEG cannot be decoded: {error}") from None
 

@@ -69,7 +69,6 @@ def test_every_reader_sees_the_same_pixels(data):
     assert np.array_equal(opencv(packed), opencv(data))
     assert np.array_equal(pillow(packed), pillow(data))
     simplejpeg.decode_jpeg(packed, strict=True)
-    assert tile(packed) == packed
 
 
 @examples(300)
@@ -78,7 +77,6 @@ def test_a_window_alone_is_the_window_of_the_whole(data, draw):
     packed, whole = tile(data), opencv(data)
     window = draw.draw(windows(*whole.shape[:2]))
     top, left, height, width = window
-    assert window_jpeg(np.frombuffer(packed, np.uint8), window) is not None
     assert np.array_equal(decode_window(packed, window), whole[top : top + height, left : left + width])
 
 
@@ -94,9 +92,11 @@ def test_a_window_at_half_size_is_the_window_of_the_whole_at_half_size(data, dra
     assert np.array_equal(decode_window(packed, window, halve=True), half[top : top + high, left : left + wide])
 
 
-@pytest.mark.parametrize("width", [47 * 8, 61 * 8 + 3, 97 * 8])
-def test_a_prime_number_of_mcus_in_a_row_does_not_cost_the_whole_row(width):
-    packed = np.frombuffer(tile(jpeg(1, 160, width, "444")), np.uint8)
+@pytest.mark.parametrize(
+    ("width", "sampling"), [(47 * 8, "444"), (61 * 8 + 3, "Gray"), (97 * 8, "444"), (47 * 16, "422")]
+)
+def test_a_prime_number_of_mcus_in_a_row_does_not_cost_the_whole_row(width, sampling):
+    packed = np.frombuffer(tile(jpeg(1, 160, width, sampling)), np.uint8)
     part = window_jpeg(packed, (40, 100, 60, 60))
     assert part is not None
     assert not part.aligned
