@@ -1,30 +1,29 @@
-"""Images/s of training loaders over the same photos, interleaved in one run.
+"""Images/s of loaders over the same photos, interleaved in one run.
 
     pip install -e '.[benchmarks]'
-    python -m benchmarks.loader --data /data/imagenet/train [--workers 0 2] [--rounds 5] [--plot loader.png]
+    python -m benchmarks.loader [--data /data/imagenet/train] [--workers 0 2] [--rounds 5] [--copies 5]
 
-Every loader gives the same: shuffled batches of 64, RandomResizedCrop to 224 and flip, uint8 unless its name says
-otherwise. With 0 workers each decodes in its training process, on one core; with more, on that many cores. Rounds go
-through the loaders in turn, those that wait stand still, and the median counts. A loader whose package is not installed
-is left out with a line.
+The training view (RandomResizedCrop to 224, flip) and the evaluation view (Resize 256, CenterCrop 224), batches of 64,
+uint8 unless the name says otherwise. With 0 workers each loader decodes in its training process, on one core; with
+more, on that many cores. Rounds go through the loaders in turn, those that wait stand still, and the median counts. A
+loader whose package is not installed is left out with a line.
 
-The data is a folder of class folders with original JPEGs; it is packed once under --work.
+The data is a folder of class folders with original JPEGs, packed once under --work. A small one is repeated --copies
+times, so that an epoch is long enough for its beginning not to count.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import platform
 import signal
-import subprocess
 import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -43,7 +42,8 @@ from torchvision import datasets, transforms
 from torchvision import io as vision_io
 from torchvision.transforms import v2
 
-from dataset.loader import DataConfig, TrainLoader, open_split
+from benchmarks.common import cores, parser, run, show
+from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.shards import ShardReader
 from utils.console import exit_with_its_code, progress
 
@@ -55,23 +55,22 @@ Epochs = Callable[[int], Iterable[object]]  # an epoch's number -> its batches
 def main() -> None:
     """Pack, measure, print and draw."""
     options = parse()
-    prepare(options.data, options.work)
-    rows = [row for workers in options.workers for row in measure(options, workers)]
+    prepare(options)
+    rows = [row for view in LOADERS for workers in options.workers for row in measure(options, view, workers)]
     for row in rows:
-        print(json.dumps({**row, "machine": machine()}))
-    draw(rows, options.plot)
+        show("loader", row)
+    draw(rows, options.work / "loader.png")
 
 
-def measure(options: argparse.Namespace, workers: int) -> list[dict[str, object]]:
-    """One row for each loader: images/s of each round, their median, and the ratio to torchvision's."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: max(1, workers)])
-    images = len(datasets.ImageFolder(str(options.data)).samples) // BATCH * BATCH
-    with ExitStack() as stack:
-        stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0) | set(range(os.cpu_count() or 1)))
-        started = [stack.enter_context(Runner(name, options, workers)) for name in LOADERS]
+def measure(options: argparse.Namespace, view: str, workers: int) -> list[dict[str, object]]:
+    """One row for each loader: images/s of each round, their median, and the ratio to the first's, torchvision's."""
+    images = len(datasets.ImageFolder(str(copies_of(options))).samples)
+    images -= images % BATCH if view == "train" else 0
+    with cores(max(1, workers)), ExitStack() as stack:
+        started = [stack.enter_context(Runner(view, name, options, workers)) for name in LOADERS[view]]
         runners = [runner for runner in started if runner.works]
         seconds: dict[str, list[float]] = {runner.name: [] for runner in runners}
-        for number in progress(iterable=range(-1, options.rounds), desc=f"{workers} workers", unit="round"):
+        for number in progress(iterable=range(-1, options.rounds), desc=f"{view}, {workers} workers", unit="round"):
             for runner in runners:
                 taken = runner.epoch(number + 1)
                 if number >= 0:  # the first round warms up
@@ -79,7 +78,7 @@ def measure(options: argparse.Namespace, workers: int) -> list[dict[str, object]
     base = median(next(iter(seconds.values())))
     return [
         {
-            "benchmark": "loader",
+            "view": view,
             "loader": name,
             "workers": workers,
             "images_per_second": round(images / median(times)),
@@ -93,10 +92,10 @@ def measure(options: argparse.Namespace, workers: int) -> list[dict[str, object]
 class Runner:
     """A loader in a process of its own, which stands still while others are measured."""
 
-    def __init__(self, name: str, options: argparse.Namespace, workers: int) -> None:
+    def __init__(self, view: str, name: str, options: argparse.Namespace, workers: int) -> None:
         self.name = name
         self._control, theirs = Pipe()
-        self._process = get_context("spawn").Process(target=serve, args=(theirs, name, options, workers), daemon=False)
+        self._process = get_context("spawn").Process(target=serve, args=(theirs, view, name, options, workers))
         self._process.start()
         theirs.close()
         missing = self._control.recv()
@@ -126,12 +125,12 @@ class Runner:
             os.kill(self._process.pid or 0, number)
 
 
-def serve(control: Connection, name: str, options: argparse.Namespace, workers: int) -> None:
+def serve(control: Connection, view: str, name: str, options: argparse.Namespace, workers: int) -> None:
     """Run the epochs that are asked for."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        epochs = LOADERS[name](options, workers)
+        epochs = LOADERS[view][name](options, workers)
     except ImportError as error:
         control.send(str(error))
         return
@@ -145,29 +144,33 @@ def serve(control: Connection, name: str, options: argparse.Namespace, workers: 
             control.send(time.perf_counter() - start)
 
 
-def limbeck(work: Path, workers: int, resize: Literal["antialias", "linear"]) -> Epochs:
-    """This project's loader, as `train_with_distillation.py` uses it."""
-    config = DataConfig(str(work / "lmdb"), batch_size=BATCH, num_workers=workers, resize=resize)
+def limbeck(options: argparse.Namespace, workers: int, resize: Literal["antialias", "linear"] = "antialias") -> Epochs:
+    """This project's training batches, as `train_with_distillation.py` uses them."""
+    config = DataConfig(str(options.work / "lmdb"), batch_size=BATCH, num_workers=workers, resize=resize)
     samples = open_split(config, "train", "lmdb")
     return TrainLoader(samples, config, seed=0, rank=0, world=1, device=torch.device("cpu")).epoch
 
 
-def torchvision_folder(data: Path, workers: int, *, normalized: bool) -> Epochs:
+def limbeck_evaluation(options: argparse.Namespace, workers: int) -> Epochs:
+    """This project's evaluation batches."""
+    config = DataConfig(str(options.work / "lmdb"), val_batch_size=BATCH, num_workers=workers)
+    samples = open_split(config, "train", "lmdb")
+    loader = EvalLoader(samples, config, rank=0, world=1, device=torch.device("cpu"))
+    return lambda _epoch: loader
+
+
+def pil_folder(options: argparse.Namespace, *views: Callable) -> Dataset:
     """ImageFolder with PIL, as most tutorials have it."""
-    last = [transforms.PILToTensor()]
-    if normalized:
-        last = [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
-    views = [transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip(), *last]
-    return each_sample(datasets.ImageFolder(str(data), transforms.Compose(views)), workers)
+    return datasets.ImageFolder(str(copies_of(options)), transforms.Compose(views))
 
 
-def each_sample(samples: Dataset, workers: int) -> Epochs:
-    """A torch DataLoader over single samples."""
+def each_sample(samples: Dataset, workers: int, *, train: bool = True) -> Epochs:
+    """A torch DataLoader over single samples: shuffled and in whole batches, or all in order."""
     loader = DataLoader(
         samples,
         batch_size=BATCH,
-        shuffle=True,
-        drop_last=True,
+        shuffle=train,
+        drop_last=train,
         num_workers=workers,
         persistent_workers=workers > 0,
         worker_init_fn=one_thread,
@@ -183,9 +186,9 @@ def one_thread(_worker: int) -> None:
 class TorchvisionIo(Dataset):
     """torchvision's own JPEG decoder and tensor transforms."""
 
-    def __init__(self, data: Path) -> None:
-        self._rows = datasets.ImageFolder(str(data)).samples
-        self._views = v2.Compose([v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip()])
+    def __init__(self, options: argparse.Namespace, *views: Callable) -> None:
+        self._rows = datasets.ImageFolder(str(copies_of(options))).samples
+        self._views = v2.Compose(views)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -199,13 +202,11 @@ class TorchvisionIo(Dataset):
 class WsldDesign(Dataset):
     """The design of WSLD's loader: msgpack in one LMDB folder, decoded by PIL."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._path = options.work / "wsld.lmdb"
         self._transaction: lmdb.Transaction | None = None
-        self._views = transforms.Compose(
-            [transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip(), transforms.PILToTensor()]
-        )
-        with lmdb.open(str(path), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        self._views = transforms.Compose(PIL_TRAIN)
+        with lmdb.open(str(self._path), readonly=True, lock=False) as opened, opened.begin() as transaction:
             self._keys = list(transaction.cursor().iternext(values=False))
 
     def __len__(self) -> int:
@@ -222,56 +223,68 @@ class WsldDesign(Dataset):
 class FullDecode(Dataset):
     """LMDB with OpenCV decoding whole images."""
 
-    def __init__(self, path: Path) -> None:
-        self._reader = ShardReader(path)
+    def __init__(self, options: argparse.Namespace, view: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._reader, self._view = ShardReader(options.work / "lmdb_untiled" / "train"), view
 
     def __len__(self) -> int:
         return len(self._reader)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         record = self._reader.read(index)
-        return opencv_view(record.image), record.target  # type: ignore[return-value]
+        return opencv_view(bytes(record.image), self._view), record.target  # type: ignore[return-value]
 
 
-def opencv_view(data: bytes) -> torch.Tensor:
-    """Decode the whole image, crop and resize it with OpenCV, flip half of them; uint8 [3, SIDE, SIDE]."""
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+def opencv_view(data: bytes, view: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
+    """Decode the whole image and look at it with OpenCV; uint8 [3, SIDE, SIDE]."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     assert pixels is not None
+    return torch.from_numpy(view(pixels)).permute(2, 0, 1)
+
+
+def opencv_train(pixels: np.ndarray) -> np.ndarray:
+    """RandomResizedCrop and flip, without antialiasing."""
     shape = torch.empty(1).expand(3, *pixels.shape[:2])
     top, left, height, width = transforms.RandomResizedCrop.get_params(shape, [0.08, 1.0], [3 / 4, 4 / 3])
     view = cv2.resize(pixels[top : top + height, left : left + width], (SIDE, SIDE))
-    if torch.rand(()) < 0.5:
-        view = cv2.flip(view, 1)
-    return torch.from_numpy(view).permute(2, 0, 1)
+    return cv2.flip(view, 1) if torch.rand(()) < 0.5 else view
 
 
-def web_dataset(tar: Path, workers: int) -> Epochs:
-    """WebDataset over one tar file a worker, OpenCV decoding whole images."""
+def opencv_evaluation(pixels: np.ndarray) -> np.ndarray:
+    """Resize 256 and CenterCrop, without antialiasing."""
+    height, width = pixels.shape[:2]
+    scale = 256 / min(height, width)
+    resized = cv2.resize(pixels, (round(width * scale), round(height * scale)))
+    top, left = (resized.shape[0] - SIDE) // 2, (resized.shape[1] - SIDE) // 2
+    return np.ascontiguousarray(resized[top : top + SIDE, left : left + SIDE])
+
+
+def web_dataset(options: argparse.Namespace, workers: int) -> Epochs:
+    """WebDataset, OpenCV decoding whole images."""
     import webdataset
 
+    tar = str(options.work / "train.tar")
     pipeline = (
-        webdataset.WebDataset([str(tar)] * max(1, workers), shardshuffle=False, nodesplitter=None)
+        webdataset.WebDataset([tar] * max(1, workers), shardshuffle=False, nodesplitter=None)
         .shuffle(1000)
         .to_tuple("jpg", "cls")
-        .map_tuple(opencv_view, int)
+        .map_tuple(partial(opencv_view, view=opencv_train), int)
         .batched(BATCH, partial=False)
     )
-    if workers:  # every worker reads the whole file: half of it each
-        with tarfile.open(tar) as content:
-            pipeline = pipeline.with_epoch(sum(1 for _ in content) // 2 // BATCH // workers)
+    if workers:  # every worker reads the whole file: its share of each
+        images = len(datasets.ImageFolder(str(copies_of(options))).samples)
+        pipeline = pipeline.with_epoch(images // BATCH // workers)
     loader = DataLoader(pipeline, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
     return lambda _epoch: loader
 
 
-def dali(data: Path, workers: int) -> Epochs:
+def dali(options: argparse.Namespace, workers: int) -> Epochs:
     """DALI on the CPU with its decoder that knows the crop."""
     from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali.plugin.pytorch import DALIGenericIterator, LastBatchPolicy
 
     @pipeline_def(batch_size=BATCH, num_threads=max(1, workers), device_id=None)
     def pipeline() -> tuple:
-        jpegs, labels = fn.readers.file(file_root=str(data), random_shuffle=True, name="reader")
+        jpegs, labels = fn.readers.file(file_root=str(copies_of(options)), random_shuffle=True, name="reader")
         images = fn.decoders.image_random_crop(
             jpegs, device="cpu", random_area=[0.08, 1.0], random_aspect_ratio=[3 / 4, 4 / 3]
         )
@@ -288,7 +301,7 @@ def dali(data: Path, workers: int) -> Epochs:
     return lambda _epoch: iterator
 
 
-def ffcv(data: Path, beton: Path, workers: int) -> Epochs:
+def ffcv(options: argparse.Namespace, workers: int) -> Epochs:
     """FFCV with JPEG at the original size; it re-encodes what it packs."""
     from ffcv.fields import IntField, RGBImageField
     from ffcv.fields.decoders import IntDecoder, RandomResizedCropRGBImageDecoder
@@ -296,9 +309,11 @@ def ffcv(data: Path, beton: Path, workers: int) -> Epochs:
     from ffcv.transforms import RandomHorizontalFlip, ToTensor
     from ffcv.writer import DatasetWriter
 
+    beton = options.work / "train.beton"
     if not beton.exists():
         fields = {"image": RGBImageField(write_mode="jpg", jpeg_quality=90), "label": IntField()}
-        DatasetWriter(str(beton), fields, num_workers=2).from_indexed_dataset(datasets.ImageFolder(str(data)))
+        folder = datasets.ImageFolder(str(copies_of(options)))
+        DatasetWriter(str(beton), fields, num_workers=2).from_indexed_dataset(folder)
     loader = Loader(
         str(beton),
         batch_size=BATCH,
@@ -313,24 +328,33 @@ def ffcv(data: Path, beton: Path, workers: int) -> Epochs:
     return lambda _epoch: loader
 
 
-def prepare(data: Path, work: Path) -> None:
-    """Pack the photos for every loader that reads packed data, unless that is done."""
-    (work / "images").mkdir(parents=True, exist_ok=True)
-    link = work / "images" / "train"
-    if not link.exists():
-        link.symlink_to(data.resolve())
-    paths = ["--image_path", str(work / "images")]
-    run("dataset/mk_img_list.py", *paths, "--output_path", str(work / "lists"))
-    paths += ["--list_path", str(work / "lists"), "--split", "train"]
-    run("dataset/img2lmdb.py", *paths, "--output_path", str(work / "lmdb"))
-    run("dataset/img2lmdb.py", *paths, "--output_path", str(work / "lmdb_untiled"), "--no_tiles")
-    rows = datasets.ImageFolder(str(data)).samples
-    if not (work / "wsld.lmdb").exists():
-        with lmdb.open(str(work / "wsld.lmdb"), map_size=1 << 40) as environment, environment.begin(write=True) as out:
+def copies_of(options: argparse.Namespace) -> Path:
+    """The photos, each --copies times."""
+    return options.work / f"{options.copies}_copies" / "train"
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Copy the photos, and pack them for every loader that reads packed data, unless that is done."""
+    options.work = options.work / f"{options.data.resolve().name}_{options.copies}"
+    for path in options.data.glob("*/*"):
+        for copy in range(options.copies):
+            link = copies_of(options) / path.parent.name / f"{copy}_{path.name}"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to(path.resolve())
+    paths = ["--image_path", str(copies_of(options).parent)]
+    run("dataset/mk_img_list.py", *paths, "--output_path", str(options.work / "lists"))
+    paths += ["--list_path", str(options.work / "lists"), "--split", "train"]
+    run("dataset/img2lmdb.py", *paths, "--output_path", str(options.work / "lmdb"))
+    run("dataset/img2lmdb.py", *paths, "--output_path", str(options.work / "lmdb_untiled"), "--no_tiles")
+    rows = datasets.ImageFolder(str(copies_of(options))).samples
+    wsld, tar_file = options.work / "wsld.lmdb", options.work / "train.tar"
+    if not wsld.exists():
+        with lmdb.open(str(wsld), map_size=1 << 40) as environment, environment.begin(write=True) as out:
             for path, label in rows:
                 out.put(path.encode()[-500:], msgpack.packb(Path(path).read_bytes() + label.to_bytes(2, "little")))
-    if not (work / "train.tar").exists():
-        with tarfile.open(work / "train.tar", "w") as tar:
+    if not tar_file.exists():
+        with tarfile.open(tar_file, "w") as tar:
             for number, (path, label) in enumerate(rows):
                 for suffix, content in (("jpg", Path(path).read_bytes()), ("cls", str(label).encode())):
                     entry = tarfile.TarInfo(f"{number:08d}.{suffix}")
@@ -338,47 +362,60 @@ def prepare(data: Path, work: Path) -> None:
                     tar.addfile(entry, io.BytesIO(content))
 
 
-def run(*command: str) -> None:
-    """One of the project's scripts."""
-    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
-
-
-def machine() -> dict[str, object]:
-    """What it ran on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return {"cpu": model, "cores": os.cpu_count(), "torch": torch.__version__, "opencv": cv2.__version__}
-
+PIL_TRAIN = (transforms.RandomResizedCrop(SIDE), transforms.RandomHorizontalFlip(), transforms.PILToTensor())
+NORMALIZED = (
+    *PIL_TRAIN[:2],
+    transforms.ToTensor(),
+    transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+)
+V2_TRAIN = (v2.RandomResizedCrop(SIDE, antialias=True), v2.RandomHorizontalFlip())
+PIL_EVALUATION = (transforms.Resize(256), transforms.CenterCrop(SIDE), transforms.PILToTensor())
+V2_EVALUATION = (v2.Resize(256, antialias=True), v2.CenterCrop(SIDE))
 
 # torchvision's first: the others are ratios to it.
-LOADERS: dict[str, Callable[[argparse.Namespace, int], Epochs]] = {
-    "torchvision, PIL": lambda options, workers: torchvision_folder(options.data, workers, normalized=False),
-    "torchvision, PIL, ToTensor + Normalize": lambda options, workers: torchvision_folder(
-        options.data, workers, normalized=True
-    ),
-    "torchvision.io + v2": lambda options, workers: each_sample(TorchvisionIo(options.data), workers),
-    "WSLD's design: LMDB, PIL": lambda options, workers: each_sample(WsldDesign(options.work / "wsld.lmdb"), workers),
-    "LMDB + OpenCV, full decode": lambda options, workers: each_sample(
-        FullDecode(options.work / "lmdb_untiled" / "train"), workers
-    ),
-    "WebDataset + OpenCV": lambda options, workers: web_dataset(options.work / "train.tar", workers),
-    "DALI, CPU": lambda options, workers: dali(options.data, workers),
-    "FFCV, original size, JPEG 90": lambda options, workers: ffcv(options.data, options.work / "train.beton", workers),
-    "Limbeck": lambda options, workers: limbeck(options.work, workers, "antialias"),
-    "Limbeck, linear resize": lambda options, workers: limbeck(options.work, workers, "linear"),
+LOADERS: dict[str, dict[str, Callable[[argparse.Namespace, int], Epochs]]] = {
+    "train": {
+        "torchvision, PIL": lambda options, workers: each_sample(pil_folder(options, *PIL_TRAIN), workers),
+        "torchvision, PIL, ToTensor + Normalize": lambda options, workers: each_sample(
+            pil_folder(options, *NORMALIZED), workers
+        ),
+        "torchvision.io + v2": lambda options, workers: each_sample(TorchvisionIo(options, *V2_TRAIN), workers),
+        "WSLD's design: LMDB, PIL": lambda options, workers: each_sample(WsldDesign(options), workers),
+        "LMDB + OpenCV, full decode": lambda options, workers: each_sample(FullDecode(options, opencv_train), workers),
+        "WebDataset + OpenCV": web_dataset,
+        "DALI, CPU": dali,
+        "FFCV, original size, JPEG 90": ffcv,
+        "Limbeck": limbeck,
+        "Limbeck, resize=linear": lambda options, workers: limbeck(options, workers, "linear"),
+    },
+    "evaluation": {
+        "torchvision, PIL": lambda options, workers: each_sample(
+            pil_folder(options, *PIL_EVALUATION), workers, train=False
+        ),
+        "torchvision.io + v2": lambda options, workers: each_sample(
+            TorchvisionIo(options, *V2_EVALUATION), workers, train=False
+        ),
+        "LMDB + OpenCV, full decode": lambda options, workers: each_sample(
+            FullDecode(options, opencv_evaluation), workers, train=False
+        ),
+        "Limbeck": limbeck_evaluation,
+    },
 }
 
 
 def draw(rows: list[dict[str, object]], path: Path) -> None:
-    """Bars of images/s, one panel for each number of workers."""
-    counts = sorted({row["workers"] for row in rows})  # type: ignore[type-var]
-    figure, axes = plt.subplots(len(counts), 1, figsize=(9, 3.6 * len(counts)), squeeze=False)
-    for axis, count in zip(axes[:, 0], counts):
-        shown = [row for row in rows if row["workers"] == count][::-1]
-        colours = ["tab:orange" if str(row["loader"]).startswith("Limbeck") else "tab:gray" for row in shown]
-        bars = axis.barh([row["loader"] for row in shown], [row["images_per_second"] for row in shown], color=colours)
-        axis.bar_label(bars, [f"{row['ratio']} x" for row in shown], padding=3)
-        axis.set(xlabel="images/s", title="one core" if not count else f"{count} workers")
+    """Bars of images/s, one panel for each view and number of workers."""
+    panels = list(dict.fromkeys((row["view"], row["workers"]) for row in rows))
+    groups = [[row for row in rows if (row["view"], row["workers"]) == panel][::-1] for panel in panels]
+    heights = [len(group) + 2 for group in groups]
+    figure, axes = plt.subplots(
+        len(groups), 1, figsize=(9, 0.34 * sum(heights)), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for axis, (view, workers), group in zip(axes[:, 0], panels, groups, strict=True):
+        colours = ["tab:orange" if str(row["loader"]).startswith("Limbeck") else "tab:gray" for row in group]
+        bars = axis.barh([row["loader"] for row in group], [row["images_per_second"] for row in group], color=colours)
+        axis.bar_label(bars, [f"{row['ratio']} x" for row in group], padding=3)
+        axis.set(xlabel="images/s", title=f"{view}, {f'{workers} workers' if workers else 'one core'}")
         axis.margins(x=0.1)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
@@ -387,14 +424,10 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    default = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200" / "images"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=default, help="folder of class folders with JPEG files")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark_loader"), help="where packed copies go")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plot", type=Path, default=Path("runs/benchmark_loader/loader.png"))
-    return parser.parse_args()
+    made = parser(__doc__, "benchmark_loader")
+    made.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="decoding processes")
+    made.add_argument("--copies", type=int, default=5, help="times that each photo appears in an epoch")
+    return made.parse_args()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from dataset import views
 from dataset.images import center_view, decode_window, image_size
 from dataset.record import Record
 from dataset.resize import resample, taps
+from dataset.scratch import scratch
 from dataset.shards import Samples
 from utils.errors import DataError
 
@@ -103,10 +104,11 @@ class BatchMaker:
         """
         records: list[Record | None] = []
         remarks: list[str] = []
+        read = getattr(self.samples, "view", self.samples.read)
         for row in rows:
             watch(row)
             try:
-                sample = self.samples.read(int(batch["index"][row]))
+                sample = read(int(batch["index"][row]))
                 batch["labels"][row] = self._label(sample)
                 records.append(sample)
             except DataError as error:
@@ -180,8 +182,9 @@ class BatchMaker:
                 vertical, horizontal = taps(pixels.shape[0], side), taps(pixels.shape[1], side, mirror=mirror[number])
                 resample(pixels, vertical, horizontal, out)
             else:
-                cv2.resize(pixels, (side, side), dst=out, interpolation=_INTERPOLATION[config.resize])
+                view = scratch("view", out.size).reshape(out.shape) if mirror[number] else out
+                cv2.resize(pixels, (side, side), dst=view, interpolation=_INTERPOLATION[config.resize])
                 if mirror[number]:
-                    out[:] = cv2.flip(out, 1)
+                    cv2.flip(view, 1, dst=out)
 
         return draw

@@ -24,6 +24,8 @@ from utils.errors import DataError
 
 VERSION = 1
 
+_ARRAY_OF_4, _LENGTH_BYTES = 0x94, {0xC4: 1, 0xC5: 2, 0xC6: 4}  # msgpack's fixarray; its bin 8, 16 and 32
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -43,7 +45,7 @@ class Record:
     """One image with its target."""
 
     key: str
-    image: bytes
+    image: bytes | memoryview
     target: Target
 
 
@@ -56,20 +58,32 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(data: bytes | memoryview) -> Record:
-    """The record in ``data``.
+    """The record in ``data``; its image is a slice of it: a view, where ``data`` is one.
 
     Raises:
         DataError: ``data`` is not a record of this version.
     """
     try:
-        version, key, image, target = msgpack.unpackb(data, use_list=False, strict_map_key=True)
-    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        fields, version = data[0], data[1]
+        key, at = _take(data, 2)
+        image, at = _take(data, at)
+        target = msgpack.unpackb(data[at:], use_list=False, strict_map_key=True)
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException, RecursionError) as error:
         raise DataError(f"not a record: {error or type(error).__name__}") from None
-    if type(version) is not int or not isinstance(key, bytes) or not isinstance(image, bytes):
-        raise DataError("not a record: the version must be an integer, key and image binary")
+    if fields != _ARRAY_OF_4:
+        raise DataError("not a record: an array of four fields")
     if version != VERSION:
         raise DataError(f"record version {version}, expected {VERSION}: pack the data again or update Limbeck")
-    return Record(os.fsdecode(key), image, _target(target))
+    return Record(os.fsdecode(bytes(key)), image, _target(target))
+
+
+def _take(data: bytes | memoryview, at: int) -> tuple[bytes | memoryview, int]:
+    """The binary field at ``at`` and the position behind it, without msgpack, which would copy it."""
+    start = at + 1 + _LENGTH_BYTES[data[at]]
+    end = start + int.from_bytes(data[at + 1 : start], "big")
+    if end > len(data):
+        raise ValueError("truncated")
+    return data[start:end], end
 
 
 def labels_of(target: Target) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import io
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -44,7 +44,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Record:
-        """The record at ``index``; DataError when it is damaged."""
+        """The record at ``index``; DataError when it is damaged. A method `view` may give it without a copy."""
         ...
 
 
@@ -119,7 +119,7 @@ class ShardWriter:
         self._pending: list[tuple[bytes, bytes]] = []
         size = max(map_bytes, 1 << 16)
         try:  # without a lock file, which LMDB maps: a full disk would be a SIGBUS
-            self._environment = lmdb.open(str(self._partial), subdir=False, map_size=size, meminit=True, lock=False)
+            self._environment = lmdb.open(str(self._partial), subdir=False, map_size=size, lock=False, sync=False)
         except lmdb.Error as error:
             self._discard()
             raise self._failure(error) from None
@@ -242,6 +242,15 @@ class ShardReader:
 
     def read(self, index: int) -> Record:
         """The record at ``index``.
+
+        Raises:
+            DataError: as `view`.
+        """
+        record = self.view(index)
+        return replace(record, image=bytes(record.image))
+
+    def view(self, index: int) -> Record:
+        """The record at ``index``, its image a view of the shard's memory, which holds until `close`.
 
         Raises:
             DataError: its bytes are not those that were packed.

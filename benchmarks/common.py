@@ -1,0 +1,75 @@
+"""What the benchmarks share: their photos, one core each, and lines of JSON that name the machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from dataset.batches import Batch, BatchMaker
+
+
+def parser(description: str | None, work: str) -> argparse.ArgumentParser:
+    """A command line with the photos and a folder for what is made of them."""
+    photos = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200" / "images"
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--data", type=Path, default=photos, help="folder of class folders with JPEG files")
+    made.add_argument("--work", type=Path, default=Path("runs", work), help="where packed copies and plots go")
+    made.add_argument("--rounds", type=int, default=5, help="each measures every candidate once; the median counts")
+    return made
+
+
+@contextmanager
+def cores(count: int) -> Iterator[None]:
+    """Run on the first ``count`` cores, child processes too."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    torch.set_num_threads(count)
+    cv2.setNumThreads(1)
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def show(benchmark: str, row: dict[str, object]) -> None:
+    """One result as a line of JSON."""
+    print(json.dumps({"benchmark": benchmark, **row, "machine": machine()}), flush=True)
+
+
+def machine() -> dict[str, object]:
+    """What it ran on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return {"cpu": model, "cores": os.cpu_count(), "torch": torch.__version__, "opencv": cv2.__version__}
+
+
+def run(*command: str) -> None:
+    """One of the project's scripts."""
+    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def photos(data: Path) -> list[bytes]:
+    """The files below ``data``, in order."""
+    files = sorted(path for path in data.glob("*/*") if path.is_file())
+    if not files:
+        raise SystemExit(f"--data: no class folders with images in {data}")
+    return [path.read_bytes() for path in files]
+
+
+class Prepared(BatchMaker):
+    """Batches of pixels that are there already: one copy, no decoding."""
+
+    def fill(self, batch: Batch, rows: range, epoch: int, watch: Callable[[int], None]) -> list[str]:
+        """Copy."""
+        part = batch["images"][rows.start : rows.stop]
+        np.copyto(part, np.zeros((), np.uint8))
+        return []
