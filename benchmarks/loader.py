@@ -231,7 +231,7 @@ class FullDecode(Dataset):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         record = self._reader.read(index)
-        return opencv_view(bytes(record.image), self._view), record.target  # type: ignore[return-value]
+        return opencv_view(record.image, self._view), record.target  # type: ignore[return-value]
 
 
 def opencv_view(data: bytes, view: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:

@@ -32,7 +32,8 @@ class DataConfig:
     """Where the images are and how they are looked at."""
 
     data_path: str
-    """folder that holds train and val: LMDB shards of img2lmdb.py, WSLD's LMDB folders, or plain class folders"""
+    """what holds train and val: LMDB shards of img2lmdb.py (a folder, or a URL such as s3://bucket/imagenet), WSLD's
+    LMDB folders, or plain class folders"""
     batch_size: int = 256
     """images a training step, over all ranks and accumulated parts"""
     num_workers: int = 8
@@ -62,7 +63,13 @@ class DataConfig:
     color_jitter: float = 0.0
     """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
     order: Literal["shuffle", "blocks"] = "shuffle"
-    """training: shuffle the whole split, or blocks of neighbouring records, for data larger than memory"""
+    """training: shuffle the whole split, or blocks of neighbouring records, for data larger than memory or the cache"""
+    open_shards: int = 16
+    """order=blocks: shards that are read at a time; pack with --shuffle, or each holds few classes"""
+    cache_path: str = "~/.cache/limbeck"
+    """data behind a URL: folder of this machine for the shards in use, shared by all ranks"""
+    cache_gb: float = 200.0
+    """data behind a URL: size of that folder, 10^9 bytes"""
     val_resize: int = 256
     """validation: short side before the centre crop of input_size, pixels"""
     val_batch_size: int = 256

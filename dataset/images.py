@@ -39,7 +39,7 @@ class BadImage(DataError):
     """An image that cannot be read whole; says why, the caller says which."""
 
 
-def read_header(data: bytes | memoryview) -> JpegHeader | None:
+def read_header(data: bytes) -> JpegHeader | None:
     """The frame header of a JPEG, None for a file of another kind.
 
     Raises:
@@ -104,7 +104,7 @@ def find_damage(data: bytes) -> str | None:
     return None
 
 
-def decode(data: bytes | memoryview) -> np.ndarray:
+def decode(data: bytes) -> np.ndarray:
     """RGB pixels, uint8 [H, W, 3].
 
     Raises:
@@ -113,7 +113,7 @@ def decode(data: bytes | memoryview) -> np.ndarray:
     return _decode(data)
 
 
-def decode_window(data: bytes | memoryview, window: tuple[int, int, int, int], *, halve: bool = False) -> np.ndarray:
+def decode_window(data: bytes, window: tuple[int, int, int, int], *, halve: bool = False) -> np.ndarray:
     """RGB pixels of ``window`` = (top, left, height, width), uint8 [height, width, 3]: those of `decode`.
 
     They hold until the next call. Of a tiled JPEG (`tiles.tile`) only the parts under the window are decoded. With
@@ -133,7 +133,7 @@ def decode_window(data: bytes | memoryview, window: tuple[int, int, int, int], *
     return align(pixels, part, height, width, 4 if halve else 8)
 
 
-def _decode(data: bytes | memoryview, *, halve: bool = False) -> np.ndarray:
+def _decode(data: bytes, *, halve: bool = False) -> np.ndarray:
     if not data:
         raise BadImage("the file is empty")
     header = read_header(data)
@@ -170,7 +170,7 @@ def encode(pixels: np.ndarray, *, quality: int) -> bytes:
     return file.getvalue()
 
 
-def image_size(data: bytes | memoryview) -> tuple[int, int]:
+def image_size(data: bytes) -> tuple[int, int]:
     """Height and width of the stored pixels.
 
     Raises:
@@ -194,7 +194,7 @@ def resized_shape(height: int, width: int, side: int, *, longest: bool = False) 
     return max(1, height * side // reference), max(1, width * side // reference)
 
 
-def center_view(data: bytes | memoryview, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
+def center_view(data: bytes, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
     """Fill ``out``, uint8 [crop, crop, 3], with what torchvision's Resize(resize_side) and CenterCrop(crop) show.
 
     Args:
@@ -220,7 +220,7 @@ def center_view(data: bytes | memoryview, size: tuple[int, int], resize_side: in
         out[places[0] : places[0] + high, places[1] : places[1] + wide] = resample(pixels, vertical, horizontal)
 
 
-def _pillow_pixels(data: bytes | memoryview) -> tuple[str, np.ndarray]:
+def _pillow_pixels(data: bytes) -> tuple[str, np.ndarray]:
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -27,6 +27,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
+
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -53,6 +55,7 @@ class Packing:
     skip_bad: bool
     tiles: bool
     check: bool
+    shuffle: bool
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,15 @@ def main() -> None:
         options.skip_bad,
         tiles=not options.no_tiles,
         check=not options.no_check,
+        shuffle=options.shuffle,
     )
     class_file = options.list_path / CLASSES
     classes = read_classes(class_file) if class_file.exists() else None
     entries = read_list(options.list_path / f"{options.split}_list.txt", classes)
     classes = classes or _classes_of(entries)
+    if packing.shuffle:
+        order = np.random.Generator(np.random.Philox(0)).permutation(len(entries))  # the same for every --part
+        entries = [entries[position] for position in order]
 
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"another packer is writing {folder}: wait for it, or give each its --part"
@@ -357,6 +364,7 @@ def _parse() -> argparse.Namespace:
     add("--quality", type=int, default=95, help="JPEG quality of shrunk images (default: 95)")
     add("--no_tiles", action="store_true", help="store JPEG files byte for byte; windows of them decode more slowly")
     add("--no_check", action="store_true", help="with --no_tiles: do not decode every file to look for damage")
+    add("--shuffle", action="store_true", help="pack in random order, so that data.order=blocks mixes classes")
     add("--skip_bad", action="store_true", help="leave unreadable images out, and name them in the report")
     add("--part", type=_part, metavar="i/n", help="write only every n-th shard, on one of n machines")
     add("--shard_mb", type=int, default=384, help="source megabytes a shard (default: 384)")

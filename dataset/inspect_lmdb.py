@@ -50,12 +50,13 @@ _COLORS = ("#ff3b5c", "#ffd60a", "#30d5ff")  # of the windows
 _QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "greatest": 1.0}
 
 Samples = ShardReader | WsldReader
-Faults = dict[str, str]  # key of a record or name of a file: what is wrong with it
+Window = tuple[int, int, int, int]  # top, left, height, width
+Faults = dict[int | str, str]  # number of a record, or name of a file: what is wrong with it
 
 
 @dataclass(frozen=True)
 class Coding:
-    """How one image is coded."""
+    """How one JPEG file is coded."""
 
     size: tuple[int, int]  # height and width, pixels
     bytes: int
@@ -74,20 +75,19 @@ def main() -> None:
     add("--verify", action="store_true", help="compare every checksum; WSLD's format has none: decode every image")
     add("--sheet", type=Path, default=Path("contact_sheet.png"), help="PNG to draw (default: contact_sheet.png here)")
     options = parser.parse_args()
+    if not options.sheet.parent.is_dir():
+        raise UsageError(f"--sheet: {options.sheet.parent} is not a folder")
     folders = find_splits(options.path)
     damaged = 0
     for folder in folders:
         sheet: Path = options.sheet
         if len(folders) > 1:
             sheet = sheet.with_name(f"{sheet.stem}_{folder.name}{sheet.suffix}")
-        faults: Faults = {}
         try:
-            inspect(folder, sheet, faults, verify=options.verify)
+            damaged += inspect(folder, sheet, verify=options.verify)
         except DataError as error:
-            faults[str(folder)] = str(error)
-        for name, what in faults.items():
-            print(f"damaged: {_printable(name)}: {what}", file=sys.stderr)
-        damaged += len(faults)
+            print(f"damaged: {error}", file=sys.stderr)
+            damaged += 1
     if damaged:
         raise DataError(f"{damaged} records or files are damaged (named above): copy or pack their shards again")
 
@@ -107,44 +107,270 @@ def find_splits(path: Path) -> list[Path]:
     return below
 
 
-def inspect(folder: Path, sheet: Path, faults: Faults, *, verify: bool) -> None:
-    """Print what the split in ``folder`` holds and draw its ``sheet``; what is damaged is added to ``faults``.
+def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
+    """Print what the split in ``folder`` holds and draw its ``sheet``; returns how many records and files are damaged.
 
     Raises:
         DataError: the split cannot be opened.
     """
-    wsld = not (folder / INDEX).exists() and is_wsld_folder(folder)
-    samples = WsldReader(folder) if wsld else ShardReader(folder)
-    labels = _labels(samples)
-    megabytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    faults: Faults = {}
+    sharded = (folder / INDEX).exists() or not is_wsld_folder(folder)
+    samples = ShardReader(folder) if sharded else WsldReader(folder)
     print(folder)
     _line("images", f"{len(samples):,}")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if isinstance(samples, ShardReader):
-        _line("shards", f"{len(samples.index.shards):,}, {megabytes:,.1f} MB on disk")
-        _line("packed", ", ".join(f"{name}={value}" for name, value in samples.index.packing.items()))
-        if (folder / REPORT).exists():
-            _line("remarks", f"{len((folder / REPORT).read_bytes().splitlines()):,} in {REPORT}")
+        _line("shards", f"{len(samples.index.shards):,}, {size / 1e6:,.1f} MB on disk")
         if verify:
             _compare_checksums(samples, faults)
+        if samples.index.packing:
+            _line("packed with", ", ".join(f"{name}={value}" for name, value in samples.index.packing.items()))
+        if (folder / REPORT).exists():
+            _line("remarks", f"{len((folder / REPORT).read_bytes().splitlines()):,} in {REPORT}")
     else:
-        _line("format", f"WSLD's, without checksums, {megabytes:,.1f} MB on disk")
-    _print_classes(samples.classes, _images_a_class(labels, len(samples.classes)))
+        _line("format", f"WSLD's, without checksums; {size / 1e6:,.1f} MB on disk")
+    labels = _labels(samples)
+    _print_classes(samples.classes, labels)
 
-    count = len(samples) if wsld and verify else min(len(samples), _SAMPLE)
+    count = len(samples) if verify and not sharded else min(len(samples), _SAMPLE)
     chosen = np.linspace(0, len(samples) - 1, count).astype(np.int64).tolist()
-    sample = "" if count == len(samples) else f" of a sample of {count:,}, spread evenly"
-    looks = (_look_at(samples, index, faults) for index in progress(iterable=chosen, desc="decoding", unit="img"))
-    codings = [coding for coding in looks if coding is not None]
-    if codings:
-        if wsld:
-            _print_sizes(np.array([coding.size for coding in codings]), sample)
-        _print_coding(codings, sample)
+    looked = (_look_at(samples, index, faults) for index in progress(iterable=chosen, desc="decoding", unit="img"))
+    codings = [coding for coding in looked if coding is not None]
+    of = f"of {'all' if count == len(samples) else 'a sample, spread evenly,'} {len(codings):,} images"
     if isinstance(samples, ShardReader):
-        _print_sizes(samples.sizes, "")
+        _print_sizes(samples.sizes, f"of all {len(samples):,} images")
+    elif codings:
+        _print_sizes(np.array([coding.size for coding in codings]), of)
+    if codings:
+        _print_coding(codings, of)
     draw_sheet(samples, labels, sheet, faults)
     _line("sheet", str(sheet))
+    keys = _keys(samples) if faults else []
+    for place, what in faults.items():
+        name = keys[place] if isinstance(place, int) else place
+        print(f"damaged: {_printable(name)}: {what}", file=sys.stderr)
     samples.close()
+    return len(faults)
 
 
 def _is_split(folder: Path) -> bool:
     return (folder / INDEX).exists() or any(folder.glob("*.lmdb")) or is_wsld_folder(folder)
+
+
+def _labels(samples: Samples) -> np.ndarray:
+    """int32 [N], or bool [N, C] where an image may show several classes."""
+    if isinstance(samples, ShardReader):
+        return samples.labels
+    label_of = {name: label for label, name in enumerate(samples.classes)}
+    return np.array([label_of[key.rpartition("/")[0]] for key in _keys(samples)], np.int32)
+
+
+def _keys(samples: Samples) -> list[str]:
+    if isinstance(samples, ShardReader):
+        return samples.keys()
+    return [os.fsdecode(samples._keys[index]) for index in range(len(samples))]
+
+
+def _compare_checksums(reader: ShardReader, faults: Faults) -> None:
+    """Of the shards, and of each record in a shard that differs."""
+    shards = reader.index.shards
+    first = differing = 0
+    with progress(total=sum(shard.bytes for shard in shards), desc="checksums", unit="B", unit_scale=True) as bar:
+        for shard in shards:
+            if describe(reader.folder / shard.file, shard.records) != shard:
+                differing += 1
+                faults[shard.file] = f"not what {INDEX} describes"
+                for index in range(first, first + shard.records):
+                    _read(reader, index, faults)
+            first += shard.records
+            bar.update(shard.bytes)
+    _line("checksums", f"{differing:,} shards differ" if differing else "all shards are as they were packed")
+
+
+def _read(samples: Samples, index: int, faults: Faults) -> Record | None:
+    try:
+        return samples.read(index)
+    except DataError as error:
+        faults[index] = str(error)
+        return None
+
+
+def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
+    record = _read(samples, index, faults)
+    if record is None:
+        return None
+    data = bytes(record.image)
+    try:
+        find_damage(data)
+        size = image_size(data)
+    except DataError as error:
+        faults[index] = str(error)
+        return None
+    interval, why = None, "no restart markers"
+    try:
+        frame = _read_frame(data)
+        if frame.restart:
+            interval = frame.mcu[0], frame.mcu[1] * frame.restart
+    except NotTiled as reason:
+        why = str(reason)
+    chroma = simplejpeg.decode_jpeg_header(data, strict=False)[3]
+    part = window_jpeg(np.frombuffer(data, np.uint8), _windows(index, size, 1)[0])
+    read = len(data) if part is None else len(part.data)
+    return Coding(size, len(data), ":".join(chroma) if chroma.isdigit() else chroma.lower(), interval, why, read)
+
+
+def _windows(index: int, size: tuple[int, int], epochs: int) -> list[Window]:
+    """The training windows of a sample in the first epochs."""
+    numbers = np.concatenate([views.uniform(0, epoch, np.array([index]), 40) for epoch in range(epochs)])
+    sizes = np.array([size] * epochs)
+    windows = views.random_resized_crop(numbers, sizes, DataConfig.scale, DataConfig.ratio)
+    return [tuple(window) for window in windows.tolist()]
+
+
+def _print_classes(classes: tuple[str, ...], labels: np.ndarray) -> None:
+    counts = _images_a_class(labels, len(classes))
+    order = np.argsort(counts, kind="stable")
+    _line("classes", f"{len(classes):,}; images in the")
+    for name, place in (("smallest", 0), ("median", len(order) // 2), ("largest", -1)):
+        _line(f"  {name}", f"{counts[order[place]]:10,}  {classes[order[place]]}")
+    empty = [classes[label] for label in np.flatnonzero(counts == 0)]
+    if empty:
+        _line("  empty", f"{len(empty):,}: {', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''}")
+
+
+def _images_a_class(labels: np.ndarray, classes: int) -> np.ndarray:
+    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+
+
+def _print_sizes(sizes: np.ndarray, of: str) -> None:
+    pixels = sizes.prod(axis=1, dtype=np.int64)
+    _line("size", of)
+    _line("", "".join(f"{name:>10}" for name in _QUANTILES))
+    _print_quantiles("  height", sizes[:, 0])
+    _print_quantiles("  width", sizes[:, 1])
+    _print_quantiles("  megapixels", pixels / 1e6, digits=2)
+    height, width = sizes[pixels.argmax()]
+    _line("  most pixels", f"{width} wide, {height} high")
+
+
+def _print_coding(codings: list[Coding], of: str) -> None:
+    intervals = [coding.interval for coding in codings if coding.interval]
+    total = sum(coding.bytes for coding in codings)
+    _line("JPEG", of)
+    _line("  bytes", f"{total / len(codings):,.0f} an image")
+    _line("  chroma", _shares(coding.chroma for coding in codings))
+    _line(
+        "  tiled", _shares("in restart intervals" if coding.interval else f"whole ({coding.why})" for coding in codings)
+    )
+    _line("  windows", f"read {100 * sum(coding.window_bytes for coding in codings) / total:.1f} % of the bytes")
+    if intervals:
+        heights, widths = zip(*intervals)
+        _line("  intervals", _shares(f"{height} pixels high" for height in heights))
+        _line("", "".join(f"{name:>10}" for name in _QUANTILES))
+        _print_quantiles("  width", np.array(widths))
+
+
+def _print_quantiles(name: str, values: np.ndarray, digits: int = 0) -> None:
+    _line(name, "".join(f"{value:10,.{digits}f}" for value in np.quantile(values, list(_QUANTILES.values()))))
+
+
+def _shares(names: Iterable[str]) -> str:
+    """Each name and its share, the most frequent first."""
+    counts = Counter(names)
+    return ", ".join(f"{100 * count / counts.total():.1f} % {name}" for name, count in counts.most_common())
+
+
+def _line(name: str, text: str) -> None:
+    print(f"  {name:<14}{_printable(text)}")
+
+
+def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Faults) -> None:
+    """Draw images of all classes with their boxes, three training windows, and what decoding the first one reads.
+
+    Args:
+        samples: the split.
+        labels: int32 [N], or bool [N, C].
+        output: PNG to write.
+        faults: images that cannot be read are added.
+    """
+    figure, axes = plt.subplots(_ROWS, _COLUMNS, figsize=(16, 12))
+    figure.subplots_adjust(0.01, 0.04, 0.99, 0.96, wspace=0.08, hspace=0.17)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, index in zip(axes.flat, _over_classes(labels, len(samples.classes), axes.size)):
+        record = _read(samples, index, faults)
+        if record is not None:
+            try:
+                _draw(axis, record, index, samples.classes)
+            except DataError as error:
+                faults[index] = str(error)
+    figure.suptitle("red, yellow, blue: training windows; bright: what decoding the red one reads", size=11)
+    figure.savefig(output, dpi=100, format="png")
+    plt.close(figure)
+
+
+def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
+    """At most ``count`` samples, spread evenly over the classes that have any and over the images of each."""
+    present = np.flatnonzero(_images_a_class(labels, classes))
+    shown = present[np.arange(count) * len(present) // count] if len(present) else present
+    samples: list[int] = []
+    for label, times in zip(*np.unique(shown, return_counts=True)):
+        members = np.setdiff1d(np.flatnonzero(labels[:, label] if labels.ndim == 2 else labels == label), samples)
+        places = np.linspace(0, len(members) - 1, min(times, len(members))).astype(np.int64)
+        samples += members[places].tolist()
+    return samples
+
+
+def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> None:
+    pixels = decode(record.image)
+    size = pixels.shape[:2]
+    windows = _windows(index, size, len(_COLORS))
+    axis.imshow(np.where(_is_read(bytes(record.image), windows[0], size)[..., None], pixels, pixels // 2))
+    axis.set_anchor("S")
+    if isinstance(record.target, Boxes):
+        for (x1, y1, x2, y2), label in zip(record.target.boxes, record.target.labels):
+            axis.add_patch(Rectangle((x1, y1), 5, 5, fill=False, color="white", linestyle="--"))
+            axis.text(x1, y1, _short(classes[label], 16), color="white", size=7, va="bottom", parse_math=False)
+    for (top, left, height, width), color in reversed(list(zip(windows, _COLORS))):
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, linewidth=2))
+    names = ", ".join(classes[label] for label in sorted(set(labels_of(record.target))))
+    for text, color, below in ((names, "black", 4), (record.key, "gray", 16)):
+        axis.annotate(
+            _short(text),
+            (0.5, 0),
+            (0, -below),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            size=8.5,
+            color=color,
+            parse_math=False,
+        )
+
+
+def _is_read(data: bytes, window: Window, size: tuple[int, int]) -> np.ndarray:
+    """Which pixels decoding ``window`` decodes, bool [H, W]."""
+    part = window_jpeg(np.frombuffer(data, np.uint8), window)
+    if part is None:
+        return np.ones(size, bool)
+    read = np.zeros(size, bool)
+    header = read_header(part.data.tobytes())
+    assert header is not None
+    for row in range(header.height):
+        left = window[1] - part.lefts[0 if part.aligned else row // 8]
+        read[window[0] - part.top + row, max(left, 0) : left + header.width] = True
+    return read
+
+
+def _short(text: str, length: int = 34) -> str:
+    text = _printable(text)
+    return text if len(text) <= length else f"{text[: length // 2 - 2]} ... {text[3 - length // 2 :]}"
+
+
+def _printable(text: str) -> str:
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
+
+
+if __name__ == "__main__":
+    main()

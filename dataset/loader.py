@@ -22,6 +22,7 @@ from torch import Tensor
 
 from dataset import augment, order
 from dataset.batches import Batch, BatchMaker, DataConfig
+from dataset.remote import RemoteReader, is_url, open_remote
 from dataset.ring import Ring
 from dataset.shards import INDEX, Samples, ShardReader
 from dataset.sources.folder import ImageFolder
@@ -38,6 +39,13 @@ def open_split(config: DataConfig, split: str, kind: str) -> Samples:
         UsageError: the folder holds nothing of that kind.
         DataError: it does, and is damaged or unfinished.
     """
+    if is_url(config.data_path):
+        if kind == "img":
+            raise UsageError(
+                f"data.data_path: {config.data_path} must hold LMDB shards; folders of images must be local"
+            )
+        url = f"{config.data_path.rstrip('/')}/{split}"
+        return open_remote(url, Path(config.cache_path).expanduser(), int(config.cache_gb * 1e9))
     root = Path(config.data_path).expanduser()
     folder = root / split
     if not folder.is_dir():
@@ -63,19 +71,43 @@ class TrainLoader:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
-        self._seed, self._samples, self._order = seed, len(samples), config.order
+        self._seed, self._config, self._samples = seed, config, samples
+        self._shards = [len(samples)]
+        if isinstance(samples, ShardReader):
+            self._shards = [shard.records for shard in samples.index.shards]
+            samples.readahead = config.order == "blocks"
+        if isinstance(samples, RemoteReader):
+            samples.check_room(config.open_shards if config.order == "blocks" else None)
         maker = BatchMaker(samples, config, seed)
         self._stream = _Stream(Ring(maker, config.batch_size // world, config.num_workers), device, _replace_skipped)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
-        whole = order.epoch_order(self._seed, epoch, self._samples, self._order)
+        whole = order.epoch_order(self._seed, epoch, self._shards, self._config.order, self._config.open_shards)
         batches = order.training_batches(whole, *self._share, first)
+        if isinstance(self._samples, RemoteReader):
+            batches = self._fetching(self._samples, epoch, first, batches)
         for batch in self._stream.run((epoch, index) for index in batches):
             jitter = batch.pop("jitter", None)
             if jitter is not None:
                 batch["images"] = augment.color_jitter(batch["images"], jitter)
             yield batch
+
+    def _fetching(
+        self, samples: RemoteReader, epoch: int, first: int, batches: Iterator[np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """The batches as they are; while one group of shards is read, the next is fetched."""
+        groups = [np.arange(len(self._shards))]
+        if self._config.order == "blocks":
+            groups = order.shard_groups(self._seed, epoch, len(self._shards), self._config.open_shards)
+        ends = np.cumsum([sum(self._shards[shard] for shard in group) for group in groups])
+        fetched = 0
+        for number, index in enumerate(batches, start=first):
+            reading = int(np.searchsorted(ends, number * self.batch_size, side="right"))
+            for group in groups[max(fetched, reading) : reading + 2]:
+                samples.fetch_ahead(group.tolist())
+            fetched = reading + 2
+            yield index
 
     def close(self) -> None:
         """End the decoding processes."""

@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-_BLOCK, _OPEN_BLOCKS = 256, 64  # records of a block, and blocks that are read at a time: about 2 GB of ImageNet
+_RUN, _OPEN_RUNS = 256, 64  # records of a run, and runs that are read at a time: about 2 GB of ImageNet
 
 
-def epoch_order(seed: int, epoch: int, samples: int, kind: str = "shuffle") -> np.ndarray:
-    """The permutation of ``range(samples)`` that every rank follows in ``epoch``; int64 [samples].
+def epoch_order(
+    seed: int, epoch: int, shards: Sequence[int], kind: str = "shuffle", open_shards: int = 16
+) -> np.ndarray:
+    """The permutation of the samples of ``shards`` that every rank follows in ``epoch``; int64 [samples].
 
-    ``kind`` is ``shuffle``, uniform over all permutations, or ``blocks``: neighbouring records form blocks of 256, the
-    blocks are shuffled, and samples are shuffled among 64 consecutive blocks at a time, so that a disk reads long
-    stretches and memory need only hold those blocks. Where blocks begin is drawn anew for each epoch.
+    Args:
+        seed: of the run.
+        epoch: from 0.
+        shards: how many records each holds.
+        kind: `shuffle`, uniform over all permutations; or `blocks`, for data larger than memory. Then shards are
+            shuffled and read ``open_shards`` at a time; of those, runs of 256 neighbouring records are shuffled, and
+            samples among 64 consecutive runs. So a disk reads long stretches, memory need only hold 64 runs, and only a
+            few shards need be at hand. Where runs begin is drawn anew for each epoch.
+        open_shards: for `blocks`.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     if kind == "shuffle":
-        return generator.permutation(samples)
-    begin = int(generator.integers(_BLOCK))
-    edges = np.unique(np.concatenate([[0], np.arange(begin, samples, _BLOCK), [samples]]))
-    blocks = [np.arange(start, end) for start, end in itertools.pairwise(edges)]
-    shuffled = [blocks[number] for number in generator.permutation(len(blocks))]
-    windows = (shuffled[start : start + _OPEN_BLOCKS] for start in range(0, len(shuffled), _OPEN_BLOCKS))
-    return np.concatenate([generator.permutation(np.concatenate(window)) for window in windows])
+        return generator.permutation(sum(shards))
+    order = [np.empty(0, np.int64)]
+    for group in shard_groups(seed, epoch, len(shards), open_shards):
+        runs = [run for shard in group for run in _runs(shards, shard, generator)]
+        shuffled = [runs[number] for number in generator.permutation(len(runs))]
+        windows = (shuffled[start : start + _OPEN_RUNS] for start in range(0, len(shuffled), _OPEN_RUNS))
+        order += [generator.permutation(np.concatenate(window)) for window in windows]
+    return np.concatenate(order)
+
+
+def shard_groups(seed: int, epoch: int, shards: int, open_shards: int) -> list[np.ndarray]:
+    """The shards, int64 [open_shards] at most, that order `blocks` reads at a time, in turn."""
+    shuffled = np.random.Generator(np.random.Philox(key=[seed, epoch]).jumped()).permutation(shards)
+    return [shuffled[start : start + open_shards] for start in range(0, shards, open_shards)]
+
+
+def _runs(shards: Sequence[int], shard: int, generator: np.random.Generator) -> list[np.ndarray]:
+    start, count = sum(shards[:shard]), shards[shard]
+    edges = np.unique([0, *range(int(generator.integers(_RUN)), count, _RUN), count])
+    return [np.arange(start + first, start + end) for first, end in itertools.pairwise(edges)]
 
 
 def training_batches(order: np.ndarray, batch_size: int, rank: int, world: int, first: int = 0) -> Iterator[np.ndarray]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import cast
 
 import msgpack
 
@@ -45,7 +46,7 @@ class Record:
     """One image with its target."""
 
     key: str
-    image: bytes | memoryview
+    image: bytes  # or a memoryview of them
     target: Target
 
 
@@ -74,7 +75,7 @@ def unpack(data: bytes | memoryview) -> Record:
         raise DataError("not a record: an array of four fields")
     if version != VERSION:
         raise DataError(f"record version {version}, expected {VERSION}: pack the data again or update Limbeck")
-    return Record(os.fsdecode(bytes(key)), image, _target(target))
+    return Record(os.fsdecode(bytes(key)), cast(bytes, image), _target(target))
 
 
 def _take(data: bytes | memoryview, at: int) -> tuple[bytes | memoryview, int]:

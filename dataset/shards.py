@@ -18,6 +18,7 @@ import io
 import json
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -213,15 +214,20 @@ class ShardReader:
         classes: C class names; the position is the label.
         sizes: int32 [N, 2], height and width of each stored image.
         labels: int32 [N] for single-label data, bool [N, C] for multi-label and detection.
+        readahead: whether the system reads on behind each record; for long stretches.
 
     Raises:
         DataError: a file is missing, of another size than the index says, or its columns are damaged.
     """
 
+    readahead = False
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.index = Index.read(folder)
         self.classes = self.index.classes
+        for shard in self.index.shards:
+            self._check_size(shard)
         tables = [self._open_columns(shard) for shard in self.index.shards]
         self._starts = np.cumsum([0, *(shard.records for shard in self.index.shards)])
         self._crc32 = np.concatenate([table["crc32"] for table in tables])
@@ -234,7 +240,7 @@ class ShardReader:
             present = np.zeros((len(counts), len(self.classes)), bool)
             present[np.repeat(np.arange(len(counts)), counts), self.labels] = True
             self.labels = present
-        self._transactions: dict[int, lmdb.Transaction] = {}
+        self._opened: dict[int, tuple[lmdb.Environment, lmdb.Transaction]] = {}
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -255,8 +261,7 @@ class ShardReader:
         Raises:
             DataError: its bytes are not those that were packed.
         """
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        local = index - int(self._starts[number])
+        number, local = self._place(index)
         shard = self.index.shards[number]
         try:
             value = self._transaction(number).get(_lmdb_key(local))
@@ -268,13 +273,15 @@ class ShardReader:
             )
         return unpack(value)
 
+    def describe(self, index: int) -> str:
+        """How to find a sample again: its shard, its record there, its key."""
+        number, local = self._place(index)
+        shard = self.index.shards[number]
+        return f"{self.folder / shard.file}, record {local} ({self._keys(shard)[local]})"
+
     def keys(self) -> list[str]:
         """Every record's key, in order."""
-        names: list[str] = []
-        for shard in self.index.shards:
-            if shard.records:
-                names += [os.fsdecode(name) for name in self._open_columns(shard)["key"].tobytes().split(b"\0")]
-        return names
+        return [name for shard in self.index.shards for name in self._keys(shard)]
 
     def verify(self) -> None:
         """Compare every shard's checksum with the index.
@@ -288,43 +295,61 @@ class ShardReader:
 
     def close(self) -> None:
         """Release the shards, so that a forked process may open them."""
-        for transaction in self._transactions.values():
-            transaction.abort()
-        self._transactions.clear()
-        for environment in self.__dict__.pop("_environments", []):
-            environment.close()
+        self._close_where(lambda number: True)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_transactions": {}, "_environments": []}
+        return {**self.__dict__, "_opened": {}}
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """The shard of a sample and its record there."""
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return number, index - int(self._starts[number])
+
+    def _keys(self, shard: Shard) -> list[str]:
+        names = self._open_columns(shard)["key"].tobytes().split(b"\0")
+        return [os.fsdecode(name) for name in names] if shard.records else []
 
     def _transaction(self, number: int) -> lmdb.Transaction:
         if self._process != os.getpid():
-            assert not self._transactions, "shards were read before a fork: close() the reader first"
+            assert not self._opened, "shards were read before a fork: close() the reader first"
             self._process = os.getpid()
-        if number not in self._transactions:
-            environment = open_readonly(self.folder / self.index.shards[number].file)
-            self.__dict__.setdefault("_environments", []).append(environment)
-            self._transactions[number] = environment.begin(buffers=True)
-        return self._transactions[number]
+        if number not in self._opened:
+            environment = self._open(self.index.shards[number])
+            self._opened[number] = environment, environment.begin(buffers=True)
+        return self._opened[number][1]
+
+    def _close_where(self, unwanted: Callable[[int], bool]) -> None:
+        for number in list(filter(unwanted, self._opened)):
+            environment, transaction = self._opened.pop(number)
+            transaction.abort()
+            environment.close()
+
+    def _open(self, shard: Shard) -> lmdb.Environment:
+        return open_readonly(self.folder / shard.file, readahead=self.readahead)
+
+    def _check_size(self, shard: Shard) -> None:
+        path = self.folder / shard.file
+        size = path.stat().st_size if path.exists() else None
+        if size is None:
+            raise DataError(f"{path} is missing: copy it again, or pack the split again")
+        if size != shard.bytes:
+            raise DataError(f"{path} has {size} bytes, the index says {shard.bytes}: copy or pack the shard again")
 
     def _open_columns(self, shard: Shard) -> dict[str, np.ndarray]:
         path = self.folder / shard.file
         try:
-            size = path.stat().st_size
             data = columns_path(path).read_bytes()
         except FileNotFoundError as error:
             raise DataError(f"{error.filename} is missing: copy it again, or pack the split again") from None
-        if size != shard.bytes:
-            raise DataError(f"{path} has {size} bytes, the index says {shard.bytes}: copy or pack the shard again")
         if hashlib.sha256(data).hexdigest() != shard.columns_sha256:
             raise DataError(f"{columns_path(path)} is not what the index describes: copy or pack the shard again")
         with np.load(io.BytesIO(data)) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
 
-def open_readonly(path: Path) -> lmdb.Environment:
+def open_readonly(path: Path, *, readahead: bool = False) -> lmdb.Environment:
     """An LMDB file or folder, read-only and without a lock file, so that a read-only disk serves."""
-    return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False, create=False)
+    return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=readahead, create=False)
 
 
 def _lmdb_key(number: int) -> bytes:

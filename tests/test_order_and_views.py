@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from dataset.augment import color_jitter
-from dataset.order import epoch_order, evaluation_batches, training_batches
+from dataset.order import epoch_order, evaluation_batches, shard_groups, training_batches
 from dataset.views import jitter_factors, random_resized_crop, random_scale_crop, uniform
 
 seeds = st.integers(0, 2**63 - 1)
@@ -23,39 +23,76 @@ sizes = st.lists(st.tuples(sides, sides), min_size=1, max_size=30).map(np.array)
 @examples(40)
 @given(seeds, epochs, st.integers(0, 500))
 def test_an_epoch_is_a_permutation_of_its_own(seed, epoch, samples):
-    order = epoch_order(seed, epoch, samples)
+    order = epoch_order(seed, epoch, [samples])
     assert sorted(order) == list(range(samples))
-    assert (order == epoch_order(seed, epoch, samples)).all()
+    assert (order == epoch_order(seed, epoch, [samples])).all()
     if samples > 20:
-        assert not np.array_equal(order, epoch_order(seed, epoch + 1, samples))
-        assert not np.array_equal(order, epoch_order(seed + 1, epoch, samples))
+        assert not np.array_equal(order, epoch_order(seed, epoch + 1, [samples]))
+        assert not np.array_equal(order, epoch_order(seed + 1, epoch, [samples]))
+
+
+@examples(60)
+@given(seeds, epochs, st.lists(st.integers(0, 900), max_size=12), st.integers(1, 5))
+def test_blocks_need_a_few_shards_and_a_few_runs_at_a_time(seed, epoch, shards, open_shards):
+    order = epoch_order(seed, epoch, shards, "blocks", open_shards)
+    assert sorted(order) == list(range(sum(shards)))
+    starts = np.cumsum([0, *shards])
+    groups = shard_groups(seed, epoch, len(shards), open_shards)
+    assert sorted(shard for group in groups for shard in group) == list(range(len(shards)))
+    assert all(len(group) == open_shards for group in groups[:-1])
+    at = 0
+    for group in groups:  # the samples of a group come before those of the next
+        count = sum(shards[shard] for shard in group)
+        expected = [sample for shard in group for sample in range(starts[shard], starts[shard + 1])]
+        assert sorted(order[at : at + count]) == sorted(expected)
+        at += count
+
+
+def test_blocks_read_long_stretches():
+    shards = [400_000] * 3
+    order = epoch_order(7, 2, shards, "blocks", 2)
+    window = 64 * 256
+    for start in range(0, 800_000 - window, window):  # of the first group
+        part = order[start : start + window]
+        assert len(np.unique(part // 256)) <= 4 * 64  # of 3,125: parts of two windows, a run lies in two
+        assert (np.diff(part) == 1).mean() < 0.01  # in random order
+        assert 0.2 < (part // 400_000 == part[0] // 400_000).mean() < 0.8  # from both shards
+
+
+def test_runs_begin_elsewhere_in_each_epoch():
+    shards = [64 * 256 * 4]
+    first = [np.sort(epoch_order(0, epoch, shards, "blocks")[: 63 * 256]) for epoch in range(4)]
+    offsets = {tuple(sorted(part[1:][np.diff(part) > 64] % 256))[:8] for part in first}
+    assert len(offsets) == 4
 
 
 @examples(40)
 @given(seeds, epochs, st.integers(0, 300), st.sampled_from([4, 8, 24]))
 def test_ranks_share_the_same_global_batches(seed, epoch, samples, batch_size):
-    whole = [batch.tolist() for batch in training_batches(epoch_order(seed, epoch, samples), batch_size, 0, 1)]
+    whole = [batch.tolist() for batch in training_batches(epoch_order(seed, epoch, [samples]), batch_size, 0, 1)]
     assert len(whole) == samples // batch_size
     seen = [sample for batch in whole for sample in batch]
     assert len(set(seen)) == len(seen) == samples // batch_size * batch_size
     assert set(seen) <= set(range(samples))
     for world in (2, 4):
-        ranks = [training_batches(epoch_order(seed, epoch, samples), batch_size, rank, world) for rank in range(world)]
+        ranks = [
+            training_batches(epoch_order(seed, epoch, [samples]), batch_size, rank, world) for rank in range(world)
+        ]
         assert [np.concatenate(parts).tolist() for parts in zip(*ranks, strict=True)] == whole
 
 
 @examples(40)
 @given(seeds, st.integers(0, 200), st.integers(0, 30), st.sampled_from([1, 2, 4]))
 def test_beginning_at_a_batch_is_skipping_those_before(seed, samples, first, world):
-    whole = [batch.tolist() for batch in training_batches(epoch_order(seed, 3, samples), 8, world - 1, world)]
+    whole = [batch.tolist() for batch in training_batches(epoch_order(seed, 3, [samples]), 8, world - 1, world)]
     assert [
-        batch.tolist() for batch in training_batches(epoch_order(seed, 3, samples), 8, world - 1, world, first)
+        batch.tolist() for batch in training_batches(epoch_order(seed, 3, [samples]), 8, world - 1, world, first)
     ] == whole[first:]
 
 
 def test_samples_that_sit_out_change_with_the_epoch():
     absent = [
-        set(range(10)) - set(np.concatenate(list(training_batches(epoch_order(0, epoch, 10), 4, 0, 1))))
+        set(range(10)) - set(np.concatenate(list(training_batches(epoch_order(0, epoch, [10]), 4, 0, 1))))
         for epoch in range(50)
     ]
     assert all(len(two) == 2 for two in absent)

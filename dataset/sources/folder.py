@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import numpy as np
+
+from dataset.packed import PackedNames
 from dataset.record import Record
 from dataset.sources.imagenet import find_classes, find_images
 from utils.errors import DataError
@@ -22,17 +26,19 @@ class ImageFolder:
     def __init__(self, root: Path, split: str) -> None:
         self.classes = find_classes(root)
         self._folder = root / split
-        self._entries, _ = find_images(self._folder, self.classes)
-        if not self._entries:
+        entries, _ = find_images(self._folder, self.classes)
+        if not entries:
             raise DataError(f"{self._folder} holds no images: expected {split}/<class>/<image>")
+        self._paths = PackedNames(os.fsencode(entry.path) for entry in entries)
+        self._labels = np.array([entry.label for entry in entries])
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._paths)
 
     def read(self, index: int) -> Record:
         """The record at ``index``."""
-        entry = self._entries[index]
+        path = os.fsdecode(self._paths[index])
         try:
-            return Record(entry.path, (self._folder / entry.path).read_bytes(), entry.label)
+            return Record(path, (self._folder / path).read_bytes(), int(self._labels[index]))
         except OSError as error:
-            raise DataError(f"{self._folder / entry.path}: {error.strerror}") from None
+            raise DataError(f"{self._folder / path}: {error.strerror}") from None

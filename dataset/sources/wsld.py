@@ -13,6 +13,7 @@ import lmdb
 import msgpack
 import numpy as np
 
+from dataset.packed import PackedNames
 from dataset.record import Record
 from dataset.shards import open_readonly
 from utils.errors import DataError
@@ -35,7 +36,8 @@ class WsldReader:
 
     def __init__(self, folder: Path) -> None:
         self._folders = _environments(folder)
-        self._rows: list[tuple[int, bytes]] = []  # folder number, key
+        folders: list[int] = []
+        keys: list[bytes] = []
         names: dict[int, str] = {}
         for number, path in enumerate(self._folders):
             with _open(path) as environment, environment.begin(buffers=True) as transaction:
@@ -47,19 +49,21 @@ class WsldReader:
                         raise DataError(
                             f"{path}: label {label} stands for both {names[label]} and {name}: pack the images again"
                         )
-                    self._rows.append((number, key))
+                    folders.append(number)
+                    keys.append(key)
         if not names:
             raise DataError(f"{folder} holds no records")
+        self._folder_of, self._keys = np.array(folders), PackedNames(keys)
         self.classes = tuple(names.get(label, str(label)) for label in range(max(names) + 1))
         self._transactions: dict[int, lmdb.Transaction] = {}
         self._opened: list[lmdb.Environment] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._keys)
 
     def read(self, index: int) -> Record:
         """The record at ``index``."""
-        number, key = self._rows[index]
+        number, key = int(self._folder_of[index]), self._keys[index]
         if number not in self._transactions:
             self._opened.append(_open(self._folders[number]))
             self._transactions[number] = self._opened[-1].begin(buffers=True)

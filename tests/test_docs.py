@@ -1,0 +1,118 @@
+"""The pages in docs/: their code runs as it stands, and they name what the code has."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from dataset_helpers import ORIENTATION, image_bytes, make_lists, pack_images, rotated_by_tag, write_tree
+from PIL import Image
+
+import dataset
+from dataset.batches import BatchMaker, DataConfig
+from dataset.shards import Index, Shard, ShardReader
+from utils.errors import DataError
+
+FILES = {
+    "a/gray.JPEG": image_bytes(1, 40, 90, mode="L"),
+    "a/progressive.JPEG": image_bytes(2, progressive=True),
+    "b/rotated by tag.JPEG": rotated_by_tag(3),
+    "b/wide.JPEG": image_bytes(4, 50, 400, subsampling="4:4:4"),
+}
+
+
+def code(page):
+    """The first block of Python on a page."""
+    return re.search(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)[1]
+
+
+def first_columns(page):
+    """What stands in backticks in the first column of the tables of a page."""
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    """Four JPEG files in two shards and more."""
+    root = tmp_path_factory.mktemp("docs")
+    write_tree(root / "images/train", FILES)
+    make_lists(root)
+    pack_images(root, "--shard_mb", "0")
+    return root / "lmdb/train"
+
+
+def test_the_reader_on_the_page_reads_a_split(packed):
+    names = {}
+    exec(code("format.md"), names)
+    samples = {key: (pixels, target) for key, pixels, target in names["read_split"](packed)}
+    assert samples.keys() == FILES.keys()
+    for key, (pixels, target) in samples.items():
+        assert target == "ab".index(key[0])
+        with Image.open(packed.parents[1] / "images/train" / key) as image:
+            assert np.array_equal(pixels, image.convert("RGB"))
+            assert image.getexif().get(ORIENTATION) == (6 if "rotated" in key else None)
+
+
+def test_the_reader_on_the_page_finds_damage(packed, tmp_path):
+    names = {}
+    exec(code("format.md"), names)
+    for path in packed.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shard = tmp_path / "00001.lmdb"
+    data = shard.read_bytes()
+    image = data.index(b"\xff\xda")
+    shard.write_bytes(data[:image] + b"\0" + data[image + 1 :])
+    with pytest.raises(AssertionError, match=r"00001\.lmdb, record 0 is damaged"):
+        list(names["read_split"](tmp_path))
+    with pytest.raises(DataError):
+        ShardReader(tmp_path).read(1)
+    shard.write_bytes(data[:-4096])
+    with pytest.raises(AssertionError, match=r"00001\.lmdb is truncated"):
+        list(names["read_split"](tmp_path))
+
+
+def test_the_format_page_names_every_field_and_array(packed):
+    with np.load(packed / "00000.columns.npz") as columns:
+        documented = first_columns("format.md") - {"single", "multi", "detection"}
+        assert documented == {field.name for field in fields(Index)} | set(columns.files)
+    page = (ROOT / "docs/format.md").read_text()
+    for field in fields(Shard):
+        assert f"`{field.name}`" in page
+
+
+def test_the_loop_on_the_page_runs(digits, tmp_path):
+    script = tmp_path / "loop.py"
+    script.write_text(code("loader.md") + "print(sorted(batch), images.shape, labels.shape, len(samples.classes))\n")
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=digits,
+        env={"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "['images', 'index', 'labels'] torch.Size([41, 3, 224, 224]) torch.Size([41]) 10\n"
+
+
+def test_the_loader_page_names_settings_and_keys_that_exist(digits):
+    config = DataConfig(str(digits / "lmdb"))
+    keys = BatchMaker(ShardReader(digits / "lmdb/train"), config, 0).layout(1).keys()
+    names = first_columns("loader.md")
+    assert keys <= names
+    assert names - keys <= {field.name for field in fields(DataConfig)}
+
+
+def test_public_names_come_late_so_that_decoding_processes_start_without_torch():
+    script = "import sys, dataset.worker; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    from dataset import TrainLoader, loader
+
+    assert TrainLoader is loader.TrainLoader
+    assert all(getattr(dataset, name) is getattr(loader, name) for name in dataset.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        dataset.nothing  # noqa: B018
