@@ -329,7 +329,7 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
     axis.set_anchor("S")
     if isinstance(record.target, Boxes):
         for (x1, y1, x2, y2), label in zip(record.target.boxes, record.target.labels):
-            axis.add_patch(Rectangle((x1, y1), 5, 5, fill=False, color="white", linestyle="--"))
+            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", linestyle="--"))
             axis.text(x1, y1, _short(classes[label], 16), color="white", size=7, va="bottom", parse_math=False)
     for (top, left, height, width), color in reversed(list(zip(windows, _COLORS))):
         axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, linewidth=2))

@@ -168,7 +168,8 @@ class ShardCache:
         try:
             for left in (1, 0):  # a line may garble once
                 if _retried(url, lambda file: _copy(file, partial)) == shard.sha256:
-                    partial.replace(target)
+                    with lock(self._root / ".lock", wait=True):  # so that no count of the files misses it
+                        partial.replace(target)
                     return
                 if not left:
                     raise DataError(f"{url} is not what its index describes: upload the shard again")
