@@ -199,7 +199,7 @@ def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
     record = _read(samples, index, faults)
     if record is None:
         return None
-    data = bytes(record.image)
+    data = record.image
     try:
         find_damage(data)
         size = image_size(data)
@@ -325,7 +325,7 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
     pixels = decode(record.image)
     size = pixels.shape[:2]
     windows = _windows(index, size, len(_COLORS))
-    axis.imshow(np.where(_is_read(bytes(record.image), windows[0], size)[..., None], pixels, pixels // 2))
+    axis.imshow(np.where(_is_read(record.image, windows[0], size)[..., None], pixels, pixels // 2))
     axis.set_anchor("S")
     if isinstance(record.target, Boxes):
         for (x1, y1, x2, y2), label in zip(record.target.boxes, record.target.labels):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 import pickle
+import select
 import selectors
 import subprocess
 import sys
@@ -28,7 +29,7 @@ import numpy as np
 
 from dataset.batches import Batch, BatchMaker
 from dataset.worker import DONE, TASK, Layout
-from utils.errors import DataError
+from utils.errors import DataError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PIECE = (16, 64)  # samples a task: enough to draw views for at once, few enough to share a batch
@@ -48,7 +49,7 @@ class Ring:
         pieces = -(-rows // self._piece)
         count = max(3, -(-2 * workers // pieces) + 1) if workers else 1  # two pieces for each worker, and one in use
         layout = Layout(maker.layout(rows), workers, count)
-        self._pending = [0] * count  # rows that workers still owe, by slot
+        self._owed: list[dict[int, int]] = [{} for _ in range(count)]  # by slot, pieces not done: first row, end
         self._sizes = [0] * count
         self._epochs = [0] * count
         self._free = deque(range(count))
@@ -76,18 +77,20 @@ class Ring:
         """Ask for the samples ``index``, int64 [at most rows]; returns the slot they will be in."""
         slot = self._free.popleft()
         self.slots[slot]["index"][: len(index)] = index
-        self._pending[slot] = self._sizes[slot] = len(index)
+        self._sizes[slot] = len(index)
         self._epochs[slot] = epoch
-        if self._workers:
+        if self._layout.workers:
             for start in range(0, len(index), self._piece):
                 self._send(slot, start, min(start + self._piece, len(index)))
+        else:
+            self._owed[slot] = {0: len(index)}
         return slot
 
     def ready(self, slot: int) -> bool:
         """Whether `wait` would return at once."""
-        if self._workers and self._pending[slot]:
+        if self._workers and self._owed[slot]:
             self._receive(0)
-        return self._pending[slot] == 0
+        return not self._owed[slot]
 
     def wait(self, slot: int) -> Batch:
         """The batch in ``slot``, views of the shared memory.
@@ -96,16 +99,17 @@ class Ring:
             DataError: a sample could not be read, or a worker died or hangs, and the page says to stop; or no worker
                 is left.
         """
-        if not self._workers and self._pending[slot]:
-            remarks = self._maker.fill(
-                self.slots[slot], range(self._sizes[slot]), self._epochs[slot], watch=lambda row: None
-            )
-            for remark in remarks:
+        if not self._layout.workers and self._owed[slot]:
+            rows = range(self._sizes[slot])
+            for remark in self._maker.fill(self.slots[slot], rows, self._epochs[slot], watch=lambda row: None):
                 _skipped(remark)
-            self._pending[slot] = 0
-        while self._pending[slot]:
-            self._receive(1.0)
-            self._look_for_hangs()
+            self._owed[slot].clear()
+        while self._owed[slot]:
+            if not self._workers:
+                raise DataError("no decoding process is left")
+            if not self._receive(1.0):
+                self._look_for_hangs()
+                self._look_for_lost(slot)
         return {name: array[: self._sizes[slot]] for name, array in self.slots[slot].items()}
 
     def release(self, slot: int) -> None:
@@ -116,30 +120,35 @@ class Ring:
         """Wait for batches that were asked for and are no longer wanted, and give all slots back."""
         for slot in range(len(self.slots)):
             if slot not in self._free:
-                if self._workers:
+                if self._layout.workers:
                     self.wait(slot)
-                self._pending[slot] = 0
+                self._owed[slot].clear()
                 self.release(slot)
 
     def close(self) -> None:
-        """End the workers."""
-        if self._workers:
+        """End the workers; `start` may begin anew."""
+        if self.memory is not None:
             self._end()
-            self._workers = []
+        self.memory, self._workers, self.slots = None, [], []
+        self._free = deque(range(self._layout.slots))
+        self._owed = [{} for _ in self._free]
 
     def _start_workers(self, layout: Layout) -> None:
+        try:
+            pickled = pickle.dumps(self._maker)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UsageError(f"the samples cannot go to a decoding process ({error}): move them to a module") from None
         descriptor = _anonymous_file(layout.bytes)
         self.memory = mmap.mmap(descriptor, layout.bytes)
         self._status, self.slots = layout.map(self.memory)
-        tasks, self._tasks = os.pipe()
+        self._waiting, self._tasks = os.pipe()
         self._done, done = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._done, selectors.EVENT_READ)
-        pickled = pickle.dumps(self._maker)
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])}
         for number in range(layout.workers):
             control, theirs = Pipe()
-            descriptors = (descriptor, tasks, done, theirs.fileno())
+            descriptors = (descriptor, self._waiting, done, theirs.fileno())
             process = subprocess.Popen(
                 [sys.executable, "-m", "dataset.worker", *map(str, descriptors)],
                 pass_fds=descriptors,
@@ -151,21 +160,25 @@ class Ring:
             worker = _Worker(number, process, control)
             self._workers.append(worker)
             self._selector.register(control, selectors.EVENT_READ, worker)
-        for each in (descriptor, tasks, done):
-            os.close(each)
-        self._end = weakref.finalize(self, _end, self._workers, self._tasks, self._done, self._selector)
+        os.close(descriptor)
+        os.close(done)
+        pipes = (self._tasks, self._waiting, self._done)
+        self._end = weakref.finalize(self, _end, self._workers, pipes, self._selector)
 
     def _send(self, slot: int, start: int, stop: int) -> None:
+        self._owed[slot][start] = stop
         os.write(self._tasks, TASK.pack(slot, start, stop, self._epochs[slot]))
 
-    def _receive(self, timeout: float) -> None:
-        for key, _ in self._selector.select(timeout):
+    def _receive(self, timeout: float) -> bool:
+        """Take note of what workers report within ``timeout`` seconds; whether they did."""
+        reports = self._selector.select(timeout)
+        for key, _ in sorted(reports, key=lambda report: report[0].data is not None):  # what is done comes first
             if key.data is None:
-                message = os.read(self._done, 64 * DONE.size)
-                for slot, rows in DONE.iter_unpack(message):
-                    self._pending[slot] -= rows
+                for slot, start in DONE.iter_unpack(os.read(self._done, 64 * DONE.size)):
+                    self._owed[slot].pop(start, None)
             else:
                 self._hear(key.data)
+        return bool(reports)
 
     def _hear(self, worker: _Worker) -> None:
         """A remark of a worker, its error, or its end."""
@@ -187,12 +200,21 @@ class Ring:
             since = self._status[worker.number, 4]
             if since and (now - since) / 1e9 > limit:
                 worker.process.kill()
+                worker.process.wait()
                 self._lose(worker, f"was still at work after {limit:.0f} s")
+
+    def _look_for_lost(self, slot: int) -> None:
+        """Hand out again what a worker took from the pipe and died before it could say so."""
+        queue = select.poll()
+        queue.register(self._waiting, select.POLLIN)
+        if not self._status[:, 4].any() and not queue.poll(0):
+            for start, stop in list(self._owed[slot].items()):
+                self._send(slot, start, stop)
 
     def _lose(self, worker: _Worker, how: str) -> None:
         """Go on without a worker, if the page allows; the sample it was at is given up, the rest handed out again."""
         slot, start, stop, row, since = self._status[worker.number].tolist()
-        busy = since != 0
+        busy = since != 0 and start in self._owed[slot]
         where = f" at {name_of(self._maker.samples, int(self.slots[slot]['index'][row]))}" if busy else ""
         message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}{where}"
         self._selector.unregister(worker.control)
@@ -201,9 +223,10 @@ class Ring:
             left = "" if self._workers else "; none is left"
             raise DataError(f"{message}{left}. Is memory short, or the disk gone? data.on_fault=skip goes on without")
         warnings.warn(f"{message}; going on with {len(self._workers)}", RuntimeWarning, stacklevel=2)
+        self._status[worker.number] = 0
         if busy:
             self.slots[slot]["index"][row] = -1
-            self._pending[slot] -= 1
+            del self._owed[slot][start]
             for begin, end in ((start, row), (row + 1, stop)):  # rows before it may hold records without pixels
                 if begin < end:
                     self._send(slot, begin, end)
@@ -236,8 +259,8 @@ def _anonymous_file(size: int) -> int:
     return descriptor
 
 
-def _end(workers: list[_Worker], tasks: int, done: int, selector: selectors.BaseSelector) -> None:
-    os.close(tasks)
+def _end(workers: list[_Worker], pipes: tuple[int, ...], selector: selectors.BaseSelector) -> None:
+    os.close(pipes[0])  # which tells the workers to go
     for worker in workers:
         worker.control.close()
     deadline = time.monotonic() + 5
@@ -248,4 +271,5 @@ def _end(workers: list[_Worker], tasks: int, done: int, selector: selectors.Base
             worker.process.kill()
             worker.process.wait()
     selector.close()
-    os.close(done)
+    for pipe in pipes[1:]:
+        os.close(pipe)

@@ -24,7 +24,7 @@ from utils.errors import DataError, UsageError
 
 # Pipes carry whole messages of one size, below the size that the system keeps in one piece.
 TASK = struct.Struct("iiiq")  # slot, first row, end row, epoch
-DONE = struct.Struct("ii")  # slot, rows
+DONE = struct.Struct("ii")  # slot, first row
 STATUS = ("slot", "start", "stop", "row", "since")  # int64 a worker; since: monotonic nanoseconds, 0 when idle
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     try:
         maker: BatchMaker = pickle.loads(pickled)
     except Exception as error:
-        control.send(UsageError(f"the samples cannot be handed to a decoding process ({error}): move them to a module"))
+        control.send(UsageError(f"the samples cannot go to a decoding process ({error}): move them to a module"))
         return
     status, slots = layout.map(mmap.mmap(memory_fd, layout.bytes))
     mine = status[number]
@@ -89,8 +89,8 @@ def main() -> None:
         except DataError as error:
             control.send(error)
             return
-        mine[4] = 0
-        os.write(done, DONE.pack(slot, stop - start))
+        os.write(done, DONE.pack(slot, start))
+        mine[4] = 0  # last: one that looks idle has nothing unsaid
 
 
 if __name__ == "__main__":

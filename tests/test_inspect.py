@@ -94,6 +94,7 @@ def test_facts_of_a_split(root, command, tmp_path):
     assert said["chroma"] == "50.0 % 4:2:0, 33.3 % 4:4:4, 16.7 % gray"
     assert said["tiled"] == "83.3 % in restart intervals, 16.7 % whole (it is progressive)"
     assert said["intervals"] == "60.0 % 8 pixels high, 40.0 % 16 pixels high"
+    assert int(said["width"].split()[0]) % 8 == 0  # the least of the intervals
     assert said["sheet"] == "contact_sheet.png"
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.format == "PNG"
@@ -119,10 +120,22 @@ def test_every_split_below_a_folder_and_damage_in_one(root, command, tmp_path):
     assert {path.name for path in tmp_path.glob("*.png")} == {"contact_sheet_train.png", "contact_sheet_val.png"}
 
 
+def test_verifying_names_every_damaged_record(root, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 1)
+    monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
+    folder = copied(root / "train", tmp_path / "train")
+    damage(folder, "00002.lmdb")
+    command(folder)
+    said, error = command(folder, "--verify", code=3)
+    assert said["checksums"] == "1 shards differ"
+    assert "damaged: many/2.JPEG: " in error
+
+
 @pytest.mark.parametrize("write", [write_wsld, write_patched])
-def test_wsld_folders(command, tmp_path, write):
+def test_wsld_folders(command, tmp_path, write, monkeypatch):
     files = {f"n{label}/{number}.JPEG": (image_bytes(label), label) for label in (0, 2) for number in (1, 2)}
-    write(tmp_path / "lmdb/val", files)
+    for split in ("train", "val"):
+        write(tmp_path / "lmdb" / split, files)
     for path in (tmp_path / "lmdb", tmp_path / "lmdb/val"):
         said, _ = command(path)
         assert said["images"] == "4"
@@ -132,9 +145,12 @@ def test_wsld_folders(command, tmp_path, write):
         assert said["width"].split() == ["32"] * 5
         assert said["tiled"] == "100.0 % whole (no restart markers)"
         assert said["windows"] == "read 100.0 % of the bytes"
+    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
+    monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
     bad = damaged_in_midstream(image_bytes(1, 90, 90))
-    write(tmp_path / "other/val", {**files, "n2/3.JPEG": (bad, 2)})
-    assert "damaged: n2/3.JPEG: " in command(tmp_path / "other", "--verify", code=3)[1]
+    write(tmp_path / "other/val", {**files, "n0/3.JPEG": (bad, 0)})
+    command(tmp_path / "other")
+    assert "damaged: n0/3.JPEG: " in command(tmp_path / "other", "--verify", code=3)[1]
 
 
 def test_a_large_split_is_sampled(root, command, monkeypatch):
