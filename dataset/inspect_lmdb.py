@@ -40,7 +40,7 @@ from dataset.record import Boxes, Record, labels_of
 from dataset.shards import INDEX, ShardReader, describe
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.wsld import WsldReader, is_wsld_folder
-from dataset.tiles import NotTiled, _read_frame, window_jpeg
+from dataset.tiles import NotTiled, read_frame, window_jpeg
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 
@@ -129,7 +129,7 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
             _line("remarks", f"{len((folder / REPORT).read_bytes().splitlines()):,} in {REPORT}")
     else:
         _line("format", f"WSLD's, without checksums; {size / 1e6:,.1f} MB on disk")
-    labels = _labels(samples)
+    labels = samples.labels
     _print_classes(samples.classes, labels)
 
     count = len(samples) if verify and not sharded else min(len(samples), _SAMPLE)
@@ -145,7 +145,7 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
         _print_coding(codings, of)
     draw_sheet(samples, labels, sheet, faults)
     _line("sheet", str(sheet))
-    keys = _keys(samples) if faults else []
+    keys = samples.keys() if faults else []
     for place, what in faults.items():
         name = keys[place] if isinstance(place, int) else place
         print(f"damaged: {_printable(name)}: {what}", file=sys.stderr)
@@ -155,20 +155,6 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
 
 def _is_split(folder: Path) -> bool:
     return (folder / INDEX).exists() or any(folder.glob("*.lmdb")) or is_wsld_folder(folder)
-
-
-def _labels(samples: Samples) -> np.ndarray:
-    """int32 [N], or bool [N, C] where an image may show several classes."""
-    if isinstance(samples, ShardReader):
-        return samples.labels
-    label_of = {name: label for label, name in enumerate(samples.classes)}
-    return np.array([label_of[key.rpartition("/")[0]] for key in _keys(samples)], np.int32)
-
-
-def _keys(samples: Samples) -> list[str]:
-    if isinstance(samples, ShardReader):
-        return samples.keys()
-    return [os.fsdecode(samples._keys[index]) for index in range(len(samples))]
 
 
 def _compare_checksums(reader: ShardReader, faults: Faults) -> None:
@@ -208,7 +194,7 @@ def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
         return None
     interval, why = None, "no restart markers"
     try:
-        frame = _read_frame(data)
+        frame = read_frame(data)
         if frame.restart:
             interval = frame.mcu[0], frame.mcu[1] * frame.restart
     except NotTiled as reason:

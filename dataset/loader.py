@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +72,15 @@ class TrainLoader:
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
         self._seed, self._config, self._samples = seed, config, samples
+        if config.open_shards < 1:
+            raise UsageError(f"data.open_shards={config.open_shards}: at least one shard must be read at a time")
         self._shards = [len(samples)]
         if isinstance(samples, ShardReader):
             self._shards = [shard.records for shard in samples.index.shards]
             samples.readahead = config.order == "blocks"
         if isinstance(samples, RemoteReader):
             samples.check_room(config.open_shards if config.order == "blocks" else None)
+        self._fetching: Generator[np.ndarray] | None = None
         maker = BatchMaker(samples, config, seed)
         self._stream = _Stream(Ring(maker, config.batch_size // world, config.num_workers), device, _replace_skipped)
 
@@ -86,31 +89,20 @@ class TrainLoader:
         whole = order.epoch_order(self._seed, epoch, self._shards, self._config.order, self._config.open_shards)
         batches = order.training_batches(whole, *self._share, first)
         if isinstance(self._samples, RemoteReader):
-            batches = self._fetching(self._samples, epoch, first, batches)
+            groups = [list(range(len(self._shards)))]
+            if self._config.order == "blocks":
+                groups = order.shard_groups(self._seed, epoch, len(self._shards), self._config.open_shards)
+            batches = self._fetching = self._samples.fetching(groups, batches)
         for batch in self._stream.run((epoch, index) for index in batches):
             jitter = batch.pop("jitter", None)
             if jitter is not None:
                 batch["images"] = augment.color_jitter(batch["images"], jitter)
             yield batch
 
-    def _fetching(
-        self, samples: RemoteReader, epoch: int, first: int, batches: Iterator[np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """The batches as they are; while one group of shards is read, the next is fetched."""
-        groups = [np.arange(len(self._shards))]
-        if self._config.order == "blocks":
-            groups = order.shard_groups(self._seed, epoch, len(self._shards), self._config.open_shards)
-        ends = np.cumsum([sum(self._shards[shard] for shard in group) for group in groups])
-        fetched = 0
-        for number, index in enumerate(batches, start=first):
-            reading = int(np.searchsorted(ends, number * self.batch_size, side="right"))
-            for group in groups[max(fetched, reading) : reading + 2]:
-                samples.fetch_ahead(group.tolist())
-            fetched = reading + 2
-            yield index
-
     def close(self) -> None:
-        """End the decoding processes."""
+        """End the decoding processes, and fetch no more."""
+        if self._fetching is not None:
+            self._fetching.close()
         self._stream.ring.close()
 
 

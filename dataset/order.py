@@ -37,9 +37,9 @@ def epoch_order(
     return np.concatenate(order)
 
 
-def shard_groups(seed: int, epoch: int, shards: int, open_shards: int) -> list[np.ndarray]:
-    """The shards, int64 [open_shards] at most, that order `blocks` reads at a time, in turn."""
-    shuffled = np.random.Generator(np.random.Philox(key=[seed, epoch]).jumped()).permutation(shards)
+def shard_groups(seed: int, epoch: int, shards: int, open_shards: int) -> list[list[int]]:
+    """The shards, ``open_shards`` or fewer, that order `blocks` reads at a time, in turn."""
+    shuffled = np.random.Generator(np.random.Philox(key=[seed, epoch]).jumped()).permutation(shards).tolist()
     return [shuffled[start : start + open_shards] for start in range(0, shards, open_shards)]
 
 

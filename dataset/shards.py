@@ -87,21 +87,34 @@ class Index:
         """
         path = folder / INDEX
         try:
-            fields = json.loads(path.read_bytes())
+            return Index.parse(path.read_bytes(), str(path))
         except FileNotFoundError:
             raise DataError(f"{folder} holds no {INDEX}: finish packing it with dataset/img2lmdb.py") from None
-        except (ValueError, OSError) as error:
+        except OSError as error:
             raise DataError(f"{path}: {error}") from None
+
+    @staticmethod
+    def parse(content: bytes, name: str) -> Index:
+        """The index in ``content``, which stands in the file ``name``.
+
+        Raises:
+            DataError: it is damaged or of another version.
+        """
+        try:
+            fields = json.loads(content)
+        except ValueError as error:
+            raise DataError(f"{name}: {error}") from None
         if not isinstance(fields, dict) or fields.get("format") != FORMAT or fields.get("version") != VERSION:
-            raise DataError(f"{path} is not a {FORMAT} index of version {VERSION}: pack the data again")
+            raise DataError(f"{name} is not a {FORMAT} index of version {VERSION}: pack the data again")
         try:
             shards = tuple(Shard(**row) for row in fields.pop("shards"))
             index = Index(**{**fields, "shards": shards, "classes": tuple(fields["classes"])})
             counted = sum(shard.records for shard in shards)
+            plain = all(Path(shard.file).name == shard.file for shard in shards)  # and leads to no other folder
         except (TypeError, KeyError) as error:
-            raise DataError(f"{path}: a field is missing, unknown or of another type ({error})") from None
-        if index.target not in TARGETS or not shards or counted != index.records:
-            raise DataError(f"{path} is damaged: its fields disagree; copy it again, or pack the split again")
+            raise DataError(f"{name}: a field is missing, unknown or of another type ({error})") from None
+        if index.target not in TARGETS or not shards or counted != index.records or not plain:
+            raise DataError(f"{name} is damaged: its fields disagree; copy it again, or pack the split again")
         return index
 
 
@@ -221,6 +234,7 @@ class ShardReader:
     """
 
     readahead = False
+    _mend = "copy or pack the shard again"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -266,18 +280,16 @@ class ShardReader:
         try:
             value = self._transaction(number).get(_lmdb_key(local))
         except lmdb.Error as error:
-            raise DataError(f"{self.folder / shard.file}, record {local}: {error}; copy the shard again") from None
+            raise DataError(f"{self.folder / shard.file}, record {local}: {error}; {self._mend}") from None
         if value is None or zlib.crc32(value) != self._crc32[index]:
-            raise DataError(
-                f"{self.folder / shard.file}, record {local}: damaged on disk; copy or pack the shard again"
-            )
+            raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; {self._mend}")
         return unpack(value)
 
     def describe(self, index: int) -> str:
         """How to find a sample again: its shard, its record there, its key."""
         number, local = self._place(index)
         shard = self.index.shards[number]
-        return f"{self.folder / shard.file}, record {local} ({self._keys(shard)[local]})"
+        return f"{self._name(shard)}, record {local} ({self._keys(shard)[local]})"
 
     def keys(self) -> list[str]:
         """Every record's key, in order."""
@@ -290,7 +302,7 @@ class ShardReader:
             DataError: naming the file that differs.
         """
         for shard in self.index.shards:
-            if describe(self.folder / shard.file, shard.records) != shard:
+            if describe(self._locate(shard), shard.records) != shard:
                 raise DataError(f"{self.folder / shard.file} is not what the index describes; pack or copy it again")
 
     def close(self) -> None:
@@ -325,7 +337,13 @@ class ShardReader:
             environment.close()
 
     def _open(self, shard: Shard) -> lmdb.Environment:
-        return open_readonly(self.folder / shard.file, readahead=self.readahead)
+        return open_readonly(self._locate(shard), readahead=self.readahead)
+
+    def _locate(self, shard: Shard) -> Path:
+        return self.folder / shard.file
+
+    def _name(self, shard: Shard) -> str:
+        return str(self.folder / shard.file)
 
     def _check_size(self, shard: Shard) -> None:
         path = self.folder / shard.file

@@ -42,7 +42,7 @@ class WindowJpeg(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """What the headers of a sequential Huffman JPEG with one scan say."""
 
     head: list[bytes]  # the segments before SOS, without DHT and DRI
@@ -63,7 +63,7 @@ def tile(data: bytes) -> bytes:
     Raises:
         NotTiled: progressive, arithmetic, several scans, or entropy-coded data that does not end where it should.
     """
-    frame = _read_frame(data)
+    frame = read_frame(data)
     mcus = frame.mcus[0] * frame.mcus[1]
     interval = _interval(frame, (len(data) - frame.scan) / mcus)
     symbols, counts, end = huffman.read_symbols(
@@ -113,7 +113,7 @@ def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int], margin: int
     return WindowJpeg(jpeg[:length], top, lefts, aligned) if length else None
 
 
-def _interval(frame: _Frame, mcu_bytes: float) -> int:
+def _interval(frame: Frame, mcu_bytes: float) -> int:
     """MCUs between restart markers, of ``mcu_bytes`` each; a divisor of the row where rows share chroma samples.
 
     A window's decoding takes in about one interval a row too many; the markers' number is inverse to the interval. The
@@ -129,7 +129,12 @@ def _interval(frame: _Frame, mcu_bytes: float) -> int:
     return next(size for size in range(least, columns + 1) if columns % size == 0)
 
 
-def _read_frame(data: bytes) -> _Frame:
+def read_frame(data: bytes) -> Frame:
+    """What the headers say.
+
+    Raises:
+        NotTiled: progressive, arithmetic, several scans, or damaged.
+    """
     head: list[bytes] = []
     tables: dict[int, bytes] = {}
     sampling = b""
@@ -167,7 +172,7 @@ def _read_frame(data: bytes) -> _Frame:
     height, width = int.from_bytes(sampling[1:3], "big"), int.from_bytes(sampling[3:5], "big")
     mcu = (8 * highest, 8 * widest)
     mcus = (-(-height // mcu[0]), -(-width // mcu[1]))
-    return _Frame(head, segment, scan, restart, tables, np.array(blocks, np.int64), mcu, mcus)
+    return Frame(head, segment, scan, restart, tables, np.array(blocks, np.int64), mcu, mcus)
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:

@@ -231,6 +231,8 @@ def test_processes_end_with_the_loader_and_start_again():
     loader.close()
     loader.close()
     assert not any(map(alive, pids))
+    next(iter(loader))
+    loader.close()  # in the middle
     assert len(list(loader)) == 3
     assert len([*Path("/proc/self/fd").iterdir()]) == descriptors
     pids = [worker.process.pid for worker in loader._stream.ring._workers]

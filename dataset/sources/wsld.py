@@ -29,6 +29,7 @@ class WsldReader:
 
     Attributes:
         classes: the class folders, by label.
+        labels: int32 [N].
 
     Raises:
         DataError: an environment is truncated or empty, or labels and class folders disagree.
@@ -38,6 +39,7 @@ class WsldReader:
         self._folders = _environments(folder)
         folders: list[int] = []
         keys: list[bytes] = []
+        labels: list[int] = []
         names: dict[int, str] = {}
         for number, path in enumerate(self._folders):
             with _open(path) as environment, environment.begin(buffers=True) as transaction:
@@ -51,9 +53,11 @@ class WsldReader:
                         )
                     folders.append(number)
                     keys.append(key)
+                    labels.append(label)
         if not names:
             raise DataError(f"{folder} holds no records")
         self._folder_of, self._keys = np.array(folders), PackedNames(keys)
+        self.labels = np.array(labels, np.int32)
         self.classes = tuple(names.get(label, str(label)) for label in range(max(names) + 1))
         self._transactions: dict[int, lmdb.Transaction] = {}
         self._opened: list[lmdb.Environment] = []
@@ -74,6 +78,10 @@ class WsldReader:
             return Record(os.fsdecode(key), blob[:-2], int(np.frombuffer(blob[-2:], "<u2")[0]))
         except (ValueError, TypeError, IndexError, msgpack.UnpackException, lmdb.Error) as error:
             raise DataError(f"{self._folders[number]}, key {os.fsdecode(key)}: not a WSLD record ({error})") from None
+
+    def keys(self) -> list[str]:
+        """Every record's key, in order."""
+        return [os.fsdecode(key) for key in self._keys]
 
     def close(self) -> None:
         """Release the environments, so that a forked process may open them."""
