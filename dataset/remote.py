@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -206,7 +206,7 @@ class ShardCache:
                 raise DataError(f"data.cache_gb={self.limit / 1e9:g}: no room for the {size} of {shard.file}; raise it")
             time.sleep(0.1)  # those that others fetch can go once they are whole
 
-    def _alone(self):
+    def _alone(self) -> AbstractContextManager[None]:
         return lock(self._folder.parent / ".lock", wait=True)
 
 
@@ -301,7 +301,7 @@ def _fetched(url: str, use: Callable[[Any], Result]) -> Result:
     )
 
 
-def _to_mend(url: str, error: Exception) -> str | None:
+def _to_mend(url: str, error: BaseException) -> str | None:
     """What the user can mend; None for a failed connection, where another attempt may help."""
     if isinstance(error, ImportError):
         package = getattr(error.__cause__, "name", None)

@@ -358,9 +358,9 @@ class ShardReader:
         try:
             data = columns_path(path).read_bytes()
         except FileNotFoundError as error:
-            raise DataError(f"{error.filename} is missing: copy it again, or pack the split again") from None
+            raise DataError(f"{error.filename} is missing; {self._mend}") from None
         if hashlib.sha256(data).hexdigest() != shard.columns_sha256:
-            raise DataError(f"{columns_path(path)} is not what the index describes: copy or pack the shard again")
+            raise DataError(f"{columns_path(path)} is not what the index describes; {self._mend}")
         with np.load(io.BytesIO(data)) as arrays:
             return {name: arrays[name] for name in arrays.files}
 

@@ -18,7 +18,6 @@ from dataset_helpers import image_tree, make_lists, pack_images
 from dataset import remote
 from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.remote import open_remote
-from dataset.shards import Index
 from utils.errors import DataError, UsageError
 from utils.files import lock
 
@@ -80,9 +79,13 @@ def served(folder):
 
 def cached_bytes(cache):
     with lock(Path(cache, ".lock"), wait=True):  # nothing comes or goes meanwhile
-        found = [*filter(None, map(remote._status, Path(cache).glob("*/*.lmdb*")))]
-    sizes = {(path.parent, path.name.split(".")[0]): status.st_size for path, status in found}  # while one is renamed
-    return sum(sizes.values())
+        return sum(path.stat().st_size for path in Path(cache).glob("*/*"))
+
+
+def room_for(shards, folder):
+    """Bytes of a cache for so many shards of a split."""
+    beside = sum(path.stat().st_size for path in (folder / "index.json", *folder.glob("*.npz")))
+    return beside + int(shards * max(path.stat().st_size for path in folder.glob("*.lmdb")))
 
 
 @pytest.mark.parametrize("order", ["shuffle", "blocks"])
@@ -96,10 +99,10 @@ def test_training_batches_are_those_of_the_local_split(root, tmp_path, order, wo
 
 def test_evaluation_batches_are_those_of_the_local_split(root, tmp_path):
     local = batches(configure(root / "lmdb", tmp_path), evaluate=True)
-    size = max(path.stat().st_size for path in (root / "lmdb/train").glob("*.lmdb"))
-    small = configure(f"file://{root / 'lmdb'}", tmp_path / "cache", cache_gb=2.5 * size / 1e9)
+    limit = room_for(2.5, root / "lmdb/train")
+    small = configure(f"file://{root / 'lmdb'}", tmp_path / "cache", cache_gb=limit / 1e9)
     assert same(batches(small, evaluate=True), local)
-    assert cached_bytes(tmp_path / "cache") <= 2.5 * size
+    assert cached_bytes(tmp_path / "cache") <= limit
 
 
 def test_a_web_server_and_memory_serve_as_well(root, tmp_path):
@@ -118,8 +121,7 @@ def test_a_web_server_and_memory_serve_as_well(root, tmp_path):
 
 
 def test_the_cache_keeps_within_its_size(root, tmp_path, monkeypatch):
-    size = max(path.stat().st_size for path in (root / "lmdb/train").glob("*.lmdb"))
-    limit, most = 7 * size, 0
+    limit, most = room_for(7, root / "lmdb/train"), 0
     make_room = remote.ShardCache._make_room
 
     def watched(*arguments):
@@ -132,18 +134,18 @@ def test_the_cache_keeps_within_its_size(root, tmp_path, monkeypatch):
         f"file://{root / 'lmdb'}", tmp_path / "cache", order="blocks", open_shards=3, cache_gb=limit / 1e9
     )
     assert len(batches(config, (0, 1))) == 20
-    assert 3 * size < most <= limit
+    assert room_for(3, root / "lmdb/train") < most <= limit
 
 
 def test_another_split_in_the_same_cache_makes_room(root, tmp_path):
-    size = max(path.stat().st_size for path in (root / "lmdb/train").glob("*.lmdb"))
+    limit = 2 * room_for(2.5, root / "lmdb/train")
     shutil.copytree(root / "lmdb", tmp_path / "copy")
     for url in (root / "lmdb", tmp_path / "copy"):
-        split = open_remote(f"file://{url}/train", tmp_path / "cache", 5 * size)
+        split = open_remote(f"file://{url}/train", tmp_path / "cache", limit)
         for number in range(8):
             split.read(number)
         split.close()
-        assert cached_bytes(tmp_path / "cache") <= 5 * size
+        assert cached_bytes(tmp_path / "cache") <= limit
     assert len({path.parent for path in (tmp_path / "cache").glob("*/*.lmdb")}) == 1  # the first split's had to go
 
 
@@ -169,17 +171,15 @@ def test_processes_that_start_together_fetch_each_shard_once(root, tmp_path):
 
 
 def fetch_slowly(url, cache, begun):
-    copy = remote._copy
+    split = open_remote(url, cache, 1 << 30)
 
-    def slow(source, target):
-        with target.open("r+b") as file:
-            file.write(b"half")
+    def slow(url, out, sha256):
+        out.write(b"half")
         begun.set()
         time.sleep(60)
-        return copy(source, target)
 
-    remote._copy = slow
-    open_remote(url, cache, 1 << 30).read(0)
+    remote._download = slow
+    split.read(0)
 
 
 def test_a_fetch_that_is_killed_is_done_again(root, tmp_path):
@@ -192,8 +192,7 @@ def test_a_fetch_that_is_killed_is_done_again(root, tmp_path):
     process.join()
     assert process.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.glob("*/*.partial"))) == 1
-    size = max(path.stat().st_size for path in (root / "lmdb/train").glob("*.lmdb"))
-    split = open_remote(url, tmp_path, int(1.5 * size))
+    split = open_remote(url, tmp_path, room_for(1.5, root / "lmdb/train"))
     split.read(5)  # another shard: the room of the dead one is needed
     assert not list(tmp_path.glob("*/*.partial"))
     split.read(0)
@@ -253,6 +252,41 @@ def test_what_the_user_can_mend_is_said(root, tmp_path, quick):
     assert "lower data.open_shards" in message(url, cache_gb=1e-5, order="blocks", open_shards=4)
     with pytest.raises(UsageError, match="must be local"):
         open_split(configure(url, tmp_path), "train", "img")
-    index = Index.read(root / "lmdb/train")
-    with pytest.raises(DataError, match=r"00000.lmdb alone has"):
-        open_remote(f"{url}/train", tmp_path / "tiny", index.shards[0].bytes - 1).read(0)
+    with pytest.raises(DataError, match=r"no room for the .* of 00000.lmdb; raise it"):
+        open_remote(f"{url}/train", tmp_path / "tiny", room_for(0.9, root / "lmdb/train")).read(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "match"),
+    [
+        (403, UsageError, "may not be read"),
+        (404, UsageError, "there is no http"),
+        (503, DataError, "cannot be fetched"),
+    ],
+)
+def test_what_a_web_server_answers_is_told_apart(tmp_path, quick, status, error, match):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(error, match=match):
+            open_remote(f"http://127.0.0.1:{server.server_port}/train", tmp_path, 1 << 30)
+        server.shutdown()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_shard_that_is_gone_is_named_by_its_url(root, tmp_path, quick, workers):
+    shutil.copytree(root / "lmdb", tmp_path / "copy")
+    config = configure(f"file://{tmp_path}/copy", tmp_path / "cache", num_workers=workers)
+    loader = TrainLoader(open_split(config, "train", "lmdb"), config, 3, 0, 1, CPU)
+    (tmp_path / "copy/train/00007.lmdb").unlink()
+    with pytest.raises(DataError, match=r"there is no file://.*/copy/train/00007.lmdb"):
+        list(loader.epoch(0))
+    loader.close()
