@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import os
-import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import Protocol
 
 import lmdb
 import numpy as np
+from isal.isal_zlib import crc32
 
 from dataset.record import Record, labels_of, pack, unpack
 from utils.errors import DataError
@@ -154,7 +154,7 @@ class ShardWriter:
         columns["label"].append(labels_of(record.target))
         columns["height"].append(height)
         columns["width"].append(width)
-        columns["crc32"].append(zlib.crc32(value))
+        columns["crc32"].append(crc32(value))
         if len(self._pending) == _COMMIT_EVERY:
             self._commit()
 
@@ -165,10 +165,10 @@ class ShardWriter:
             self._environment.sync(True)
         except lmdb.Error as error:
             raise self._failure(error) from None
-        crc32 = np.asarray(self._columns["crc32"], np.uint32)
+        written = np.asarray(self._columns["crc32"], np.uint32)
         with self._environment.begin(buffers=True) as transaction:
-            read = [zlib.crc32(value) for value in transaction.cursor().iternext(keys=False)]
-        if not np.array_equal(np.asarray(read, np.uint32), crc32):
+            read = [crc32(value) for value in transaction.cursor().iternext(keys=False)]
+        if not np.array_equal(np.asarray(read, np.uint32), written):
             raise DataError(f"{self._partial} does not read back as written: check the disk")
         self._environment.close()
         labels = self._columns["label"]
@@ -178,12 +178,12 @@ class ShardWriter:
             "label_count": np.fromiter(map(len, labels), np.int32),
             "height": np.asarray(self._columns["height"], np.int32),
             "width": np.asarray(self._columns["width"], np.int32),
-            "crc32": crc32,
+            "crc32": written,
         }
         write_atomically(columns_path(self.path), lambda file: np.savez(file, **columns))  # type: ignore[arg-type]
         self._partial.replace(self.path)
         sync_folder(self.path.parent)
-        return len(crc32)
+        return len(written)
 
     def _commit(self) -> None:
         while self._pending:
@@ -281,7 +281,7 @@ class ShardReader:
             value = self._transaction(number).get(_lmdb_key(local))
         except lmdb.Error as error:
             raise DataError(f"{self.folder / shard.file}, record {local}: {error}; {self._mend}") from None
-        if value is None or zlib.crc32(value) != self._crc32[index]:
+        if value is None or crc32(value) != self._crc32[index]:
             raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; {self._mend}")
         return unpack(value)
 
