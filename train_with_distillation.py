@@ -63,22 +63,24 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
 
 def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDistiller:
     """The student, the teachers that a term looks at, and the terms."""
-    classes = max(len(train.classes), len(val.classes))
-    read = {"student": {get(term.objective).reads for term in cfg.terms.values()}}
+    classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
+    read: dict[str, set[str]] = {"student": set()}
     for term in cfg.terms.values():
-        if get(term.objective).needs_teacher:
-            for name in (term.teacher,) if isinstance(term.teacher, str) else term.teacher:
-                read.setdefault(f"teacher {name}", set()).add(get(term.objective).reads)
+        objective = get(term.objective)
+        read["student"] |= objective.features("student")
+        for name in term.teachers if objective.needs_teacher else ():
+            read.setdefault(f"teacher {name}", set()).update(objective.features("teacher"))
     torch.manual_seed(cfg.train_params.seed)
-    student = build_network(cfg.student, classes, read["student"])
+    student = build_network(cfg.student, classes, read["student"], side)
     teachers = {
-        name: build_network(network, classes, read[f"teacher {name}"])
+        name: build_network(network, classes, read[f"teacher {name}"], side)
         for name, network in cfg.teachers.items()
         if f"teacher {name}" in read
     }
     for name, network in {"student": student, **teachers}.items():
         check_classes(name, network, train if len(train.classes) == classes else val)
-    return KnowledgeDistiller(student, teachers, cfg.terms)
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    return KnowledgeDistiller(student, teachers, cfg.terms, example, torch.from_numpy(train.labels))
 
 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:

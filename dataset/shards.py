@@ -41,6 +41,7 @@ class Samples(Protocol):
     """What a loader reads from: LMDB shards, a WSLD folder or plain image files."""
 
     classes: tuple[str, ...]
+    labels: np.ndarray  # int [N]; of multi-label data bool [N, C]
 
     def __len__(self) -> int: ...
 

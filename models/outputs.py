@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,8 +20,9 @@ class Outputs:
     Attributes:
         logits: [B, K].
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
-            stage; `stageN_pre` before it; `pooled` [B, C].
-        context: whatever else a network tells, by name.
+            stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
+            is pooled; `pooled` [B, C], what the classifier sees.
+        context: whatever else a network tells, by name: `head_weight` [K, D] and `head_bias` [K], of its last layer.
     """
 
     logits: Tensor
@@ -45,17 +46,32 @@ class Normalization(NamedTuple):
 IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+Form = Literal["map", "channels_last", "tokens"]  # [B, C, H, W], [B, H, W, C], [B, any class tokens + H W, C]
+
+
 class Tap(NamedTuple):
-    """Where a feature is read: a module by path, and its output or its input.
+    """Where a feature is read: a module by path, its output or its input, and how that lies in memory.
 
     A module that a pass calls more than once is read at its last call.
     """
 
     module: str
-    side: str = "output"
+    side: Literal["output", "input"] = "output"
+    form: Form = "map"
+    copy: bool = False  # before the network writes to it
 
 
-class Tapped(nn.Module):
+class Body(nn.Module):
+    """A network that returns `Outputs`.
+
+    Attributes:
+        features: names of those that it gives.
+    """
+
+    features: tuple[str, ...]
+
+
+class Tapped(Body):
     """A network of another library that returns `Outputs`.
 
     Hooks stand only on the taps asked for and hold tensors only during the pass. A ReLU whose input is tapped is
@@ -72,6 +88,8 @@ class Tapped(nn.Module):
     def __init__(self, network: nn.Module, taps: Mapping[str, Tap]) -> None:
         super().__init__()
         self.network = network
+        self.features = tuple(taps)
+        self._forms = {name: tap.form for name, tap in taps.items()}
         self._caught: dict[str, Tensor] = {}
         modules = dict(network.named_modules())
         for name, tap in taps.items():
@@ -83,13 +101,15 @@ class Tapped(nn.Module):
                     module.inplace = False
                 module.register_forward_pre_hook(partial(self._catch_input, name))
             else:
-                module.register_forward_hook(partial(self._catch_output, name))
+                module.register_forward_hook(partial(self._catch_output, name, tap.copy))
 
     def forward(self, images: Tensor) -> Outputs:
         """images: [B, 3, H, W]."""
         self._caught.clear()
         logits = self.network(images)
-        features = {name: value.flatten(1) if name == "pooled" else value for name, value in self._caught.items()}
+        features = {name: _as_map(value, self._forms[name]) for name, value in self._caught.items()}
+        if "pooled" in features:
+            features["pooled"] = features["pooled"].flatten(1)
         self._caught.clear()
         return Outputs(logits, features)
 
@@ -97,5 +117,17 @@ class Tapped(nn.Module):
     def _catch_input(self, name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._caught[name] = inputs[0]
 
-    def _catch_output(self, name: str, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self._caught[name] = output
+    def _catch_output(
+        self, name: str, copy: bool, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
+        self._caught[name] = output.clone() if copy else output
+
+
+def _as_map(value: Tensor, form: Form) -> Tensor:
+    """[B, C, H, W] of any form."""
+    if form == "channels_last":
+        return value.permute(0, 3, 1, 2)
+    if form == "tokens":  # of a square; class tokens stand before them
+        side = int(value.shape[1] ** 0.5)
+        return value[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
+    return value

@@ -7,9 +7,10 @@ Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100`
 from __future__ import annotations
 
 import difflib
+import re
 import urllib.error
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from models.cifar.resnet import FEATURES, RESNETS
-from models.outputs import IMAGENET, Normalization, Outputs, Tap, Tapped
+from models.cifar import CIFAR
+from models.neck import add_embedding, embedding_of, has_embedding
+from models.outputs import IMAGENET, Body, Normalization, Outputs, Tap, Tapped
+from models.taps import find_taps, head_of
 from utils.errors import UsageError
 
-_OWN: dict[str, Callable[..., nn.Module]] = {**RESNETS}
 _A_FILE = "a .pth or .safetensors file"
 
 
@@ -40,6 +42,10 @@ class NetworkConfig:
     """input mean for pixels in [0, 1]; that of the published weights, else ImageNet's, when not given"""
     std: tuple[float, float, float] | None = None
     """input standard deviation, likewise"""
+    embedding: int | None = None
+    """outputs of a linear layer before the classifier, merged into it when the weights are exported; for lshfm"""
+    taps: dict[str, str] = field(default_factory=dict)
+    """features that are not found by themselves: name (stage1, last, ...) and path of the module that gives it"""
 
 
 class Network(nn.Module):
@@ -53,9 +59,12 @@ class Network(nn.Module):
     mean: Tensor  # [1, 3, 1, 1], of pixels in [0, 255]
     std: Tensor
 
-    def __init__(self, body: nn.Module, normalization: Normalization, num_classes: int) -> None:
+    def __init__(self, body: Body, normalization: Normalization, num_classes: int, reads: Iterable[str] = ()) -> None:
         super().__init__()
         self.body = body
+        self._reads = frozenset(reads)
+        self._head = head_of(self.classifier, num_classes)
+        self._embedding = embedding_of(self.classifier)
         self.normalization = normalization
         self.num_classes = num_classes
         for name, values in normalization._asdict().items():
@@ -66,8 +75,16 @@ class Network(nn.Module):
         return (images - self.mean) / self.std
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: normalised, [B, 3, H, W]; logits of the result: [B, K]."""
-        return self.body(images)
+        """images: normalised, [B, 3, H, W]; logits of the result: [B, K]; features: those that are read."""
+        outputs = self.body(images)
+        features = {name: value for name, value in outputs.features.items() if name in self._reads}
+        context = dict(outputs.context)
+        if self._embedding and "pooled" in features and not isinstance(self.body, Tapped):
+            features["pooled"] = self.classifier.get_submodule(self._embedding)(features["pooled"])
+        if (head := self.head) is not None:
+            context["head_weight"] = head.weight
+            context["head_bias"] = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias
+        return Outputs(outputs.logits, features, context)
 
     def score(self, images: Tensor) -> Tensor:
         """Logits [B, K] of uint8 images [B, 3, H, W]."""
@@ -78,36 +95,72 @@ class Network(nn.Module):
         """The network without its adapter: its state dict has the names of the library that it came from."""
         return self.body.network if isinstance(self.body, Tapped) else self.body
 
+    @property
+    def head(self) -> nn.Linear | None:
+        """The linear layer that gives the logits."""
+        head = self.classifier.get_submodule(self._head) if self._head else None
+        assert head is None or isinstance(head, nn.Linear)
+        return head
 
-def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] = ()) -> Network:
-    """The network of ``config``, giving the features that ``reads`` names.
+
+def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] = (), side: int = 224) -> Network:
+    """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
+
+    A name ending in `*` reads every stage: `stage*` or `stage*_pre`.
 
     Raises:
         UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap.
     """
     num_classes = config.num_classes or num_classes
-    if config.name in _OWN:
+    network: nn.Module
+    if config.name in CIFAR:
         if config.weights != "none" and not _is_file(config.weights):
             raise UsageError(f"{config.name} has no published weights; give {_A_FILE}, or none")
-        network, published = _OWN[config.name](num_classes=num_classes), None
+        network, published = CIFAR[config.name](num_classes=num_classes), None
     elif config.name.startswith("timm/"):
         network, published = _timm_network(config, num_classes)
     else:
         network, published = _torchvision_network(config, num_classes)
-    if _is_file(config.weights):
-        load_weights(network, Path(config.weights).expanduser())
+    file = Path(config.weights).expanduser() if _is_file(config.weights) else None
+    embedded = file is not None and config.embedding is not None and has_embedding(read_weights(file))
+    if file and not embedded:
+        load_weights(network, file)
+    if config.embedding is not None:
+        add_embedding(network, config.embedding, num_classes)
+    if file and embedded:
+        load_weights(network, file)
     default = published or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
-    taps = _taps(config.name, network, reads)
-    body = network if config.name in _OWN else Tapped(network, taps)
-    return Network(body, normalization, num_classes)
+    body = _tapped(config, network, num_classes, set(reads) - {"logits"}, side)
+    return Network(body, normalization, num_classes, _expand(reads, body.features))
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a file into ``network``: a state dict, also under `state_dict` or `model`, also with `module.` prefixes.
+def _tapped(config: NetworkConfig, network: nn.Module, num_classes: int, reads: set[str], side: int) -> Body:
+    """``network`` as a body that gives all of ``reads``."""
+    taps: dict[str, Tap] = {}
+    if not isinstance(network, Body) and reads:
+        taps = find_taps(network, num_classes, side, config.taps)
+    known = network.features if isinstance(network, Body) else tuple(taps)
+    wanted = _expand(reads, known)
+    if unknown := sorted(wanted - set(known)):
+        raise UsageError(
+            f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join(('logits', *known))}. "
+            f'Name the module that does, such as taps={{"{unknown[0]}": "layer3.2"}}'
+        )
+    return network if isinstance(network, Body) else Tapped(network, {name: taps[name] for name in sorted(wanted)})
+
+
+def _expand(reads: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+    """``reads`` with `stage*` and `stage*_pre` spelt out."""
+    spelt = ((name, [one for one in known if re.fullmatch(name.replace("*", r"\d+"), one)]) for name in reads)
+    return frozenset(one for name, some in spelt for one in (some or [name]))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file, also under `state_dict` or `model`, also with `module.` prefixes.
 
     Raises:
-        UsageError: the file cannot be read, or its names or shapes do not fit; every one is named.
+        UsageError: the file cannot be read, or holds none.
     """
     try:
         state: Any
@@ -125,8 +178,16 @@ def load_weights(network: nn.Module, path: Path) -> None:
             state = state[wrapper]
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise UsageError(f"{path} holds no state dict")
-    state = {name.removeprefix("module."): value for name, value in state.items()}
+    return {name.removeprefix("module."): value for name, value in state.items()}
 
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load the state dict in a file into ``network``.
+
+    Raises:
+        UsageError: the file cannot be read, or its names or shapes do not fit; every one is named.
+    """
+    state = read_weights(path)
     wanted = network.state_dict()
     # Files from before PyTorch 0.4.1 lack the batch counters.
     missing = sorted(name for name in wanted.keys() - state.keys() if not name.endswith("num_batches_tracked"))
@@ -149,7 +210,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 def _torchvision_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
     names = torchvision.models.list_models(module=torchvision.models)
     if config.name not in names:
-        near = _near(config.name, [*names, *_OWN])
+        near = _near(config.name, [*names, *CIFAR])
         raise UsageError(f"no network {config.name!r}{near}; timm's begin with timm/")
     weights = None
     if config.weights != "none" and not _is_file(config.weights):
@@ -212,19 +273,3 @@ def _is_file(weights: str) -> bool:
 def _near(name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3)
     return f"; near: {', '.join(near)}" if near else ""
-
-
-def _taps(name: str, network: nn.Module, reads: Iterable[str]) -> dict[str, Tap]:
-    table = _resnet_taps(network) if isinstance(network, torchvision.models.ResNet) else {}
-    known = ["logits", *(FEATURES if name in _OWN else table)]
-    if unknown := sorted(set(reads) - set(known)):
-        raise UsageError(f"{name} gives no {', '.join(unknown)}; it gives {', '.join(known)}")
-    return {feature: table[feature] for feature in reads if feature in table}
-
-
-def _resnet_taps(network: nn.Module) -> dict[str, Tap]:
-    taps = {"pooled": Tap("avgpool")}
-    for number in (1, 2, 3, 4):
-        last = f"layer{number}.{len(list(network.get_submodule(f'layer{number}').children())) - 1}"
-        taps |= {f"stage{number}": Tap(last), f"stage{number}_pre": Tap(f"{last}.relu", "input")}
-    return taps

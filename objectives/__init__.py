@@ -1,6 +1,23 @@
 """What a student may be asked to match. Importing this package registers every objective."""
 
-from objectives import labels, logits
+from objectives import crd, fitnet, fsp, kdsvd, labels, logits, lshfm, maps, ofd, regions, relations, reviewkd, vid
 from objectives.contract import Objective, get, objective
 
-__all__ = ["Objective", "get", "labels", "logits", "objective"]
+__all__ = [
+    "Objective",
+    "crd",
+    "fitnet",
+    "fsp",
+    "get",
+    "kdsvd",
+    "labels",
+    "logits",
+    "lshfm",
+    "maps",
+    "objective",
+    "ofd",
+    "regions",
+    "relations",
+    "reviewkd",
+    "vid",
+]

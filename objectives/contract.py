@@ -1,12 +1,30 @@
 """How an objective is declared and found.
 
-An objective is a function of tensors with knobs after `*`, returning a scalar::
+An objective is a function of tensors with options after `*`, returning a scalar::
 
     @objective(reads="logits")
     def kd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor: ...
 
-Its positional parameters say what it needs: `student` and `teacher` are the tensors that ``reads`` names in each
-network's `Outputs`, any other name is a key of the batch (`labels`, `index`). It carries no weight of its own.
+or, with parameters or memory of its own, a module whose `forward` is that function. Its constructor takes the options
+after `*` and, before it, whatever it needs to size itself, by the same names: each is given as one example::
+
+    @objective(reads="pooled")
+    class Crd(nn.Module):
+        def __init__(self, student: Tensor, teacher: Tensor, all_labels: Tensor, *, dimensions: int = 128) -> None: ...
+        def forward(self, student: Tensor, teacher: Tensor, labels: Tensor, index: Tensor) -> Tensor: ...
+
+The positional parameters say what is needed:
+
+- `student`, `teacher`: what ``reads`` names, of each network;
+- `student_X`, `teacher_X`: X of it, whatever ``reads`` is;
+- `labels`, `index` and any other: that key of the batch;
+- in a constructor also `all_labels`, int64 [N]: the labels of the whole training split, by sample index.
+
+What can be read: `logits` [B, K]; a feature of `Outputs`, such as `pooled` or `stage2`; `stages` and `stages_pre`, the
+maps of student and teacher in pairs of equal resolution; `head_weight` [K, D] and `head_bias` [K] of the last layer.
+In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
+
+An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
 """
 
 from __future__ import annotations
@@ -14,54 +32,84 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from torch import Tensor
+from torch import nn
 
 from utils.errors import UsageError
 
-Function = TypeVar("Function", bound=Callable[..., Tensor])
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+STAGES = {"stages": "stage*", "stages_pre": "stage*_pre"}  # what is read in pairs: the names of the features
 
 
 class Objective(NamedTuple):
     """A registered objective."""
 
     name: str
-    function: Callable[..., Tensor]
+    made: Callable[..., Any]  # a function, or a module class
     reads: str
-    inputs: tuple[str, ...]  # positional parameters, in order
-    options: tuple[str, ...]  # keyword-only parameters
+    sized_by: tuple[str, ...]  # positional parameters of a module's constructor
+    inputs: tuple[str, ...]  # positional parameters of the function
+    options: tuple[str, ...]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """All that it is given, but the options."""
+        return (*self.sized_by, *self.inputs)
 
     @property
     def needs_teacher(self) -> bool:
         """Whether it compares the student with a teacher."""
-        return "teacher" in self.inputs
+        return any(self.place(name)[0] == "teacher" for name in self.parameters)
+
+    def place(self, name: str) -> tuple[str, str]:
+        """Where a parameter comes from: (student or teacher, what is read there), or (batch, key)."""
+        network, _, what = name.partition("_")
+        if network not in ("student", "teacher"):
+            return "batch", name
+        return network, what or self.reads
+
+    def features(self, network: str) -> set[str]:
+        """Features of the `student` or the `teacher` that must be kept."""
+        read = {what for where, what in map(self.place, self.parameters) if where == network}
+        read = {"stages_pre" if what == "norms" else what for what in read - {"logits", "head_weight", "head_bias"}}
+        return {STAGES.get(what, what) for what in read}
 
 
 _REGISTRY: dict[str, Objective] = {}
 
 
-def objective(*, reads: str) -> Callable[[Function], Function]:
-    """Register the decorated function under its own name and return it unchanged.
+def objective(*, reads: str) -> Callable[[Made], Made]:
+    """Register the decorated function or module class under its own name, in lower case, and return it unchanged.
 
     Args:
-        reads: what it takes from each network's `Outputs`: `logits`, `pooled`, `stage4`, ...
+        reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
 
     Raises:
-        ValueError: the name is taken by another function.
+        ValueError: the name is taken by another.
     """
 
-    def register(function: Function) -> Function:
-        name = function.__name__
-        if name in _REGISTRY and _REGISTRY[name].function.__module__ != function.__module__:
-            raise ValueError(f"objective {name} is registered already, by {_REGISTRY[name].function.__module__}")
-        parameters = inspect.signature(function).parameters.values()
-        inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-        options = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        _REGISTRY[name] = Objective(name, function, reads, inputs, options)
-        return function
+    def register(made: Made) -> Made:
+        name = made.__name__.lower()
+        if name in _REGISTRY and _REGISTRY[name].made.__module__ != made.__module__:
+            raise ValueError(f"objective {name} is registered already, by {_REGISTRY[name].made.__module__}")
+        if isinstance(made, type) and issubclass(made, nn.Module):
+            sized_by, options = _parameters(made.__init__)
+            _REGISTRY[name] = Objective(name, made, reads, sized_by, _parameters(made.forward)[0], options)
+        else:
+            inputs, options = _parameters(made)
+            _REGISTRY[name] = Objective(name, made, reads, (), inputs, options)
+        return made
 
     return register
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the positional parameters but self, and of the keyword-only ones."""
+    parameters = inspect.signature(function).parameters.values()
+    positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
+    return positional, tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
 def get(name: str) -> Objective:

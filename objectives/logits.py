@@ -62,3 +62,184 @@ def wsld_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     student_loss = F.cross_entropy(student, labels, reduction="none")  # [B]
     teacher_loss = F.cross_entropy(teacher, labels, reduction="none")
     return -torch.expm1(-student_loss / (teacher_loss + _EPSILON))
+
+
+@objective(reads="logits")
+def dkd(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+) -> Tensor:
+    """Decoupled knowledge distillation: alpha TCKD + beta NCKD, each T^2 times a KL divergence averaged over the batch.
+
+    TCKD compares (true class, all others), NCKD the distribution among the others. Zhao et al., CVPR 2022,
+    arXiv 2203.08679, equation 7. Their defaults: CIFAR-100 T = 4, alpha 1, beta 2 to 8 by pair, growing over 20 epochs;
+    ImageNet T = 1, alpha 1, beta 0.5 (R34 to R18) or 2 (R50 to MobileNetV1).
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        labels: int64 [B].
+        alpha: weight of the target class part.
+        beta: weight of the non-target part.
+        temperature: T.
+
+    Returns:
+        Scalar.
+    """
+    is_true = _one_hot(labels, student.shape[1])
+    true_student, rest_student = _split(student / temperature, is_true)
+    true_teacher, rest_teacher = _split(teacher / temperature, is_true)
+    loss = alpha * divergence(true_teacher, true_student) + beta * divergence(rest_teacher, rest_student)
+    return temperature**2 * loss.mean()
+
+
+def _split(logits: Tensor, is_true: Tensor) -> tuple[Tensor, Tensor]:
+    """Log probabilities of (true, others) [B, 2] and among the others [B, K], where the true class has none."""
+    others = logits.masked_fill(is_true, _lowest(logits))
+    total, rest = logits.logsumexp(1), others.logsumexp(1)  # [B]
+    true = (logits * is_true).sum(1)
+    return torch.stack([true - total, rest - total], 1), others - rest[:, None]
+
+
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over dimension 1; [B, K, ...] -> [B, ...]."""
+    return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def _one_hot(labels: Tensor, classes: int) -> Tensor:
+    """[B] -> bool [B, K]."""
+    return labels[:, None] == torch.arange(classes, device=labels.device)
+
+
+def _lowest(logits: Tensor) -> float:
+    """In place of -inf: exp of it is 0, and the difference of two of it is."""
+    return torch.finfo(logits.dtype).min / 4
+
+
+@objective(reads="logits")
+def dist(
+    student: Tensor, teacher: Tensor, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
+) -> Tensor:
+    """DIST: T^2 (beta (1 - correlation over a sample's classes) + gamma (1 - correlation over a class's samples)).
+
+    Pearson correlations of the probabilities, averaged. Huang et al., NeurIPS 2022, arXiv 2205.10536, equations 9 to
+    11. Their weights: 1 for the cross-entropy, beta = gamma = 2 on CIFAR-100 (T = 4) and ImageNet (T = 1).
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        beta: weight of the relation between classes, within a sample.
+        gamma: weight of the relation between samples, within a class.
+        temperature: T.
+
+    Returns:
+        Scalar.
+    """
+    p_student, p_teacher = (F.softmax(z / temperature, dim=1) for z in (student, teacher))  # [B, K]
+    between = 1 - _correlation(p_student, p_teacher).mean()
+    within = 1 - _correlation(p_student.T, p_teacher.T).mean()
+    return temperature**2 * (beta * between + gamma * within)
+
+
+def _correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Pearson's, of each row; [N, M] -> [N]."""
+    x, y = (z - z.mean(1, keepdim=True) for z in (x, y))
+    lengths = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
+    return (x * y).sum(1) / (lengths + 1e-8)
+
+
+@objective(reads="logits")
+def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5, temperature: float = 1.0) -> Tensor:
+    """Normalised KD: the true class, weighted by the teacher, and gamma T^2 times the cross-entropy among the others.
+
+    -p_t log p_s of the true class at temperature 1, then the cross-entropy between the distributions among the other
+    classes at T. Yang et al., ICCV 2023, arXiv 2303.13005, equation 9. Their defaults: gamma 1.5, T = 1.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        labels: int64 [B].
+        gamma: weight of the part of the other classes.
+        temperature: T of that part.
+
+    Returns:
+        Scalar.
+    """
+    is_true = _one_hot(labels, student.shape[1])
+    log_student = (F.log_softmax(student, 1) * is_true).sum(1)  # [B]
+    p_teacher = (F.softmax(teacher, 1) * is_true).sum(1)
+    others_student, others_teacher = (_split(z / temperature, is_true)[1] for z in (student, teacher))  # [B, K]
+    others = -(others_teacher.exp() * others_student.masked_fill(is_true, 0)).sum(1)
+    return (gamma * temperature**2 * others - p_teacher * log_student).mean()
+
+
+@objective(reads="logits")
+def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Squared distance of the classes' Gram matrices of the batch's probabilities, over K.
+
+    Jin et al., Multi-level logit distillation, CVPR 2023, section 3.2, class level.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        temperature: T.
+
+    Returns:
+        Scalar.
+    """
+    p_student, p_teacher = (F.softmax(z / temperature, dim=1) for z in (student, teacher))  # [B, K]
+    return (p_teacher.T @ p_teacher - p_student.T @ p_student).square().sum() / student.shape[1]
+
+
+@objective(reads="logits")
+def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Squared distance of the samples' Gram matrices of their probabilities, over B.
+
+    Jin et al., Multi-level logit distillation, CVPR 2023, section 3.2, batch level.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        temperature: T.
+
+    Returns:
+        Scalar.
+    """
+    p_student, p_teacher = (F.softmax(z / temperature, dim=1) for z in (student, teacher))  # [B, K]
+    return (p_teacher @ p_teacher.T - p_student @ p_student.T).square().sum() / len(student)
+
+
+def standardize(logits: Tensor) -> Tensor:
+    """Each sample's logits minus their mean, over their (unbiased) standard deviation; [B, K] -> [B, K].
+
+    Sun et al., CVPR 2024, arXiv 2403.01427, algorithm 1: `Term(standardize=True)` puts it in front of any objective on
+    logits. Their weight beside cross-entropy is 9 times the usual on CIFAR-100.
+    """
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+
+
+@objective(reads="logits")
+def ttm(student: Tensor, teacher: Tensor, *, temperature: float = 4.0, weighted: bool = True) -> Tensor:
+    """Transformed teacher matching: KL(softmax(z_t / T) || softmax(z_s)), a temperature for the teacher alone.
+
+    ``weighted`` gives each sample the weight sum_k softmax(z_t)_k^(1 / T) (WTTM). Averaged over the batch. Zheng and
+    Yang, ICLR 2024, arXiv 2402.11148, sections 3 and 4.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        temperature: T.
+        weighted: whether smoother targets count more.
+
+    Returns:
+        Scalar.
+    """
+    matched = divergence(F.log_softmax(teacher / temperature, 1), F.log_softmax(student, 1))  # [B]
+    if weighted:
+        matched = matched * (F.log_softmax(teacher, 1) / temperature).exp().sum(1)
+    return matched.mean()

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)  # there is a test process on every core already
 
 
 @pytest.fixture(scope="session")

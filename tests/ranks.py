@@ -39,7 +39,7 @@ def parameters_after_a_step(place, **settings):
     torch.manual_seed(0)
     student, teacher = (Network(Plain(), IMAGENET, 5) for _ in range(2))
     terms = {"cross_entropy": Term("cross_entropy"), "wsld": Term("wsld", 2.5), "kd": Term("kd", 0.5)}
-    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms)
+    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
     images = torch.randint(0, 256, (BATCH, 3, 9, 9), dtype=torch.uint8)
     batch = {"images": images, "labels": torch.arange(BATCH) % 5, "index": torch.arange(BATCH)}
     mine = {name: values.chunk(place.world)[place.rank] for name, values in batch.items()}

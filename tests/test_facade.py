@@ -5,11 +5,12 @@ import torch
 from torch import Tensor, nn
 
 import objectives
-from knowledge_distiller import KnowledgeDistiller, Term, _average
+from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Normalization, Outputs
 from models.zoo import Network
 from objectives import contract
 from objectives.logits import kd, wsld
+from terms import _average
 from utils.errors import UsageError
 
 HALF = Normalization((0.5,) * 3, (0.5,) * 3)
@@ -27,7 +28,7 @@ class Body(nn.Module):
 
 def network(seed, normalization=IMAGENET, classes=4):
     torch.manual_seed(seed)
-    return Network(Body(classes), normalization, classes)
+    return Network(Body(classes), normalization, classes, ["pooled"])
 
 
 def batch(size=5):
@@ -45,7 +46,7 @@ TERMS = {
 
 def build(terms=TERMS, normalization=IMAGENET):
     teachers = {"teacher": network(1), "other": network(2, normalization)}
-    return KnowledgeDistiller(network(0), teachers, terms)
+    return KnowledgeDistiller(network(0), teachers, terms, batch(2)["images"])
 
 
 def test_the_loss_is_the_weighted_sum_of_named_terms():
@@ -84,7 +85,9 @@ def test_images_are_normalised_once_a_normalisation(monkeypatch, normalization, 
     calls = []
     normalize = Network.normalize
     monkeypatch.setattr(Network, "normalize", lambda self, images: calls.append(self) or normalize(self, images))
-    build(normalization=normalization)(batch())
+    distiller = build(normalization=normalization)
+    calls.clear()
+    distiller(batch())
     assert len(calls) == times
 
 
@@ -179,12 +182,12 @@ def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
 def test_wrong_terms_are_refused(term, message):
     teachers = {"teacher": network(1), "wide": network(2, classes=9)}
     with pytest.raises(UsageError, match=message):
-        KnowledgeDistiller(network(0), teachers, {"term": term})
+        KnowledgeDistiller(network(0), teachers, {"term": term}, batch(2)["images"])
 
 
 @pytest.mark.parametrize("name", ["loss", "logits"])
 def test_a_term_may_not_hide_the_results_own_names(name):
-    with pytest.raises(UsageError, match=f"terms.{name}: the result has a {name} of its own"):
+    with pytest.raises(UsageError, match=f"terms.{name}: give the term another name"):
         build({name: Term("kd", 5.0)})
 
 

@@ -2,20 +2,26 @@
 
 import copy
 import hashlib
+import os
 import pickle
 import sys
 import urllib.error
+import zipfile
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 import torchvision
 
-from models.cifar.resnet import FEATURES
+from dataset.images import decode
+from models.cifar import CIFAR
+from models.neck import merged
 from models.outputs import IMAGENET, Tap, Tapped
 from models.zoo import NetworkConfig, build_network, load_weights
 from utils.errors import UsageError
 
+DATA = Path(os.environ.get("LIMBECK_DATA", "../shared/data")).resolve()
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -31,9 +37,26 @@ IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torc
         ("cifar_resnet110", 1_736_564, "c6e9176cff1a7fee"),
         ("cifar_resnet8x4", 1_233_540, "c7572c24d425e097"),
         ("cifar_resnet32x4", 7_433_860, "632a5be2e9d2198d"),
+        ("cifar_mobilenetv2", 812_836, "da613af71c09a1df"),
+        ("cifar_shufflenetv1", 949_258, "a6a7e5aaad503399"),
+        ("cifar_shufflenetv2", 1_355_528, "453a84f2a0f166f6"),
+        ("cifar_wrn_16_1", 180_916, "c86622e01c0182ef"),
+        ("cifar_wrn_16_2", 703_284, "e6a57f3ddf2bbfc4"),
+        ("cifar_wrn_40_1", 569_780, "d0752782d5324ce6"),
+        ("cifar_wrn_40_2", 2_255_156, "cf299ba03b832625"),
+        ("cifar_vgg8", 3_965_028, "af0a4ac2401e1baa"),
+        ("cifar_vgg11", 9_277_284, "c01653e99717593a"),
+        ("cifar_vgg13", 9_462_180, "7ff3cbdb2a68220a"),
+        ("cifar_vgg16", 14_774_436, "671ffc473361af0f"),
+        ("cifar_vgg19", 20_086_692, "68d64a6eacb282aa"),
+        ("cifar_resnet18", 11_220_132, "f6f82589f76989e6"),
+        ("cifar_resnet34", 21_328_292, "373af83e7dd653a6"),
+        ("cifar_resnet50", 23_705_252, "1383964ae529a18c"),
+        ("cifar_resnet101", 42_697_380, "5abc45457773e97c"),
+        ("cifar_resnet152", 58_341_028, "e26480f7fca66376"),
     ],
 )
-def test_cifar_resnets_have_the_size_names_and_shapes_of_mdistillers(name, parameters, digest):
+def test_cifar_networks_have_the_size_names_and_shapes_of_mdistillers(name, parameters, digest):
     """The digests are those of the state dicts of MDistiller's networks (commit a08d46f) for 100 classes."""
     network = build_network(NetworkConfig(name), 100).classifier
     assert sum(p.numel() for p in network.parameters()) == parameters
@@ -42,12 +65,13 @@ def test_cifar_resnets_have_the_size_names_and_shapes_of_mdistillers(name, param
 
 
 def test_cifar_resnet_features():
-    network = build_network(NetworkConfig("cifar_resnet8x4"), 10).eval()
+    network = build_network(NetworkConfig("cifar_resnet8x4"), 10, ["stage*", "stage*_pre", "last", "pooled"]).eval()
     with torch.no_grad():
         outputs = network(network.normalize(IMAGES[:, :, :32, :32]))
-    assert set(outputs.features) == set(FEATURES)
+    assert set(outputs.features) == set(CIFAR["cifar_resnet8x4"](num_classes=10).features)
     shapes = {name: tuple(value.shape[1:]) for name, value in outputs.features.items() if "pre" not in name}
-    assert shapes == {"stage1": (64, 32, 32), "stage2": (128, 16, 16), "stage3": (256, 8, 8), "pooled": (256,)}
+    deepest = {"stage3": (256, 8, 8), "last": (256, 8, 8), "pooled": (256,)}
+    assert shapes == {"stage1": (64, 32, 32), "stage2": (128, 16, 16), **deepest}
     for stage in ("stage1", "stage2", "stage3"):
         before = outputs.read(f"{stage}_pre")
         assert before.min() < 0
@@ -96,8 +120,12 @@ def test_a_tap_or_feature_that_does_not_exist_is_named():
         build_network(NetworkConfig("resnet18"), 10, ["stage9"])
     with pytest.raises(UsageError, match="cifar_resnet8 gives no stage4; it gives logits, stage1"):
         build_network(NetworkConfig("cifar_resnet8"), 10, ["stage4", "stage3"])
-    with pytest.raises(UsageError, match=r"gives no stage1; it gives logits$"):
-        build_network(NetworkConfig("timm/mobilenetv1_100"), 10, ["stage1"])
+    with pytest.raises(UsageError, match=r"squeezenet1_1 gives no stage1; it gives logits\. Name the module"):
+        build_network(NetworkConfig("squeezenet1_1"), 10, ["stage1"])
+    with pytest.raises(UsageError, match=r"taps.stage1: SqueezeNet has no module 'features.99' that gives a map"):
+        build_network(NetworkConfig("squeezenet1_1", taps={"stage1": "features.99"}), 10, ["stage1"])
+    named = build_network(NetworkConfig("squeezenet1_1", taps={"stage1": "features.4"}), 10, ["stage1"])
+    assert named(named.normalize(IMAGES)).features["stage1"].shape == (2, 128, 15, 15)
 
 
 def test_each_network_normalises_for_itself():
@@ -246,3 +274,101 @@ def test_half_a_file_is_refused(tmp_path):
             path.write_bytes(content[:length])
             with pytest.raises(UsageError, match="not a weights file"):
                 load_weights(network, path)
+
+
+STAGES = [f"stage{number}{side}" for number in (1, 2, 3, 4) for side in ("", "_pre")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "shufflenet_v2_x0_5",
+        "vgg11_bn",
+        "densenet121",
+        "efficientnet_b0",
+        "regnet_y_400mf",
+        "convnext_tiny",
+        "vit_b_16",
+        "swin_t",
+        "timm/resnet18",
+        "timm/mobilenetv1_100",
+        "timm/mobilenetv3_small_050",
+        "timm/convnext_atto",
+        "timm/vit_tiny_patch16_224",
+        "timm/deit_tiny_distilled_patch16_224",
+        "timm/swin_tiny_patch4_window7_224",
+    ],
+)
+def test_stages_of_every_family_are_found(name):
+    network = build_network(NetworkConfig(name), 10, [*STAGES, "last", "pooled"]).eval()
+    with torch.no_grad():
+        features = network(torch.randn(2, 3, 224, 224)).features
+        plain = build_network(NetworkConfig(name), 10).eval()
+        plain.load_state_dict(network.state_dict())
+        probe = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
+        assert torch.equal(network.score(probe), plain.score(probe))
+    transformer = "vit" in name or "deit" in name
+    for number, stride in enumerate((16, 16, 16, 16) if transformer else (4, 8, 16, 32), start=1):
+        after, before = features[f"stage{number}"], features[f"stage{number}_pre"]
+        assert after.shape == before.shape
+        assert after.shape[2:] == (224 // stride, 224 // stride)
+        assert after.shape[1] > 4  # channels, not pixels
+        if not torch.equal(before, after):  # an activation stands between them
+            assert before.min() < after.min()
+    assert features["last"].shape[2:] == features["stage4"].shape[2:]
+    assert features["pooled"].ndim == 2
+
+
+def test_a_tensor_that_a_relu_overwrites_is_copied_first():
+    network = build_network(NetworkConfig("densenet121"), 10, ["stage4", "stage4_pre"]).eval()
+    with torch.no_grad():
+        features = network(torch.randn(2, 3, 64, 64)).features
+    assert features["stage4_pre"].min() < 0
+    assert torch.equal(features["stage4_pre"].relu(), features["stage4"])
+
+
+@pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vgg8", "resnet18", "cifar_mobilenetv2"])
+def test_an_embedding_is_what_the_classifier_sees_and_merges_into_it(name, tmp_path):
+    torch.manual_seed(0)
+    config = NetworkConfig(name, embedding=12)
+    network = build_network(config, 10, ["pooled"], 32).eval()
+    with torch.no_grad():
+        outputs = network(network.normalize(IMAGES[:, :, :32, :32]))
+        assert outputs.features["pooled"].shape == (2, 12)
+        context = outputs.context
+        from_pooled = outputs.features["pooled"] @ context["head_weight"].T + context["head_bias"]
+    torch.testing.assert_close(from_pooled, outputs.logits)
+    state = network.classifier.state_dict()
+    torch.save(state, tmp_path / "embedded.pth")
+    again = build_network(NetworkConfig(name, str(tmp_path / "embedded.pth"), embedding=12), 10).eval()
+    assert torch.equal(again.score(IMAGES[:, :, :32, :32]), network.score(IMAGES[:, :, :32, :32]))
+    safetensors.torch.save_file(merged(state), tmp_path / "merged.safetensors")
+    plain = build_network(NetworkConfig(name, str(tmp_path / "merged.safetensors")), 10).eval()
+    torch.testing.assert_close(plain.score(IMAGES[:, :, :32, :32]), outputs.logits)
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(20, 80.4), (56, 82.5)])
+def test_published_cifar10_weights_score(depth, expected, tmp_path):
+    """The expected top-1 is that on the lossy copies of 1,000 test images, by the notes beside the weights."""
+    weights = next((DATA.parent / "weights").glob(f"resnet{depth}-*.th"), None)
+    archive = DATA / "cifar10_subset" / "cifar10_subset.zip"
+    if weights is None or not archive.exists():
+        pytest.skip("needs the shared weights and photos")
+    config = NetworkConfig(
+        f"cifar_resnet{depth}_a", str(weights), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+    network = build_network(config, 10).eval()
+    with zipfile.ZipFile(archive) as files:
+        names = [name for name in files.namelist() if name.startswith("test/") and name.endswith(".jpg")]
+        classes = sorted({name.split("/")[-2] for name in names})
+        images = torch.stack([torch.from_numpy(decode(files.read(name)).copy()).permute(2, 0, 1) for name in names])
+    labels = torch.tensor([classes.index(name.split("/")[-2]) for name in names])
+    with torch.no_grad():
+        right = torch.cat([network.score(part).argmax(1) for part in images.split(250)]) == labels
+    assert len(names) == 1000
+    assert 100 * right.float().mean().item() == pytest.approx(expected, abs=0.11)

@@ -218,9 +218,9 @@ def test_a_file_of_ones_own_registers_by_being_imported(tmp_path, monkeypatch):
     assert (entry.reads, entry.needs_teacher) == ("stage3", True)
     assert entry.inputs == ("student", "teacher", "labels", "index")
     assert entry.options == ("power", "scale")
-    assert entry.function is module.my_distance
+    assert entry.made is module.my_distance
     importlib.reload(module)  # the same file may come again, as a page that is read twice does
-    assert objectives.get("my_distance").function is module.my_distance
+    assert objectives.get("my_distance").made is module.my_distance
 
 
 def test_unknown_and_doubled_names_are_refused():

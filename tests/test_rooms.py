@@ -14,7 +14,8 @@ MAY_IMPORT = {
     "evaluation": {"evaluation", "utils"},
     "figures": {"figures", "utils"},
     "training": {"training", "dataset", "models", "knowledge_distiller", "utils"},
-    "knowledge_distiller.py": {"models", "objectives", "utils"},
+    "terms.py": {"models", "objectives", "utils"},
+    "knowledge_distiller.py": {"models", "terms", "utils"},
     "recipe.py": {"dataset", "knowledge_distiller", "models", "training"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dataset.loader import TrainLoader
 from knowledge_distiller import KnowledgeDistiller
+from models.neck import merged
 from models.zoo import Network
 from training import checkpoint
 from training.meters import Meters
@@ -245,7 +246,7 @@ class Trainer:
         }
         if best:
             checkpoint.save(self.run.best, state)
-            checkpoint.export(self.run.path / "student.safetensors", state["ema"] or state["student"])
+            checkpoint.export(self.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
         checkpoint.save(self.run.last, state)
 
     def resume(self) -> bool:

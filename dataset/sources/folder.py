@@ -18,6 +18,7 @@ class ImageFolder:
 
     Attributes:
         classes: class names, by label.
+        labels: int64 [N].
 
     Raises:
         DataError: the split holds no images.
@@ -30,7 +31,7 @@ class ImageFolder:
         if not entries:
             raise DataError(f"{self._folder} holds no images: expected {split}/<class>/<image>")
         self._paths = PackedNames(os.fsencode(entry.path) for entry in entries)
-        self._labels = np.array([entry.label for entry in entries])
+        self.labels = np.array([entry.label for entry in entries])
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -39,6 +40,6 @@ class ImageFolder:
         """The record at ``index``."""
         path = os.fsdecode(self._paths[index])
         try:
-            return Record(path, (self._folder / path).read_bytes(), int(self._labels[index]))
+            return Record(path, (self._folder / path).read_bytes(), int(self.labels[index]))
         except OSError as error:
             raise DataError(f"{self._folder / path}: {error.strerror}") from None

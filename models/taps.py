@@ -1,0 +1,198 @@
+"""Where the features of a network of another library are read: found by looking at one image pass through it.
+
+Stages are told by their stride, not by position: `stage1`..`stage4` are the last maps at strides 4, 8, 16 and 32, or
+the four quarters of a transformer that keeps one stride. So they exist in every classifier whose blocks stand in one
+container; others name their taps on the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.outputs import Form, Tap
+from utils.errors import UsageError
+
+STRIDES = (4, 8, 16, 32)
+STAGES = tuple(f"stage{number}" for number in range(1, len(STRIDES) + 1))
+_ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Mish)
+
+
+class _Seen(NamedTuple):
+    """A map that a module gave."""
+
+    module: str
+    output: Tensor
+    version: int  # of the tensor, which grows when it is written to
+    form: Form
+    stride: int
+
+
+def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[str, str]) -> dict[str, Tap]:
+    """Where ``network`` gives its features, by name, for images of ``side`` x ``side`` pixels.
+
+    Args:
+        network: images [B, 3, H, W] -> logits [B, K]. One image passes through it, in eval mode.
+        num_classes: K.
+        side: H = W.
+        named: features that the user tells: name -> path of the module that gives it.
+
+    Raises:
+        UsageError: ``named`` names a module that the network lacks or that gives no tensor of a known form.
+    """
+    maps, activations = _watch(network, side)
+    found: dict[str, Tap] = {}
+    for name, end in _stages(maps).items():
+        found[name] = Tap(end.module, "output", end.form)
+        # The tensor itself, not an equal one: this activation is what the stage ends with.
+        ended_by = [module for module, output in activations if output is end.output]
+        rectified = end.output._version > end.version  # by a ReLU that is no module and writes in place
+        before = Tap(end.module, "output", end.form, copy=rectified)
+        found[f"{name}_pre"] = Tap(ended_by[-1], "input", end.form) if ended_by else before
+        last = [seen for seen in maps if seen.stride == end.stride][-1]
+        found["last"] = Tap(last.module, "output", last.form)
+    if head := head_of(network, num_classes):
+        found["pooled"] = Tap(_before_dropout(network, head), "input")
+    forms = {seen.module: seen.form for seen in maps}
+    for name, module in named.items():
+        if name != "pooled" and module not in forms:
+            raise UsageError(f"taps.{name}: {type(network).__name__} has no module {module!r} that gives a map")
+        found[name] = Tap(module, "output", forms.get(module, "map"))
+    return found
+
+
+def head_of(network: nn.Module, num_classes: int) -> str | None:
+    """Path of the linear layer that gives the logits; None when there is none."""
+    heads = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == num_classes
+    ]
+    return heads[-1] if heads else None
+
+
+def _before_dropout(network: nn.Module, head: str) -> str:
+    """The head, or the dropout right before it: features are read without its noise."""
+    parent, _, name = head.rpartition(".")
+    siblings = list(network.get_submodule(parent).named_children())
+    position = [sibling for sibling, _ in siblings].index(name)
+    if position and isinstance(siblings[position - 1][1], nn.Dropout):
+        return f"{parent}.{siblings[position - 1][0]}".lstrip(".")
+    return head
+
+
+def _watch(network: nn.Module, side: int) -> tuple[list[_Seen], list[tuple[str, Tensor]]]:
+    """Every map in the order it was made, and every output of an activation, of one image."""
+    maps: list[_Seen] = []
+    activations: list[tuple[str, Tensor]] = []
+
+    def note(path: str, module: nn.Module, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            return
+        if isinstance(module, _ACTIVATIONS):
+            activations.append((path, output))
+        form, rows = _form(output)
+        if form is not None and rows > 0:
+            maps.append(_Seen(path, output, output._version, form, 0 if side % rows else side // rows))
+
+    modules = dict(network.named_modules())
+    inplace = [module for module in modules.values() if getattr(module, "inplace", False)]
+    training = network.training
+    with ExitStack() as stack:
+        for path, module in modules.items():
+            hook = module.register_forward_hook(lambda module, _, output, path=path: note(path, module, output))
+            stack.callback(hook.remove)
+        for module in inplace:
+            module.inplace = False
+            stack.callback(setattr, module, "inplace", True)
+        stack.callback(network.train, training)
+        network.eval()
+        with torch.no_grad():
+            network(torch.zeros(1, 3, side, side))
+    return maps, activations
+
+
+def _form(output: Tensor) -> tuple[Form | None, int]:
+    """How a map of a square image lies in memory, and its rows."""
+    shape = output.shape
+    if output.ndim == 4 and shape[2] == shape[3]:
+        return "map", shape[2]
+    if output.ndim == 4 and shape[1] == shape[2]:
+        return "channels_last", shape[1]
+    if output.ndim == 3:
+        rows = int(shape[1] ** 0.5)  # of the tokens; a class token or a few registers may stand before them
+        return "tokens", rows
+    return None, 0
+
+
+def _stages(maps: list[_Seen]) -> dict[str, _Seen]:
+    """The stages' last maps, from the container whose children show the most strides."""
+    children: dict[str, list[_Seen]] = {}
+    for seen in maps:
+        if seen.module and seen.stride in STRIDES:
+            children.setdefault(seen.module.rpartition(".")[0], []).append(seen)
+    if not children:
+        return {}
+    ordered = max(children.values(), key=lambda rows: (len({row.stride for row in rows}), len(rows)))
+    strides = sorted({seen.stride for seen in ordered})
+    if len(strides) == 1:
+        quarters = [len(ordered) * number // len(STAGES) for number in range(1, len(STAGES) + 1)]
+        return {stage: ordered[end - 1] for stage, end in zip(STAGES, quarters) if end}
+    last = {seen.stride: seen for seen in ordered}
+    return {f"stage{STRIDES.index(stride) + 1}": last[stride] for stride in strides}
+
+
+def pair_stages(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Stages of two networks with maps of the same height and width, shallow to deep.
+
+    Where several stages of a network share a resolution, the deepest are paired with the deepest. Networks without a
+    common resolution are paired by their deepest stages alone.
+
+    Args:
+        one: features by name, [B, C, H, W] those of stages.
+        other: likewise.
+    """
+    by_size = [_by_size(features) for features in (one, other)]
+    common = [size for size in by_size[0] if size in by_size[1]]
+    pairs = [
+        pair for size in common for pair in reversed(list(zip(reversed(by_size[0][size]), reversed(by_size[1][size]))))
+    ]
+    deepest = [list(sizes.values())[-1][-1] for sizes in by_size]
+    return pairs or [(deepest[0], deepest[1])]
+
+
+def _by_size(features: Mapping[str, Tensor]) -> dict[tuple[int, ...], list[str]]:
+    sizes: dict[tuple[int, ...], list[str]] = {}
+    for name in sorted({name.removesuffix("_pre") for name in features if re.fullmatch(r"stage\d+(_pre)?", name)}):
+        one = features[name] if name in features else features[f"{name}_pre"]
+        sizes.setdefault(tuple(one.shape[2:]), []).append(name)
+    return sizes
+
+
+def norms_before(network: nn.Module, images: Tensor, names: Iterable[str]) -> dict[str, nn.BatchNorm2d | None]:
+    """The batch norm that makes each feature: the last one with an output of its shape, None without one.
+
+    Args:
+        network: normalised images -> `Outputs`.
+        images: [B, 3, H, W].
+        names: features.
+    """
+    outputs: list[tuple[nn.BatchNorm2d, Tensor]] = []
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    with ExitStack() as stack, torch.no_grad():
+        for module in norms:
+            hook = module.register_forward_hook(lambda module, _, output: outputs.append((module, output)))
+            stack.callback(hook.remove)
+        features = network(images).features
+    found: dict[str, nn.BatchNorm2d | None] = {}
+    for name in names:
+        made = [norm for norm, output in outputs if output is features[name]]
+        alike = [norm for norm, output in outputs if output.shape == features[name].shape]
+        best = made or alike
+        found[name] = best[-1] if best else None
+    return found

@@ -1,0 +1,147 @@
+"""Objectives on feature maps, stage by stage, without parameters.
+
+Maps come as sequences, the stages of student and teacher in pairs, shallow to deep. B samples, C channels, H x W
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from objectives.contract import objective
+
+Maps = Sequence[Tensor]
+
+
+@objective(reads="stages")
+def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
+    """Attention transfer: mean squared distance of the normalised attention maps, summed over stages.
+
+    A map is the mean over channels of F^p, flattened and divided by its length. Zagoruyko and Komodakis, ICLR 2017,
+    arXiv 1612.03928, section 3.1; the mean of squares in place of the length is that of the authors' code.
+
+    Args:
+        student: maps [B, C, H, W].
+        teacher: likewise; the larger of a pair is average-pooled to the smaller.
+        power: p.
+
+    Returns:
+        Scalar.
+    """
+    return _summed(
+        (_attention(s, power) - _attention(t, power)).square().mean() for s, t in map(same_size, student, teacher)
+    )
+
+
+def _attention(x: Tensor, power: float) -> Tensor:
+    """[B, C, H, W] -> [B, H W]."""
+    return F.normalize(x.pow(power).mean(1).flatten(1), dim=1)
+
+
+@objective(reads="stages")
+def nst(student: Maps, teacher: Maps) -> Tensor:
+    """Neuron selectivity transfer: squared maximum mean discrepancy of the channels, summed over stages.
+
+    Channels are flattened and divided by their length; the kernel is the squared dot product. Huang and Wang, 2017,
+    arXiv 1707.01219, equations 5 and 7 (d = 2, c = 0).
+
+    Args:
+        student: maps [B, C, H, W].
+        teacher: likewise; the larger of a pair is average-pooled to the smaller.
+
+    Returns:
+        Scalar.
+    """
+
+    def discrepancy(s: Tensor, t: Tensor) -> Tensor:
+        s, t = (F.normalize(x.flatten(2), dim=2) for x in (s, t))  # [B, C, H W]
+        return _kernel(t, t) + _kernel(s, s) - 2 * _kernel(s, t)
+
+    return _summed(discrepancy(s, t) for s, t in map(same_size, student, teacher))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """Mean over samples and pairs of channels of the squared dot products."""
+    return (x @ y.mT).square().mean()
+
+
+def flow_distance(student: Maps, teacher: Maps) -> Tensor:
+    """Mean squared distance of the Gram matrices between consecutive stages, summed; see `objectives.fsp`.
+
+    Args:
+        student: maps [B, C, H, W].
+        teacher: likewise, with the same channels.
+
+    Returns:
+        Scalar.
+    """
+    flows = ([_flow(*same_size(x, y)) for x, y in pairwise(maps)] for maps in (student, teacher))
+    return _summed((s - t).square().mean() for s, t in zip(*flows))
+
+
+def _flow(x: Tensor, y: Tensor) -> Tensor:
+    """[B, C, H, W], [B, D, H, W] -> [B, C, D]."""
+    return x.flatten(2) @ y.flatten(2).mT / x[0, 0].numel()
+
+
+def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+    """Squared distance after a margin ReLU of the teacher, where the student is not already below it.
+
+    Heo et al., ICCV 2019, arXiv 1904.01866, equations 2 and 5. Averaged over B, summed over the rest.
+
+    Args:
+        student: [B, C, H, W], before its ReLU.
+        teacher: likewise.
+        margin: [C], negative.
+
+    Returns:
+        Scalar.
+    """
+    target = torch.maximum(teacher, margin.view(-1, 1, 1))
+    matched = (student <= target) & (target <= 0)
+    return (student - target).square().masked_fill(matched, 0).sum() / len(student)
+
+
+def hcl(student: Maps, teacher: Maps) -> Tensor:
+    """Hierarchical context loss: mean squared distances of the maps and of their averages over 4 x 4, 2 x 2 and 1 x 1.
+
+    Chen et al., CVPR 2021, arXiv 2104.09044, section 3.3. Levels of the pyramid have weights 1, 1/2, 1/4, 1/8 of those
+    that are smaller than the map, divided by their sum; stages are summed.
+
+    Args:
+        student: maps [B, C, H, W].
+        teacher: maps of the same shapes.
+
+    Returns:
+        Scalar.
+    """
+
+    def pyramid(s: Tensor, t: Tensor) -> Tensor:
+        sizes = [size for size in (4, 2, 1) if size < s.shape[2]]
+        losses = [F.mse_loss(s, t)]
+        losses += [F.mse_loss(F.adaptive_avg_pool2d(s, size), F.adaptive_avg_pool2d(t, size)) for size in sizes]
+        weights = [0.5**number for number in range(len(losses))]
+        return _summed(weight * loss for weight, loss in zip(weights, losses)) / sum(weights)
+
+    return _summed(pyramid(s, t) for s, t in zip(student, teacher))
+
+
+def same_size(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps, the larger average-pooled to the size of the smaller."""
+    if x.shape[2] > y.shape[2]:
+        return pooled_to(x, y), y
+    return x, (pooled_to(y, x) if y.shape[2] > x.shape[2] else y)
+
+
+def pooled_to(x: Tensor, y: Tensor) -> Tensor:
+    """x average-pooled to the height and width of y."""
+    return F.adaptive_avg_pool2d(x, (y.shape[2], y.shape[3]))
+
+
+def _summed(losses: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(losses)).sum()

@@ -1,0 +1,94 @@
+"""Knowledge review. B samples, C channels, H x W pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from objectives.contract import objective
+from objectives.maps import hcl
+
+Maps = Sequence[Tensor]
+
+
+@objective(reads="stages")
+class ReviewKD(nn.Module):
+    """The student's deep stages are fused into its shallow ones, and each fusion is compared with the teacher's stage.
+
+    Chen et al., CVPR 2021, arXiv 2104.09044, sections 3.2 (attention based fusion) and 3.3 (`hcl`). The levels are the
+    paired stages and the pooled features. Published: on CIFAR-100 weight 5 for most pairs, growing over 20 epochs; on
+    ImageNet `reviewkd_pre`, weight 1 (R34 to R18) or 8 (R50 to MobileNetV1).
+
+    Args:
+        student: an example of the maps [B, C_s, H_s, W_s], shallow to deep.
+        student_pooled: an example [B, D_s].
+        teacher_stages_pre: an example of the maps before their ReLUs, [B, C_t, H_t, W_t].
+        teacher_pooled: an example [B, D_t].
+        channels: most inside a fusion.
+    """
+
+    def __init__(
+        self,
+        student: Maps,
+        student_pooled: Tensor,
+        teacher_stages_pre: Maps,
+        teacher_pooled: Tensor,
+        *,
+        channels: int = 512,
+    ) -> None:
+        super().__init__()
+        middle = min(int(channels), student_pooled.shape[1])
+        levels = zip([*student, student_pooled], [*teacher_stages_pre, teacher_pooled])
+        self.fusions = nn.ModuleList(
+            Fusion(s.shape[1], middle, t.shape[1], deepest=number == len(student))
+            for number, (s, t) in enumerate(levels)
+        )
+
+    def forward(
+        self, student: Maps, student_pooled: Tensor, teacher_stages_pre: Maps, teacher_pooled: Tensor
+    ) -> Tensor:
+        """Scalar, of maps [B, C, H, W] and pooled features [B, D]."""
+        ours = [*student, student_pooled[:, :, None, None]]
+        theirs = [*teacher_stages_pre, teacher_pooled[:, :, None, None]]
+        fused, compared = None, []
+        for x, t, fusion in reversed(list(zip(ours, theirs, self.fusions))):
+            fused, output = fusion(x, fused, t.shape[2:])
+            compared.append(output)
+        return hcl(compared, theirs[::-1])
+
+
+@objective(reads="stages_pre")
+class ReviewKD_Pre(ReviewKD):
+    """`ReviewKD` of the student's maps before their ReLUs, as its ImageNet recipes have it."""
+
+
+class Fusion(nn.Module):
+    """One level: its map and what came from the deeper one, weighted by attention; then the teacher's channels."""
+
+    def __init__(self, channels_in: int, middle: int, channels: int, *, deepest: bool) -> None:
+        super().__init__()
+        narrow = nn.Conv2d(channels_in, middle, 1, bias=False)
+        widen = nn.Conv2d(middle, channels, 3, padding=1, bias=False)
+        for conv in (narrow, widen):
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+        self.enter = nn.Sequential(narrow, nn.BatchNorm2d(middle))
+        self.attention = None if deepest else nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid())
+        self.leave = nn.Sequential(widen, nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """x: [B, C, H, W]; deeper: [B, middle, H', W'], none at the deepest; size: of the teacher's map.
+
+        Returns:
+            What goes on to the next level, [B, middle, *size], and what is compared, [B, channels, *size].
+        """
+        x = self.enter(x)
+        if self.attention is not None and deeper is not None:
+            deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
+            weights = self.attention(torch.cat([x, deeper], 1))  # [B, 2, H, W]
+            x = x * weights[:, :1] + deeper * weights[:, 1:]
+        if x.shape[2:] != size:
+            x = F.interpolate(x, tuple(size), mode="nearest")
+        return x, self.leave(x)

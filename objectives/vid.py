@@ -1,0 +1,56 @@
+"""Variational information distillation. B samples, C channels, H x W pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from objectives.contract import objective
+from objectives.maps import same_size
+
+Maps = Sequence[Tensor]
+_EPSILON = 1e-5  # least variance
+
+
+@objective(reads="stages")
+class Vid(nn.Module):
+    """Negative log-likelihood of the teacher's maps under Gaussians around what the student predicts, summed.
+
+    Ahn et al., CVPR 2019, arXiv 1904.05835, equations 4 to 6: a variance for each channel, trained; three 1 x 1
+    convolutions predict the mean. The constant log(2 pi) / 2 is left out. In MDistiller the variances stay at their
+    first value: they are missing from its optimizer.
+
+    Args:
+        student: an example of the maps [B, C_s, H_s, W_s], shallow to deep.
+        teacher: likewise.
+        variance: before training.
+    """
+
+    def __init__(self, student: Maps, teacher: Maps, *, variance: float = 5.0) -> None:
+        super().__init__()
+        self.means = nn.ModuleList(_mean(s.shape[1], t.shape[1]) for s, t in zip(student, teacher))
+        scale = math.log(math.expm1(variance - _EPSILON))
+        self.scales = nn.ParameterList(torch.full((t.shape[1],), scale) for t in teacher)
+
+    def forward(self, student: Maps, teacher: Maps) -> Tensor:
+        """Scalar, of maps [B, C, H, W]; the larger of a pair is average-pooled to the smaller."""
+        losses = []
+        for s, t, mean, scale in zip(student, teacher, self.means, self.scales):
+            s, t = same_size(s, t)
+            variance = (F.softplus(scale) + _EPSILON).view(-1, 1, 1)  # [C, 1, 1]
+            losses.append(((mean(s) - t).square() / variance + variance.log()).mean() / 2)
+        return torch.stack(losses).sum()
+
+
+def _mean(channels_in: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, 1, bias=False),
+    )

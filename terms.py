@@ -1,0 +1,175 @@
+"""A term of the loss: what a page says of it, and its objective, given what it asks for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import objectives
+from models.outputs import Outputs
+from models.taps import norms_before, pair_stages
+from models.zoo import Network
+from objectives.contract import STAGES
+from objectives.logits import standardize
+from utils.errors import UsageError
+
+Option = float | str | bool
+
+
+@dataclass(frozen=True)
+class Term:
+    """One weighted part of the loss."""
+
+    objective: str
+    """its objective: cross_entropy, kd, wsld, or one of your own"""
+    weight: float = 1.0
+    """what it is multiplied by in the sum"""
+    teacher: str | tuple[str, ...] = "teacher"
+    """the teacher it compares with; several names are an ensemble whose probabilities are averaged"""
+    options: dict[str, Option] = field(default_factory=dict)
+    """the objective's own parameters, such as temperature"""
+    ramp: tuple[tuple[float, float], ...] = ()
+    """(epoch, factor) points on the weight, linear between them; the first epoch is 1"""
+    stages: tuple[tuple[str, str], ...] = ()
+    """student's and teacher's stages to compare, such as (("stage2", "stage2"),); of equal resolution when not given"""
+    standardize: bool = False
+    """shift and scale each sample's logits to mean 0 and standard deviation 1 first"""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Names of the teachers."""
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+    def factor(self, epoch: float) -> float:
+        """The weight in an epoch, counted from 1."""
+        ramp = self.ramp or ((1, 1),)
+        return self.weight * float(np.interp(epoch, [point[0] for point in ramp], [point[1] for point in ramp]))
+
+
+@dataclass(frozen=True)
+class Example:
+    """What objectives with parameters are sized by.
+
+    Attributes:
+        networks: the student, by the name `student`, and the teachers.
+        images: [B, 3, H, W] for each, normalised.
+        outputs: of each on its images, in eval mode.
+        all_labels: int64 [N], of the whole training split, where it is known.
+    """
+
+    networks: Mapping[str, Network]
+    images: Mapping[str, Tensor]
+    outputs: Mapping[str, Outputs]
+    all_labels: Tensor | None
+
+
+class Match(nn.Module):
+    """A term's objective, sized for its networks.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+
+    def __init__(self, name: str, term: Term, example: Example) -> None:
+        super().__init__()
+        self.name, self.term, self.objective = name, term, objectives.get(term.objective)
+        self._check(example.networks)
+        read = {what for _, what in map(self.objective.place, self.objective.parameters)}
+        self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
+        made, options = self.objective.made, term.options
+        try:
+            if self.objective.sized_by or isinstance(made, type):
+                examples = [self._example(parameter, example) for parameter in self.objective.sized_by]
+                self.function = made(*examples, **options)
+            else:
+                self.function = partial(made, **options)
+        except ValueError as error:
+            raise UsageError(f"terms.{name}: {error}") from None
+
+    def forward(self, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Tensor:
+        """The unweighted value on a batch; scalar.
+
+        Args:
+            outputs: of the `student` and of each teacher.
+            batch: by key.
+        """
+        return self.function(*(self._given(parameter, outputs, batch) for parameter in self.objective.inputs))
+
+    def set_epoch(self, epoch: float) -> None:
+        """Tell an objective that changes with time."""
+        if hasattr(self.function, "set_epoch"):
+            self.function.set_epoch(epoch)
+
+    def _given(self, parameter: str, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Any:
+        network, what = self.objective.place(parameter)
+        if network == "batch":
+            return batch[what]
+        if what in STAGES:
+            (name,) = ("student",) if network == "student" else self.term.teachers
+            return [_full(outputs[name].read(feature)) for feature in self._stages(network, what)]
+        names = ("student",) if network == "student" else self.term.teachers
+        value = _average([_full(outputs[name].read(what)) for name in names])
+        return standardize(value) if what == "logits" and self.term.standardize else value
+
+    def _stages(self, network: str, what: str) -> list[str]:
+        """Features of one network: its side of the pairs."""
+        return [STAGES[what].replace("stage*", pair[network == "teacher"]) for pair in self.pairs]
+
+    def _example(self, parameter: str, example: Example) -> Any:
+        network, what = self.objective.place(parameter)
+        if parameter == "all_labels":
+            if example.all_labels is None:
+                raise UsageError(f"terms.{self.name}: {self.objective.name} needs the labels of the whole split")
+            return example.all_labels
+        if what == "norms":
+            name = "student" if network == "student" else self.term.teachers[0]
+            features = self._stages(network, "stages_pre")
+            norms = norms_before(example.networks[name], example.images[name], features)
+            return [norms[feature] for feature in features]
+        return self._given(parameter, example.outputs, {})
+
+    def _pairs(self, outputs: Mapping[str, Outputs]) -> list[tuple[str, str]]:
+        student, teacher = outputs["student"].features, outputs[self.term.teachers[0]].features
+        for pair in self.term.stages:
+            for name, features in zip(pair, (student, teacher)):
+                if not {name, f"{name}_pre"} & features.keys():
+                    raise UsageError(f"terms.{self.name}.stages: no {name}; there is {', '.join(features)}")
+        return list(self.term.stages) or pair_stages(student, teacher)
+
+    def _check(self, networks: Mapping[str, Network]) -> None:
+        name, term, objective = f"terms.{self.name}", self.term, self.objective
+        if self.name in ("loss", "logits") or "." in self.name:
+            raise UsageError(f"{name}: give the term another name (not loss or logits, no dot)")
+        epochs = [point[0] for point in term.ramp]
+        if epochs != sorted(epochs):
+            raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
+        if unknown := set(term.options) - set(objective.options):
+            raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
+        reads = {what for network, what in map(objective.place, objective.parameters) if network == "teacher"}
+        if len(term.teachers) > 1 and reads - {"logits"}:
+            raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
+        for teacher in term.teachers if objective.needs_teacher else ():
+            if teacher not in networks:
+                others = ", ".join(networks.keys() - {"student"}) or "none"
+                raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
+            outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
+            if "logits" in reads and outputs != classes:
+                raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
+
+
+def _average(logits: list[Tensor]) -> Tensor:
+    """Logits of the averaged probabilities; each [B, K] -> [B, K]. A single tensor as it is."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - np.log(len(logits))
+
+
+def _full(tensor: Tensor) -> Tensor:
+    """In float32 at least."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,0 +1,86 @@
+"""Every objective on every pair of networks that the literature publishes, forward and backward."""
+
+import pytest
+import torch
+
+from knowledge_distiller import KnowledgeDistiller, Term
+from models.taps import pair_stages
+from models.zoo import NetworkConfig, build_network
+from objectives import contract, get
+
+CIFAR_PAIRS = [
+    ("resnet56", "resnet20"),
+    ("resnet110", "resnet32"),
+    ("resnet32x4", "resnet8x4"),
+    ("wrn_40_2", "wrn_16_2"),
+    ("wrn_40_2", "wrn_40_1"),
+    ("vgg13", "vgg8"),
+    ("resnet32x4", "shufflenetv1"),
+    ("wrn_40_2", "shufflenetv1"),
+    ("vgg13", "mobilenetv2"),
+    ("resnet50", "mobilenetv2"),
+    ("resnet32x4", "mobilenetv2"),
+    ("resnet32x4", "shufflenetv2"),
+]
+PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in CIFAR_PAIRS]
+PAIRS += [("resnet34", "resnet18", 64), ("resnet50", "timm/mobilenetv1_100", 64)]
+OPTIONS = {"crd": {"contrasts": 32}, "lshfm": {"bias": "median", "correct_only": True}}
+CLASSES, SAMPLES = 10, 40
+
+
+def build(teacher, student, side, names):
+    objectives = [get(name) for name in names]
+    reads = {who: set().union(*(one.features(who) for one in objectives)) for who in ("student", "teacher")}
+    torch.manual_seed(0)
+    networks = {"teacher": build_network(NetworkConfig(teacher), CLASSES, reads["teacher"], side)}
+    embedding = networks["teacher"].head.in_features if "lshfm" in names else None
+    trained = build_network(NetworkConfig(student, embedding=embedding), CLASSES, reads["student"], side)
+    terms = {name: Term(name, options=OPTIONS.get(name, {})) for name in names}
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    return KnowledgeDistiller(trained, networks, terms, example, torch.arange(SAMPLES) % CLASSES)
+
+
+def batch(side, size=4):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
+    index = torch.randperm(SAMPLES, generator=generator)[:size]
+    return {"images": images, "labels": index % CLASSES, "index": index}
+
+
+@pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)
+def test_every_objective_trains_every_published_pair(teacher, student, side):
+    names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
+    assert len(names) >= 29
+    names.remove("lshfm")  # its embedding changes what the student's classifier sees
+    train_a_step(teacher, student, side, names)
+    train_a_step(teacher, student, side, ["cross_entropy", "lshfm"])
+
+
+def train_a_step(teacher, student, side, names):
+    distiller = build(teacher, student, side, names).train()
+    statistics = {name: value.clone() for name, value in distiller.teachers.state_dict().items()}
+    result = distiller(batch(side))
+    for name in names:
+        assert result[name].isfinite(), name
+    result["loss"].backward()
+    for name, parameter in distiller.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+    assert all(torch.equal(value, statistics[name]) for name, value in distiller.teachers.state_dict().items())
+
+
+def test_stages_are_paired_by_resolution():
+    reads = ["stage*"]
+    features = {}
+    for name in ("cifar_resnet32x4", "cifar_mobilenetv2", "cifar_vgg13", "resnet50", "timm/mobilenetv1_100"):
+        network = build_network(NetworkConfig(name), 10, reads, 64).eval()
+        with torch.no_grad():
+            features[name] = network(torch.zeros(1, 3, 64, 64)).features
+    same = [(f"stage{number}", f"stage{number}") for number in (1, 2, 3, 4)]
+    assert pair_stages(features["cifar_vgg13"], features["cifar_vgg13"]) == same
+    assert pair_stages(features["timm/mobilenetv1_100"], features["resnet50"]) == same
+    pairs = pair_stages(features["cifar_mobilenetv2"], features["cifar_resnet32x4"])
+    assert pairs == [("stage1", "stage2"), ("stage2", "stage3")]
+    deepest = {"stage1": torch.zeros(1, 2, 7, 7), "stage2": torch.zeros(1, 2, 5, 5)}
+    assert pair_stages(deepest, features["resnet50"]) == [("stage2", "stage4")]
