@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from dataset import views
-from dataset.images import center_view, decode_window, image_size
+from dataset.images import center_view, decode, decode_window, image_size
+from dataset.raw import padded_window
 from dataset.record import Record
 from dataset.resize import resample, taps
 from dataset.scratch import scratch
@@ -48,14 +49,17 @@ class DataConfig:
     """folder of the validation split below data_path"""
     input_size: int = 224
     """side of the square that the networks see, pixels"""
-    type_of_data_aug: Literal["random_sized", "rand_scale", "none"] = "random_sized"
-    """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), none (as val)"""
+    type_of_data_aug: Literal["random_sized", "rand_scale", "pad_crop", "none"] = "random_sized"
+    """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), pad_crop (random
+    crop of the image in a black frame: CIFAR's), none (as val)"""
     scale: tuple[float, float] = (0.08, 1.0)
     """random_sized: share of the image's area, lowest and highest"""
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """random_sized: width over height, lowest and highest"""
     rand_scale: tuple[int, int] = (256, 480)
     """rand_scale: shortest and longest short side, pixels"""
+    pad: int = 4
+    """pad_crop: width of the frame, pixels"""
     resize: Literal["antialias", "area", "linear"] = "antialias"
     """training: antialias (Pillow's bilinear), or OpenCV's area or linear, which aliases and is the fastest"""
     flip: bool = True
@@ -174,6 +178,15 @@ class BatchMaker:
             sizes = known[index]
         else:
             sizes = np.array([(1, 1) if record is None else image_size(record.image) for record in records])
+        if config.type_of_data_aug == "pad_crop":
+            corners = views.padded_crop(numbers[:, 4:6], sizes, config.pad, side).tolist()
+            mirrored = mirror.tolist()
+
+            def draw_padded(number: int, record: Record, out: np.ndarray) -> None:
+                top, left = corners[number]
+                padded_window(decode(record.image), top, left, mirrored[number], out)
+
+            return draw_padded
         if config.type_of_data_aug == "random_sized":
             windows = views.random_resized_crop(numbers[:, 4:], sizes, config.scale, config.ratio)
         else:

@@ -13,6 +13,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from dataset.raw import raw_pixels
 from dataset.resize import resample, taps
 from dataset.scratch import scratch
 from dataset.tiles import align, window_jpeg
@@ -138,7 +139,8 @@ def _decode(data: bytes, *, halve: bool = False) -> np.ndarray:
         raise BadImage("the file is empty")
     header = read_header(data)
     if header is None or header.components == 4:
-        pixels = _pillow_pixels(data)[1]
+        raw = raw_pixels(data)
+        pixels = _pillow_pixels(data)[1] if raw is None else raw
         return resize(pixels, pixels.shape[0] // 2, pixels.shape[1] // 2) if halve else pixels
     return _opencv_pixels(np.frombuffer(data, np.uint8), halve=halve)
 
@@ -179,6 +181,8 @@ def image_size(data: bytes) -> tuple[int, int]:
     header = read_header(data) if data else None
     if header is not None:
         return header.height, header.width
+    if (raw := raw_pixels(data)) is not None:
+        return raw.shape[0], raw.shape[1]
     pixels = _pillow_pixels(data)[1]
     return pixels.shape[0], pixels.shape[1]
 
@@ -204,6 +208,9 @@ def center_view(data: bytes, size: tuple[int, int], resize_side: int, crop: int,
         crop: side of the output, pixels; where the image is smaller, black surrounds it.
         out: contiguous.
     """
+    if size == (crop, crop) and resize_side == crop:
+        out[:] = decode(data)
+        return
     axes, places = [], []
     for length, resized in zip(size, resized_shape(*size, resize_side)):
         count = min(crop, resized)

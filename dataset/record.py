@@ -6,7 +6,8 @@ A record is a msgpack array of four fields::
 
     version  int   1
     key      bin   the file's path below its split folder, as the file system spells it
-    image    bin   a JPEG file, restart-tiled or not (dataset/tiles.py): its own headers say which
+    image    bin   a JPEG file, restart-tiled or not (dataset/tiles.py), or raw pixels as a binary PPM (dataset/raw.py):
+                   its own headers say which
     target   int                      single label: the class
              [int, ...]               multi-label: the classes present, ascending
              {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],

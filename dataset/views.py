@@ -92,6 +92,23 @@ def random_scale_crop(numbers: np.ndarray, sizes: np.ndarray, sides: tuple[int, 
     return np.stack([top, left, side, side], axis=1).astype(np.int64)
 
 
+def padded_crop(numbers: np.ndarray, sizes: np.ndarray, pad: int, crop: int) -> np.ndarray:
+    """Corners of square windows in images with a frame, distributed as torchvision's RandomCrop(crop, padding=pad).
+
+    Args:
+        numbers: uniform [B, 2].
+        sizes: height and width of each image, [B, 2].
+        pad: width of the frame, pixels.
+        crop: side of the windows, pixels.
+
+    Returns:
+        int64 [B, 2], top and left in the image; below zero in the frame. Where the window is larger than image and
+        frame, both are at their centre.
+    """
+    room = sizes + 2 * pad - crop  # [B, 2]
+    return np.where(room >= 0, np.floor(numbers * (room + 1)), room // 2).astype(np.int64) - pad
+
+
 def jitter_factors(numbers: np.ndarray, strength: float) -> np.ndarray:
     """Factors uniform in [max(0, 1 - strength), 1 + strength]; float32, of the shape of ``numbers``."""
     low = max(0.0, 1.0 - strength)

@@ -91,7 +91,7 @@ calls = []
 def poisoned(student, labels, label_smoothing=0.0):
     calls.append(1)
     return student.sum() * (float("nan") if len(calls) == 6 else 0.1)
-_REGISTRY["cross_entropy"] = _REGISTRY["cross_entropy"]._replace(function=poisoned)
+_REGISTRY["cross_entropy"] = _REGISTRY["cross_entropy"]._replace(made=poisoned)
 """
     done = call("tests/door.py", poison, *words(digits, tmp_path), code=4)
     assert "not finite at step 6: loss nan, cross_entropy nan" in done.stderr

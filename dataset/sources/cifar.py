@@ -1,0 +1,164 @@
+"""CIFAR-10 and CIFAR-100 as their authors publish them, the Python pickles or the binary files; or folders of images.
+
+N images, 32 x 32 pixels.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.images import BadImage, decode
+from dataset.sources.imagenet import find_classes, find_images
+from utils.errors import DataError, UsageError
+
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
+
+
+@dataclass(frozen=True)
+class Images:
+    """One split: what each image is called, how its pixels are had, its label."""
+
+    classes: tuple[str, ...]
+    keys: list[str]
+    labels: list[int]
+    pixels: Callable[[int], np.ndarray]  # number -> uint8 [H, W, 3]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def find_images_of(path: Path, split: str, *, coarse: bool = False) -> Images:
+    """The images of ``split`` (train or val) below ``path``.
+
+    Args:
+        path: `cifar-10-batches-py`, `cifar-10-batches-bin`, `cifar-100-python`, `cifar-100-binary` or the folder that
+            holds one of them, or a folder with `train/<class>/` and `val/<class>/` or `test/<class>/`.
+        split: train or val.
+        coarse: CIFAR-100's 20 superclasses.
+
+    Raises:
+        UsageError: there is nothing of these.
+        DataError: a file is truncated or damaged.
+    """
+    known = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
+    folders = [path, *(path / name for name in known)]
+    for folder in folders:
+        if (folder / "batches.meta").exists():
+            names = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
+            return _from_pickles(folder, names, "batches.meta", "label_names", "labels")
+        if (folder / "meta").exists():
+            kind = "coarse" if coarse else "fine"
+            return _from_pickles(folder, [_test(split)], "meta", f"{kind}_label_names", f"{kind}_labels")
+        if (folder / "batches.meta.txt").exists():
+            names = [f"data_batch_{number}.bin" for number in range(1, 6)] if split == "train" else ["test_batch.bin"]
+            return _from_binary(folder, names, "batches.meta.txt", labels=1, which=0)
+        if (folder / "fine_label_names.txt").exists():
+            classes, which = f"{'coarse' if coarse else 'fine'}_label_names.txt", 0 if coarse else 1
+            return _from_binary(folder, [f"{_test(split)}.bin"], classes, labels=2, which=which)
+    if (path / "train").is_dir():
+        return _from_folders(path, split)
+    raise UsageError(f"{path} holds none of {', '.join(known)}, and no train/<class>/ with images")
+
+
+def _test(split: str) -> str:
+    return "train" if split == "train" else "test"
+
+
+def _from_pickles(folder: Path, names: list[str], meta: str, class_key: str, label_key: str) -> Images:
+    classes = tuple(os.fsdecode(name) for name in _unpickled(folder / meta)[class_key.encode()])
+    files, labels, rows = [], [], []
+    for name in names:
+        batch = _unpickled(folder / name)
+        data, numbers, called = (batch.get(key) for key in (b"data", label_key.encode(), b"filenames"))
+        sound = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == _PIXELS
+        if not (sound and isinstance(data, np.ndarray) and isinstance(numbers, list) and isinstance(called, list)):
+            raise DataError(f"{folder / name}: not a CIFAR batch; fetch it again")
+        if not len(data) == len(numbers) == len(called):
+            raise DataError(f"{folder / name}: {len(data)} images, {len(numbers)} labels; fetch it again")
+        rows.append(data)
+        labels += numbers
+        files += [os.fsdecode(one) for one in called]
+    return _images(np.concatenate(rows), classes, labels, files, folder)
+
+
+def _from_binary(folder: Path, names: list[str], class_file: str, *, labels: int, which: int) -> Images:
+    """Records of ``labels`` bytes and then the pixels; label number ``which`` counts."""
+    classes = tuple((folder / class_file).read_text().split())
+    rows = []
+    for name in names:
+        data = np.frombuffer(_read(folder / name), np.uint8)
+        if not len(data) or len(data) % (labels + _PIXELS):
+            raise DataError(f"{folder / name}: truncated at {len(data)} bytes; fetch it again")
+        rows.append(data.reshape(-1, labels + _PIXELS))
+    table = np.concatenate(rows)
+    numbers = table[:, which].tolist()
+    return _images(table[:, labels:], classes, numbers, [f"{number:05d}" for number in range(len(table))], folder)
+
+
+def _images(data: np.ndarray, classes: tuple[str, ...], labels: list[int], files: list[str], folder: Path) -> Images:
+    if strangers := sorted(set(labels) - set(range(len(classes)))):
+        raise DataError(f"{folder}: labels {strangers[:5]} of {len(classes)} classes; fetch it again")
+    keys = [f"{classes[label]}/{file}" for label, file in zip(labels, files)]
+
+    def pixels(number: int) -> np.ndarray:
+        return data[number].reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)  # the files hold one channel after the other
+
+    return Images(classes, keys, labels, pixels)
+
+
+def _from_folders(path: Path, split: str) -> Images:
+    folder = path / split if split == "train" or (path / split).is_dir() else path / "test"
+    classes = find_classes(path)
+    entries, _ = find_images(folder, classes)
+    if not entries:
+        raise UsageError(f"{folder} holds no images: expected <class>/<image>")
+
+    def pixels(number: int) -> np.ndarray:
+        file = folder / entries[number].path
+        try:
+            return decode(file.read_bytes())
+        except (OSError, BadImage) as error:
+            raise DataError(f"{file}: {error}") from None
+
+    return Images(classes, [entry.path for entry in entries], [entry.label for entry in entries], pixels)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Arrays and plain values only: a pickle may otherwise run any code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+        if (module.rpartition(".")[2], name) in allowed:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickled(path: Path) -> dict[bytes, Any]:
+    try:
+        with path.open("rb") as file:
+            return dict(_Unpickler(file, encoding="bytes").load())
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing: fetch the whole archive again") from None
+    except Exception as error:  # a damaged pickle may raise any
+        raise DataError(f"{path}: {type(error).__name__}: {error}; fetch it again") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing: fetch the whole archive again") from None
+
+
+def iterate(images: Images) -> Iterator[tuple[str, np.ndarray, int]]:
+    """Key, pixels and label of each image."""
+    for number, (key, label) in enumerate(zip(images.keys, images.labels)):
+        yield key, images.pixels(number), label
