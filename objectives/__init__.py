@@ -1,11 +1,30 @@
 """What a student may be asked to match. Importing this package registers every objective."""
 
-from objectives import crd, fitnet, fsp, kdsvd, labels, logits, lshfm, maps, ofd, regions, relations, reviewkd, vid
+from objectives import (
+    ab,
+    crd,
+    ctkd,
+    fitnet,
+    fsp,
+    kdsvd,
+    labels,
+    logits,
+    lshfm,
+    maps,
+    ofd,
+    projected,
+    regions,
+    relations,
+    reviewkd,
+    vid,
+)
 from objectives.contract import Objective, get, objective
 
 __all__ = [
     "Objective",
+    "ab",
     "crd",
+    "ctkd",
     "fitnet",
     "fsp",
     "get",
@@ -16,6 +35,7 @@ __all__ = [
     "maps",
     "objective",
     "ofd",
+    "projected",
     "regions",
     "relations",
     "reviewkd",

@@ -12,7 +12,7 @@ _EPSILON = 1e-7  # in the denominator of WSLD's weight, as its authors' code has
 
 
 @objective(reads="logits")
-def kd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0) -> Tensor:
     """Knowledge distillation: T^2 KL(softmax(z_t / T) || softmax(z_s / T)), averaged over the batch.
 
     Hinton et al., 2015, arXiv 1503.02531, section 2.
@@ -20,7 +20,7 @@ def kd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     Args:
         student: logits [B, K].
         teacher: logits [B, K].
-        temperature: T.
+        temperature: T, or a scalar tensor to learn it.
 
     Returns:
         Scalar.

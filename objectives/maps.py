@@ -107,6 +107,41 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     return (student - target).square().masked_fill(matched, 0).sum() / len(student)
 
 
+def boundary_distance(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
+    """Squared distance to ``margin`` beyond zero where one of the two is active and the other not.
+
+    Averaged over B, summed over the rest; see `objectives.ab`.
+
+    Args:
+        student: [B, C, H, W], before its ReLU.
+        teacher: likewise.
+        margin: towards the teacher's side.
+
+    Returns:
+        Scalar.
+    """
+    active = teacher > 0
+    short = torch.where(active, margin - student, margin + student).clamp(min=0)
+    return short.square().sum() / len(student)
+
+
+def factor_distance(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> Tensor:
+    """Mean of |q_s - q_t|^p of factors divided by their length.
+
+    Kim et al., Paraphrasing complex network, NeurIPS 2018, arXiv 1802.04977, equation 3.
+
+    Args:
+        student: factors [B, ...].
+        teacher: likewise.
+        power: p.
+
+    Returns:
+        Scalar.
+    """
+    student, teacher = (F.normalize(x.flatten(1), dim=1) for x in (student, teacher))
+    return (student - teacher).abs().pow(power).mean()
+
+
 def hcl(student: Maps, teacher: Maps) -> Tensor:
     """Hierarchical context loss: mean squared distances of the maps and of their averages over 4 x 4, 2 x 2 and 1 x 1.
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+import objectives
 from objectives import crd, fitnet, kdsvd, labels, logits, lshfm, maps, ofd, regions, relations, reviewkd, vid
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -64,6 +65,16 @@ def run_dkd(p, x):
     hard = p["ce_weight"] * labels.cross_entropy(x["student"], x["target"])
     soft = min(p["epoch"] / p["warmup"], 1.0) * loss
     return hard + soft, {"loss_ce": hard, "loss_kd": soft}
+
+
+def run_ab(p, x):
+    module = objectives.ab.Ab(stages(x, "student"), stages(x, "teacher"), margin=p["margin"])
+    return 3 / 1000 * module(stages(x, "student"), stages(x, "teacher"))
+
+
+def run_ft(p, x):
+    factors = [one.pow(p["p1"]).mean(1) for one in maps.same_size(x["student"], x["teacher"])]
+    return maps.factor_distance(*factors, power=p["p2"])
 
 
 def run_standardized(p, x):
@@ -155,6 +166,8 @@ def run_lshfm(p, x):
 
 
 RUN = {
+    "ab": run_ab,
+    "ft": run_ft,
     "at": staged(maps.at, power="p"),
     "cat_kd": pairwise_objective(regions.activation_distance, resolution="resolution", normalize="normalize"),
     "cc": lambda p, x: relations.consecutive(x["student"], x["teacher"]),

@@ -50,7 +50,7 @@ def batch(side, size=4):
 @pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)
 def test_every_objective_trains_every_published_pair(teacher, student, side):
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
-    assert len(names) >= 29
+    assert len(names) >= 34
     names.remove("lshfm")  # its embedding changes what the student's classifier sees
     train_a_step(teacher, student, side, names)
     train_a_step(teacher, student, side, ["cross_entropy", "lshfm"])
@@ -68,6 +68,57 @@ def train_a_step(teacher, student, side, names):
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
     assert all(torch.equal(value, statistics[name]) for name, value in distiller.teachers.state_dict().items())
+
+
+def test_every_objective_is_part_of_one_graph():
+    names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
+    names.remove("lshfm")
+    torch.manual_seed(5)
+    expected = build("cifar_resnet20", "cifar_resnet8", 32, names).train()(batch(32))
+    distiller = build("cifar_resnet20", "cifar_resnet8", 32, names).train()
+    result = torch.compile(distiller, fullgraph=True, backend="aot_eager")(batch(32))
+    result["loss"].backward()
+    for name in names:
+        if name != "crd":  # which draws its contrasts
+            torch.testing.assert_close(result[name], expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_objective_is_finite_under_autocast(dtype):
+    names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
+    names.remove("lshfm")
+    distiller = build("cifar_resnet20", "cifar_resnet8", 32, names).train()
+    with torch.autocast("cpu", dtype):
+        result = distiller(batch(32))
+    for name in names:
+        assert result[name].isfinite(), name
+        assert result[name].dtype == torch.float32
+    result["loss"].backward()
+    assert all(p.grad.isfinite().all() for p in distiller.parameters() if p.grad is not None)
+
+
+LOGITS = ["kd", "dkd", "wsld", "dist", "nkd", "ttm", "class_correlation", "batch_correlation", "cross_entropy", "ctkd"]
+
+
+@pytest.mark.parametrize("scale", [0.0, 50.0, 1e3, 1e4])
+@pytest.mark.parametrize("name", LOGITS)
+def test_extreme_logits_give_the_values_of_float64(name, scale):
+    generator = torch.Generator().manual_seed(3)
+    student, teacher = (scale * torch.randn(6, 5, generator=generator) for _ in range(2))
+    teacher[0] = student[0]
+    labels = torch.arange(6) % 5
+    entry, results = get(name), []
+    for dtype in (torch.float32, torch.float64):
+        logits = student.detach().to(dtype).requires_grad_()
+        given = {"student": logits, "teacher": teacher.to(dtype), "labels": labels}
+        function = entry.made().to(dtype) if isinstance(entry.made, type) else entry.made
+        loss = function(*(given[name] for name in entry.inputs))
+        loss.backward()
+        assert loss.isfinite()
+        assert logits.grad.isfinite().all()
+        results.append((loss.double().detach(), logits.grad.double()))
+    for single, double in zip(*results, strict=True):
+        torch.testing.assert_close(single, double, rtol=1e-3, atol=1e-5 * max(1.0, double.abs().max().item()))
 
 
 def test_stages_are_paired_by_resolution():

@@ -1,0 +1,100 @@
+"""Objectives on the last features through a trained projection of the student's. B samples, C channels, K classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from objectives.contract import objective
+from objectives.maps import same_size
+from objectives.regions import check_head
+
+
+@objective(reads="last")
+class Srrl(nn.Module):
+    """Softmax regression: the teacher's classifier on the student's features gives the teacher's logits.
+
+    Mean squared distance of the pooled features, and of the logits that the teacher's classifier gives for both. Yang
+    et al., ICLR 2021, Knowledge distillation via softmax regression representation learning, equations 2 and 5. A 1 x 1
+    convolution, batch norm and ReLU bring the student's map to the teacher's channels.
+
+    Args:
+        student: an example of the last map [B, C_s, H, W].
+        teacher: likewise [B, C_t, H', W'].
+        teacher_head_weight: [K, C_t].
+
+    Raises:
+        ValueError: the teacher's classifier does not see its pooled map.
+    """
+
+    def __init__(self, student: Tensor, teacher: Tensor, teacher_head_weight: Tensor) -> None:
+        super().__init__()
+        check_head("srrl", teacher, teacher_head_weight)
+        self.connector = connector(student.shape[1], teacher.shape[1], nn.ReLU())
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        teacher_head_weight: Tensor,
+        teacher_head_bias: Tensor,
+    ) -> Tensor:
+        """Scalar, of maps [B, C, H, W], the teacher's classifier [K, C_t] and its biases [K]."""
+        ours, theirs = (x.mean((2, 3)) for x in (self.connector(student), teacher))  # [B, C_t]
+        logits = [F.linear(x, teacher_head_weight, teacher_head_bias) for x in (ours, theirs)]
+        return F.mse_loss(ours, theirs) + F.mse_loss(logits[0], logits[1])
+
+
+@objective(reads="last")
+class Ickd(nn.Module):
+    """Inter-channel correlation: squared distance of the normalised Gram matrices of the channels, over C.
+
+    Liu et al., ICCV 2021, Exploring inter-channel correlation for diversity-preserved knowledge distillation, equations
+    2 to 4. A 1 x 1 convolution and batch norm bring the student's map to the teacher's channels. Rows have length one;
+    averaged over B.
+
+    Args:
+        student: an example of the last map [B, C_s, H, W].
+        teacher: likewise [B, C_t, H', W'].
+    """
+
+    def __init__(self, student: Tensor, teacher: Tensor) -> None:
+        super().__init__()
+        self.connector = connector(student.shape[1], teacher.shape[1])
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar, of maps [B, C, H, W]."""
+        student, teacher = same_size(self.connector(student), teacher)
+        ours, theirs = (F.normalize(x.flatten(2) @ x.flatten(2).mT, dim=2) for x in (student, teacher))  # [B, C, C]
+        return (ours - theirs).square().sum((1, 2)).mean() / ours.shape[1]
+
+
+@objective(reads="pooled")
+class Srd(nn.Module):
+    """Log of the summed powers of the distances between a projection and the teacher's features, both batch-normalised.
+
+    Miles and Mikolajczyk, AAAI 2024, Understanding the role of the projector in knowledge distillation, arXiv
+    2303.11098, section 3: log sum |z_s - z_t|^4.
+
+    Args:
+        student: an example [B, D_s].
+        teacher: likewise [B, D_t].
+        power: of the distances.
+    """
+
+    def __init__(self, student: Tensor, teacher: Tensor, *, power: float = 4.0) -> None:
+        super().__init__()
+        self.projector = nn.Linear(student.shape[1], teacher.shape[1])
+        self.norms = nn.ModuleList(nn.BatchNorm1d(teacher.shape[1], affine=False) for _ in range(2))
+        self.power = power
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar, of [B, D_s] and [B, D_t]."""
+        distances = (self.norms[0](self.projector(student)) - self.norms[1](teacher)).abs()
+        return distances.pow(self.power).sum().clamp(min=torch.finfo(distances.dtype).tiny).log()
+
+
+def connector(channels_in: int, channels: int, *behind: nn.Module) -> nn.Sequential:
+    """A 1 x 1 convolution, batch norm, and what comes ``behind``; [B, channels_in, H, W] -> [B, channels, H, W]."""
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels), *behind)
