@@ -19,7 +19,7 @@ from objectives.contract import STAGES
 from objectives.logits import standardize
 from utils.errors import UsageError
 
-Option = float | str | bool
+Option = float | bool | str
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true")
     options, words = parser.parse_known_args()
     try:
-        cfg = override(read_page(options.cfg, Recipe), words, __doc__ or "")
+        cfg, words = read_page(options.cfg, Recipe, words)
+        cfg = override(cfg, words, __doc__ or "")
         code = launch_on_every_gpu(__file__)
         if code is not None:
             sys.exit(code)

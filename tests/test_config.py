@@ -1,6 +1,7 @@
 """Pages and words at their edges; test_parts.py has the common cases."""
 
 import dataclasses
+import runpy
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from utils.config import differences, override, read_page
 from utils.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "imagenet_train_cfg.py", *sorted((ROOT / "configs").glob("[!_]*.py"))]
+PAGES = [ROOT / "imagenet_train_cfg.py", *sorted((ROOT / "configs").rglob("[!_]*.py"))]
 
 
 def changed(*words):
@@ -97,9 +98,9 @@ def test_an_unknown_key_is_refused_at_every_depth(word, near):
         override(cfg, [word], "")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[f"{page.parent.name}/{page.stem}" for page in PAGES])
 def test_every_page_is_a_recipe_whose_terms_fit_together(page):
-    recipe = read_page(page, Recipe)
+    recipe, _ = read_page(page, Recipe)
     for term in recipe.terms.values():
         entry = objectives.get(term.objective)
         assert set(term.options) <= set(entry.options)
@@ -122,7 +123,7 @@ def test_the_main_page_is_the_published_recipe():
 def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
     page = tmp_path / "page.py"
     page.write_text("from imagenet_train_cfg import cfg\n")
-    assert read_page(page, Recipe) == cfg
+    assert read_page(page, Recipe) == (cfg, [])
     page.write_text("other = 3\n")
     with pytest.raises(UsageError, match=r"page\.py must set `cfg` to a Recipe"):
         read_page(page, Recipe)
@@ -137,3 +138,25 @@ def test_differences_of_equal_and_of_unlike_things():
     assert differences({"a": {"b": (1, 2)}}, {"a": {"b": (1, 2)}}) == {}
     assert differences({"a": {"b": 1}}, {"a": 1}) == {"a": ({"b": 1}, 1)}
     assert differences({"a": 1}, {}) == {"a": (1, None)}
+
+
+def test_a_page_may_be_a_function_of_words():
+    page = ROOT / "configs" / "cifar100" / "dkd.py"
+    recipe, rest = read_page(page, Recipe, ["teacher=vgg13", "optim.init_lr=0.1", "student=vgg8"])
+    assert rest == ["optim.init_lr=0.1"]
+    assert (recipe.student.name, recipe.teachers["teacher"].name) == ("cifar_vgg8", "cifar_vgg13")
+    assert recipe.terms["dkd"].options["beta"] == 6.0
+    assert recipe.teachers["teacher"].weights == "runs/cifar100_vgg13/student.safetensors"
+    assert read_page(page, Recipe, ["student=mobilenetv2"])[0].optim.init_lr == 0.01
+    assert (
+        read_page(ROOT / "configs" / "cifar100" / "teacher.py", Recipe, ["student=vgg13"])[0].name == "cifar100_vgg13"
+    )
+
+
+@pytest.mark.parametrize("folder", ["cifar100", "imagenet"])
+def test_published_scores_name_pairs(folder):
+    pairs = runpy.run_path(str(ROOT / "configs" / folder / "_common.py"))["PAIRS"]
+    for page in sorted((ROOT / "configs" / folder).glob("[!_]*.py")):
+        published = runpy.run_path(str(page)).get("published", {})
+        assert set(published) <= set(pairs), page.name
+        assert all(50 < score < 90 for score in published.values())

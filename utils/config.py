@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,8 +17,11 @@ from utils.errors import UsageError
 Config = TypeVar("Config")
 
 
-def read_page(path: Path, kind: type[Config]) -> Config:
-    """The object called `cfg` that the Python file at ``path`` builds.
+def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tuple[Config, list[str]]:
+    """The object called `cfg` that the Python file at ``path`` builds, and the ``words`` that it had no use for.
+
+    Where `cfg` is a function of strings, such as ``def cfg(teacher: str = "a", student: str = "b")``, words like
+    ``teacher=c`` are its arguments.
 
     Raises:
         UsageError: there is no such file, or it builds no `cfg` of ``kind``.
@@ -24,9 +29,14 @@ def read_page(path: Path, kind: type[Config]) -> Config:
     if not path.is_file():
         raise UsageError(f"--cfg {path}: no such file")
     cfg = runpy.run_path(str(path)).get("cfg")
+    rest = list(words)
+    if inspect.isfunction(cfg):
+        known = inspect.signature(cfg).parameters
+        rest = [word for word in words if word.partition("=")[0] not in known]
+        cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in words if word not in rest})
     if not isinstance(cfg, kind):
-        raise UsageError(f"{path} must set `cfg` to a {kind.__name__}")
-    return cfg
+        raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
+    return cfg, rest
 
 
 def override(cfg: Config, words: list[str], description: str) -> Config:

@@ -1,0 +1,1 @@
+"""One page a method, for every published pair of teacher and student."""

@@ -1,0 +1,19 @@
+"""Softmax regression on CIFAR-100.
+
+Yang et al., ICLR 2021, Knowledge distillation via softmax regression representation learning.
+
+Command    python train_with_distillation.py --cfg configs/cifar100/srrl.py data.data_path=/data/cifar100 \
+               [teacher=resnet32x4 student=resnet8x4]
+Published  no score for this recipe
+"""
+
+from configs.cifar100._common import Scores, recipe
+from knowledge_distiller import Term
+from recipe import Recipe
+
+published: Scores = {}
+
+
+def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
+    """The run of one pair."""
+    return recipe("srrl", teacher, student, srrl=Term("srrl"))
