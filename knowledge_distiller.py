@@ -30,6 +30,7 @@ class KnowledgeDistiller(nn.Module):
     """
 
     _weights: Tensor  # [number of terms]
+    _taught: Tensor  # [number of terms], 1 for those that look at a teacher
 
     def __init__(
         self,
@@ -47,9 +48,12 @@ class KnowledgeDistiller(nn.Module):
         self.teachers.requires_grad_(False).eval()
         self.terms = dict(terms)
         looked = _look({"student": student, **teachers}, example, all_labels)
-        self.matches = nn.ModuleDict({name: Match(name, term, looked) for name, term in terms.items()})
+        matches = {name: Match(name, term, looked) for name, term in terms.items()}
+        self.matches = nn.ModuleDict(matches)
         # A buffer and not numbers, so that a ramp does not recompile the graph.
         self.register_buffer("_weights", torch.empty(len(terms)), persistent=False)
+        taught = [float(match.objective.needs_teacher) for match in matches.values()]
+        self.register_buffer("_taught", torch.tensor(taught), persistent=False)
         self.set_epoch(1)
 
     def train(self, mode: bool = True) -> KnowledgeDistiller:
@@ -72,7 +76,8 @@ class KnowledgeDistiller(nn.Module):
             batch: "images" uint8 [B, 3, H, W], "labels" int64 [B], "index" int64 [B].
 
         Returns:
-            "loss", the weighted sum; each term under its own name, unweighted scalars; "logits" [B, K], the student's.
+            "loss", the weighted sum; "taught", the part of it that looks at a teacher; each term under its own name,
+            unweighted scalars; "logits" [B, K], the student's.
         """
         normalised: dict[Normalization, Tensor] = {}
         outputs = {"student": _run(self.student, batch["images"], normalised)}
@@ -80,8 +85,9 @@ class KnowledgeDistiller(nn.Module):
             outputs |= {name: _run(net, batch["images"], normalised) for name, net in self.teachers.items()}
         with torch.autocast(batch["images"].device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(outputs, batch) for match in self.matches.values()]
-            loss = (torch.stack(values) * self._weights).sum()
-        return {"loss": loss, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
+            weighted = torch.stack(values) * self._weights
+        parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
+        return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
 
 
 def _run(network: nn.Module, images: Tensor, normalised: dict[Normalization, Tensor]) -> Outputs:

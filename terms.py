@@ -144,8 +144,8 @@ class Match(nn.Module):
 
     def _check(self, networks: Mapping[str, Network]) -> None:
         name, term, objective = f"terms.{self.name}", self.term, self.objective
-        if self.name in ("loss", "logits") or "." in self.name:
-            raise UsageError(f"{name}: give the term another name (not loss or logits, no dot)")
+        if self.name in ("loss", "taught", "logits") or "." in self.name:
+            raise UsageError(f"{name}: give the term another name (not loss, taught or logits, no dot)")
         epochs = [point[0] for point in term.ramp]
         if epochs != sorted(epochs):
             raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")

@@ -52,7 +52,8 @@ def build(terms=TERMS, normalization=IMAGENET):
 def test_the_loss_is_the_weighted_sum_of_named_terms():
     distiller, data = build().eval(), batch()
     result = distiller(data)
-    assert set(result) == {"loss", "logits", *TERMS}
+    assert set(result) == {"loss", "taught", "logits", *TERMS}
+    torch.testing.assert_close(result["taught"], result["loss"] - 0.5 * result["cross_entropy"])
     teacher, other = (distiller.teachers[name].score(data["images"]) for name in ("teacher", "other"))
     torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
     mean = (teacher.softmax(1) + other.softmax(1)) / 2  # an ensemble averages probabilities

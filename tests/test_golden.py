@@ -15,6 +15,7 @@ from torch.func import functional_call
 
 import objectives
 from objectives import crd, fitnet, kdsvd, labels, logits, lshfm, maps, ofd, regions, relations, reviewkd, vid
+from training.dot import Dot
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -271,3 +272,23 @@ def test_kdsvd_up_to_the_signs_of_the_teachers_vectors(name, case, precision):
         assert min(far) <= tolerance
         total += values[sample, int(np.argmin(far))]
     assert loss.item() == pytest.approx(total, rel=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+@pytest.mark.parametrize("case", cases("dot_optimizer"))
+def test_the_steps_of_dot(case, precision):
+    """param0 has both gradients, param1 the task's alone, param2 the teacher's alone."""
+    p, x, expected = load("dot_optimizer", case, precision)
+    parameters = [nn.Parameter(x[f"param{number}"].clone()) for number in range(3)]
+    groups = [{"params": parameters[:2]}, {"params": parameters[2:], "taught_only": True}]
+    optimizer = Dot(groups, p["lr"], p["momentum"], p["weight_decay"], p["delta"])
+    for step in range(p["steps"]):
+        taught = sum((x[f"kd_grad{number}"][step] * parameters[number]).sum() for number in (0, 2))
+        task = sum((x[f"task_grad{number}"][step] * parameters[number]).sum() for number in (0, 1))
+        optimizer.take(taught)
+        (task + taught).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        for number, parameter in enumerate(parameters):
+            after = expected[f"out_{precision}.param{number}_after"][step]
+            assert_near(parameter, after, 1e-9 if precision == "f64" else 1e-5, f"param{number} after {step}")

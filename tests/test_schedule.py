@@ -89,3 +89,25 @@ def test_apex_wants_a_gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "apex.optimizers", optimizers)
     with pytest.raises(UsageError, match=r"needs a GPU; use optim\.optimizer=sgd"):
         build_optimizer(OptimConfig(optimizer="apex_sgd"), nn.Linear(1, 1))
+
+
+def test_dot_without_a_difference_is_sgd():
+    torch.manual_seed(0)
+    inputs, moved = torch.randn(6, 5), []
+    for kind in ("sgd", "dot"):
+        torch.manual_seed(1)
+        module = nn.ModuleDict({"student": nn.Linear(5, 3)})
+        config = OptimConfig(optimizer=kind, init_lr=0.1, nesterov=False, weight_decay=0.01, delta=0.0)
+        optimizer = build_optimizer(config, module)
+        for _ in range(4):
+            outputs = module["student"](inputs)
+            task, taught = outputs.square().mean(), (outputs - 1).abs().mean()
+            if kind == "dot":
+                optimizer.take(taught)
+            (task + taught).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        moved.append(module["student"].weight.detach())
+    torch.testing.assert_close(*moved)
+    with pytest.raises(UsageError, match=r"optim\.optimizer=dot needs optim\.nesterov=False"):
+        build_optimizer(OptimConfig(optimizer="dot"), nn.Linear(1, 1))

@@ -20,6 +20,7 @@ from knowledge_distiller import KnowledgeDistiller
 from models.neck import merged
 from models.zoo import Network
 from training import checkpoint
+from training.dot import Dot
 from training.meters import Meters
 from training.optimizer import OptimConfig, build_optimizer
 from training.run_folder import RunFolder
@@ -93,6 +94,10 @@ class Trainer:
                 raise UsageError("train_params.sync_bn works on GPUs only")
             distiller.student = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.student)
         self.optimizer = build_optimizer(optim, distiller)
+        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not distiller.teachers):
+            raise UsageError(
+                "optim.optimizer=dot needs a teacher, train_params.compile=False and an amp other than fp16"
+            )
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
         self.ema = (
             _Average(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
@@ -175,6 +180,8 @@ class Trainer:
             with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
                 with self._autocast():
                     outputs = module(part)
+                if isinstance(self.optimizer, Dot):
+                    self.optimizer.take(outputs["taught"] / len(parts))
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()
             results.append((outputs, part["labels"]))
         if self.optim.grad_clip is not None:

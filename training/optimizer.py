@@ -1,4 +1,4 @@
-"""SGD, torch's or NVIDIA apex's."""
+"""SGD: torch's, NVIDIA apex's, or with two momenta."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from training.dot import Dot, groups_of
 from utils.errors import UsageError
 
 
@@ -15,8 +16,11 @@ from utils.errors import UsageError
 class OptimConfig:
     """How the student's parameters move."""
 
-    optimizer: Literal["sgd", "apex_sgd"] = "sgd"
-    """sgd is torch's (fused on GPUs); apex_sgd is FusedSGD of NVIDIA apex, to be installed from its repository"""
+    optimizer: Literal["sgd", "apex_sgd", "dot"] = "sgd"
+    """sgd is torch's (fused on GPUs); apex_sgd is FusedSGD of NVIDIA apex, to be installed from its repository; dot is
+    the distillation-oriented trainer's, with two momenta"""
+    delta: float = 0.075
+    """dot: how far the momentum of the task lies below, and that of the teacher above"""
     init_lr: float = 0.1
     """learning rate for data.batch_size images a step; it is not scaled by anything"""
     min_lr: float = 0.0
@@ -42,8 +46,15 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
     """The optimizer over the trainable parameters of ``module``.
 
     Raises:
-        UsageError: apex is asked for and is not installed, is another package, or there is no GPU.
+        UsageError: apex is asked for and is not installed, is another package, or there is no GPU; dot is asked for
+            with settings that it has no use for.
     """
+    if config.optimizer == "dot":
+        if config.nesterov or config.grad_clip is not None or not config.decay_norm_and_bias:
+            raise UsageError(
+                "optim.optimizer=dot needs optim.nesterov=False, no grad_clip and decay_norm_and_bias=True"
+            )
+        return Dot(groups_of(module), config.init_lr, config.momentum, config.weight_decay, config.delta)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     # Norm scales, norm shifts and biases are the parameters with one axis.
     spared = [] if config.decay_norm_and_bias else [p for p in parameters if p.ndim <= 1]

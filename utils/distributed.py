@@ -80,6 +80,11 @@ def all_sum(values: Tensor) -> Tensor:
     return values
 
 
+def all_mean(values: Tensor) -> Tensor:
+    """The mean over ranks; ``values`` may be overwritten."""
+    return all_sum(values) / dist.get_world_size() if dist.is_initialized() else values
+
+
 def any_rank(flag: bool) -> bool:
     """Whether ``flag`` holds on any rank."""
     if not dist.is_initialized():
