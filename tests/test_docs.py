@@ -15,6 +15,7 @@ from PIL import Image
 import dataset
 from dataset.batches import BatchMaker, DataConfig
 from dataset.shards import Index, Shard, ShardReader
+from objectives import contract
 from utils.errors import DataError
 
 FILES = {
@@ -117,3 +118,11 @@ def test_public_names_come_late_so_that_decoding_processes_start_without_torch()
     assert all(getattr(dataset, name) is getattr(loader, name) for name in dataset.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         dataset.nothing  # noqa: B018
+
+
+def test_every_objective_is_in_its_page():
+    page = (ROOT / "docs" / "objectives.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    ours = {name for name, one in contract._REGISTRY.items() if one.made.__module__.startswith("objectives.")}
+    assert ours <= named, ours - named
