@@ -1,0 +1,116 @@
+"""Images/s of a training step by method, beside cross-entropy training of the student plus the teacher's forward pass.
+
+    python -m benchmarks.step [--pair resnet32x4/resnet8x4] [--methods kd dkd ...] [--rounds 9] [--batch 64]
+
+The terms are those of the pages in configs/cifar100, or with --pages configs/imagenet of those, on random images that
+are on the device already: student and teacher forward, objective, backward, SGD. Rounds go through the methods in turn
+and the median counts. `cost` is the share of the step's time that the method adds to the baseline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.common import show
+from knowledge_distiller import KnowledgeDistiller
+from models.zoo import build_network
+from objectives import get
+from recipe import Recipe
+from terms import Term
+from training.optimizer import build_optimizer
+from utils.config import read_page
+from utils.console import exit_with_its_code, progress
+
+CLASSES, SAMPLES = 100, 50_000  # of CIFAR-100, which crd's memory is as large as
+
+
+@exit_with_its_code
+def main() -> None:
+    """Measure, and print a line a method."""
+    options = parse()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    steps = {"cross_entropy and the teacher's forward": Step(options, None, device)}
+    steps |= {method: Step(options, method, device) for method in options.methods}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in progress(iterable=range(-1, options.rounds), desc=options.pair, unit="round"):
+        for name, step in steps.items():
+            taken = step.measure(options.steps)
+            if number >= 0:  # the first round warms up
+                seconds[name].append(taken)
+    base = median(next(iter(seconds.values())))
+    for name, times in seconds.items():
+        row = {"pair": options.pair, "method": name, "images_per_second": round(options.batch / median(times), 1)}
+        show("step", {**row, "cost": round(median(times) / base - 1, 3), "device": _name(device)})
+
+
+class Step:
+    """The training step of a method, or of the baseline."""
+
+    def __init__(self, options: argparse.Namespace, method: str | None, device: torch.device) -> None:
+        teacher, student = options.pair.split("/")
+        page = options.pages / f"{method or options.methods[0]}.py"
+        recipe, _ = read_page(page, Recipe, [f"teacher={teacher}", f"student={student}"])
+        terms = recipe.terms if method else {"cross_entropy": Term("cross_entropy")}
+        objectives = [get(term.objective) for term in terms.values()]
+        reads = {who: set().union(*(one.features(who) for one in objectives)) for who in ("student", "teacher")}
+        side = recipe.data.input_size
+        torch.manual_seed(0)
+        network = replace(recipe.student, embedding=recipe.student.embedding if method else None)
+        trained = build_network(network, CLASSES, reads["student"], side)
+        frozen = build_network(replace(recipe.teachers["teacher"], weights="none"), CLASSES, reads["teacher"], side)
+        labels = torch.arange(SAMPLES) % CLASSES
+        example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+        self._distiller = KnowledgeDistiller(trained, {"teacher": frozen}, terms, example, labels).to(device).train()
+        self._distiller.to(memory_format=torch.channels_last)
+        self._optimizer = build_optimizer(recipe.optim, self._distiller)
+        index = torch.randperm(SAMPLES)[: options.batch]
+        images = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)
+        images = images.contiguous(memory_format=torch.channels_last)
+        batch = {"images": images, "labels": labels[index], "index": index}
+        self._batch = {name: value.to(device) for name, value in batch.items()}
+        self._device = device
+
+    def measure(self, steps: int) -> float:
+        """Seconds of one of ``steps`` in a row."""
+        self._wait()
+        start = time.perf_counter()
+        for _ in range(steps):
+            self._distiller(self._batch)["loss"].backward()
+            self._optimizer.step()
+            self._optimizer.zero_grad()
+        self._wait()
+        return (time.perf_counter() - start) / steps
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+
+
+def parse() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=Path, default=Path("configs/cifar100"), help="default: configs/cifar100")
+    parser.add_argument("--pair", default="resnet32x4/resnet8x4", metavar="TEACHER/STUDENT")
+    parser.add_argument("--methods", nargs="+", help="pages, without .py (default: all)")
+    parser.add_argument("--rounds", type=int, default=9, help="each measures every method once (default: 9)")
+    parser.add_argument("--steps", type=int, default=2, help="in a row in each round (default: 2)")
+    parser.add_argument("--batch", type=int, default=64, help="images a step (default: 64)")
+    options = parser.parse_args()
+    left_out = {"teacher", "kd_dot"}  # no method; and another optimizer
+    pages = sorted(page.stem for page in options.pages.glob("[!_]*.py"))
+    options.methods = options.methods or [page for page in pages if page not in left_out]
+    return options
+
+
+if __name__ == "__main__":
+    main()
