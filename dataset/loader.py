@@ -110,6 +110,7 @@ class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
     def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
+        self.samples = samples
         self._batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
         rows = max(map(len, self._batches), default=1)
         workers = min(config.num_workers, -(-len(samples) // world))

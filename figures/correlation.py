@@ -1,0 +1,69 @@
+"""How far the student's mean logits of each class are from the teacher's: a class a row, an output a column.
+
+python -m figures.correlation runs/x [--output correlation.png]
+
+The diagonal, which is the largest everywhere, is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from figures.runs import Seen, look
+from utils.console import exit_with_its_code
+from utils.errors import UsageError
+
+
+def mean_logits(seen: Seen) -> np.ndarray:
+    """Mean logits of the images of each class, without the diagonal; [C, C], rows of absent classes 0."""
+    count = len(seen.classes)
+    sums, images = np.zeros((count, count)), np.bincount(seen.labels, minlength=count)
+    np.add.at(sums, seen.labels, seen.logits[:, :count])
+    means = sums / np.maximum(images, 1)[:, None]
+    np.fill_diagonal(means, 0)
+    return means
+
+
+def draw(student: Seen, teachers: list[Seen], output: Path) -> list[tuple[str, float, float]]:
+    """One heat map a teacher, with a common scale; returns each one's name, greatest and mean difference."""
+    differences = [np.abs(mean_logits(student) - mean_logits(teacher)) for teacher in teachers]
+    most = max(difference.max() for difference in differences)
+    figure, panels = plt.subplots(1, len(teachers), figsize=(6 * len(teachers), 5), squeeze=False, layout="constrained")
+    for axes, teacher, difference in zip(panels[0], teachers, differences):
+        image = axes.imshow(difference, vmin=0, vmax=most, cmap="magma_r", interpolation="nearest")
+        axes.set(title=f"student - {teacher.name}: mean {difference.mean():.3f}", xlabel="output", ylabel="true class")
+        if len(student.classes) <= 20:
+            axes.set_xticks(range(len(student.classes)), student.classes, rotation=90)
+            axes.set_yticks(range(len(student.classes)), student.classes)
+    figure.colorbar(image, ax=panels[0], label="|difference of mean logits|")
+    figure.savefig(output, dpi=120)
+    plt.close(figure)
+    return [(t.name, float(d.max()), float(d.mean())) for t, d in zip(teachers, differences)]
+
+
+@exit_with_its_code
+def main() -> None:
+    """Draw the run on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder of a distillation")
+    parser.add_argument("--output", type=Path, help="PNG to write (default: correlation.png in the run)")
+    options = parser.parse_args()
+    student, *teachers = look(options.run, teachers=True)
+    if not teachers:
+        raise UsageError(f"{options.run} has no teacher to compare with")
+    output = options.output or options.run / "correlation.png"
+    for name, most, mean in draw(student, teachers, output):
+        print(f"{name}: greatest difference {most:.3f}, mean {mean:.3f}")
+    print(output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a run folder's networks see in its validation split. N images, D dimensions, K classes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.loader import DataConfig, EvalLoader, open_split
+from models.zoo import Network, NetworkConfig, build_network
+from utils.console import progress
+from utils.errors import UsageError
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A network's outputs, on the CPU."""
+
+    name: str
+    pooled: np.ndarray  # float32 [N, D]
+    logits: np.ndarray  # float32 [N, K]
+    labels: np.ndarray  # int64 [N]
+    classes: tuple[str, ...]
+
+
+def look(run: Path, *, teachers: bool, images: int | None = None) -> list[Seen]:
+    """The best student of ``run``, and with ``teachers`` each of its teachers, on the validation images.
+
+    Args:
+        run: a run folder.
+        teachers: whether they are looked at too.
+        images: how many, spread over the split; all when not given.
+
+    Raises:
+        UsageError: the folder is no run, or has no checkpoint yet.
+        DataError: its data cannot be read.
+    """
+    path = run / "config.json"
+    if not path.exists() or not (run / "best.pt").exists():
+        raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
+    config = json.loads(path.read_text())
+    data = _restored(DataConfig, config["data"])
+    samples = open_split(data, data.val_split, data.val_data_type)
+    networks = {"student": _restored(NetworkConfig, {**config["student"], "weights": str((run / "best.pt").resolve())})}
+    if teachers:
+        networks |= {name: _restored(NetworkConfig, values) for name, values in config["teachers"].items()}
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    loader = EvalLoader(samples, data, 0, 1, device)
+    try:
+        wanted = torch.zeros(len(samples), dtype=torch.bool)
+        wanted[torch.linspace(0, len(samples) - 1, min(images or len(samples), len(samples))).long()] = True
+        built = {
+            name: build_network(one, len(samples.classes), ["pooled"], data.input_size).to(device).eval()
+            for name, one in networks.items()
+        }
+        return [_outputs(name, network, loader, wanted) for name, network in built.items()]
+    finally:
+        loader.close()
+
+
+@torch.no_grad()
+def _outputs(name: str, network: Network, loader: EvalLoader, wanted: Tensor) -> Seen:
+    """wanted: bool [images of the split]."""
+    rows: dict[str, list[Tensor]] = {"pooled": [], "logits": [], "labels": []}
+    for batch in progress(iterable=loader, desc=name, total=len(loader), unit="batch"):
+        keep = wanted[batch["index"].cpu()]
+        outputs = network(network.normalize(batch["images"]))
+        for key, value in {**outputs.features, "logits": outputs.logits, "labels": batch["labels"]}.items():
+            rows[key].append(value.cpu()[keep].clone())
+    pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
+    return Seen(name, pooled, logits, labels, loader.samples.classes)
+
+
+def _restored(kind: type[Kind], values: dict[str, Any]) -> Kind:
+    """A flat configuration out of its JSON."""
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
