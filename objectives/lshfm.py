@@ -8,31 +8,33 @@ from torch.nn import functional as F
 
 from objectives.contract import objective
 
+_BIASES = ("zero", "mean", "median")
+
 
 @objective(reads="pooled")
 class Lshfm(nn.Module):
     """The student's feature falls on the same side of K random hyperplanes as the teacher's, and near it.
 
     Wang et al., TPAMI 2021, In defense of feature mimicking for knowledge distillation, arXiv 2011.01424, equations 5
-    to 8: binary cross-entropy of the hashes W f_s + b with the signs of W f_t + b, averaged over B and K, and with
-    ``squared`` the mean squared distance. ``correct_only`` averages over the samples that the teacher classifies
-    correctly. Features are what the classifiers see, of equal dimensions: `student.embedding` brings the student's to
-    the teacher's. Published: K = 32 D on CIFAR-100 with median biases and weight 6, 2048 on ImageNet with biases of
-    zero and weight 5.
+    to 8: binary cross-entropy of the hashes W f_s + b with the signs of W f_t + b, averaged over B and K, plus the mean
+    squared distance of the features (LSHL2; LSH and L2 are one of the two). ``correct_only`` averages over the samples
+    that the teacher classifies correctly. Features are what the classifiers see, of equal dimensions:
+    `student.embedding` brings the student's to the teacher's. Published: K = 32 D on CIFAR-100 with median biases,
+    correct samples only and weight 6; 2048 on ImageNet with biases of zero and weight 5.
 
     Args:
         student: an example [B, D].
         teacher: likewise.
         teacher_head_weight: [classes, D]; the hyperplanes have its standard deviation.
         hashes: K; 32 D when 0.
-        hashed: compare hashes.
-        squared: add the mean squared distance of the features.
+        hash_distance: `sign`, or `l1`, `l2`: mean distance of the hashes; or `none`.
+        feature_distance: `l2`, `l1`, `l2_normalised` (of features of length one), or `none`.
         correct_only: see above.
-        bias: `zero`, or that of the hyperplanes through the `mean` or the `median` of the teacher's features, which is
-            followed as training goes.
+        bias: `zero`, or that of hyperplanes through the `mean` or the `median` of the teacher's features, which is
+            followed as training goes: the average of the batches'.
 
     Raises:
-        ValueError: the dimensions differ, or ``bias`` is another word.
+        ValueError: the dimensions differ, or a word is another one.
     """
 
     weight: Tensor  # [K, D]
@@ -46,8 +48,8 @@ class Lshfm(nn.Module):
         teacher_head_weight: Tensor,
         *,
         hashes: int = 0,
-        hashed: bool = True,
-        squared: bool = True,
+        hash_distance: str = "sign",
+        feature_distance: str = "l2",
         correct_only: bool = False,
         bias: str = "zero",
     ) -> None:
@@ -58,9 +60,13 @@ class Lshfm(nn.Module):
                 f"lshfm compares features of equal dimensions, not {student.shape[1]} and {dimensions}: "
                 f"set student.embedding={dimensions}"
             )
-        if bias not in ("zero", "mean", "median"):
-            raise ValueError(f"lshfm's bias is zero, mean or median, not {bias!r}")
-        self.hashed, self.squared, self.correct_only, self.follows = hashed, squared, correct_only, bias
+        for word, known in ((hash_distance, _HASH), (feature_distance, _FEATURE), (bias, _BIASES)):
+            if word not in known:
+                raise ValueError(f"lshfm knows {', '.join(known)}, not {word!r}")
+        if hash_distance == feature_distance == "none":
+            raise ValueError("lshfm compares hashes, features or both: hash_distance and feature_distance are none")
+        self.hash, self.feature = _HASH[hash_distance], _FEATURE[feature_distance]
+        self.correct_only, self.follows = correct_only, bias
         count = int(hashes) or 32 * dimensions
         self.register_buffer("weight", torch.randn(count, dimensions) * teacher_head_weight.detach().float().std())
         self.register_buffer("bias", torch.zeros(count))
@@ -78,10 +84,11 @@ class Lshfm(nn.Module):
         if self.follows != "zero" and self.training:
             self._follow(teacher)
         losses = []  # each [B]
-        if self.hashed:
-            losses.append(hash_loss(student, teacher, self.weight, self.bias))
-        if self.squared:
-            losses.append((student - teacher).square().mean(1))
+        if self.hash is not None:
+            hashes = (F.linear(x, self.weight, self.bias) for x in (student, teacher))  # [B, K]
+            losses.append(self.hash(*hashes))
+        if self.feature is not None:
+            losses.append(self.feature(student, teacher))
         loss = torch.stack(losses).sum(0)
         if not self.correct_only:
             return loss.mean()
@@ -90,24 +97,32 @@ class Lshfm(nn.Module):
 
     @torch.no_grad()
     def _follow(self, teacher: Tensor) -> None:
-        """Average the batches' centres."""
-        projected = teacher @ self.weight.T  # [B, K]
-        centre = projected.mean(0) if self.follows == "mean" else projected.median(0).values
         self.batches += 1
-        self.bias += (-centre - self.bias) / self.batches
+        self.bias += (hash_bias(teacher, self.weight, self.follows) - self.bias) / self.batches
 
 
-def hash_loss(student: Tensor, teacher: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Binary cross-entropy of the student's hashes with the teacher's signs, averaged over the hashes.
+def hash_bias(features: Tensor, weight: Tensor, kind: str) -> Tensor:
+    """Minus the `mean` or the (lower) `median` of the projections; features [B, D], weight [K, D] -> [K]."""
+    projected = features @ weight.T  # [B, K]
+    return -(projected.mean(0) if kind == "mean" else projected.median(0).values)
 
-    Args:
-        student: [B, D].
-        teacher: [B, D].
-        weight: [K, D].
-        bias: [K].
 
-    Returns:
-        [B].
-    """
-    signs = (F.linear(teacher, weight, bias) > 0).to(student.dtype)  # [B, K]
-    return F.binary_cross_entropy_with_logits(F.linear(student, weight, bias), signs, reduction="none").mean(1)
+def _signs(student: Tensor, teacher: Tensor) -> Tensor:
+    """Binary cross-entropy with the teacher's signs; each [B, K] -> [B]."""
+    return F.binary_cross_entropy_with_logits(student, (teacher > 0).to(student), reduction="none").mean(1)
+
+
+def _l1(student: Tensor, teacher: Tensor) -> Tensor:
+    return (student - teacher).abs().mean(1)
+
+
+def _l2(student: Tensor, teacher: Tensor) -> Tensor:
+    return (student - teacher).square().mean(1)
+
+
+def _directions(student: Tensor, teacher: Tensor) -> Tensor:
+    return _l2(F.normalize(student, dim=1), F.normalize(teacher, dim=1))
+
+
+_HASH = {"sign": _signs, "l1": _l1, "l2": _l2, "none": None}
+_FEATURE = {"l2": _l2, "l1": _l1, "l2_normalised": _directions, "none": None}

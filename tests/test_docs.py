@@ -1,6 +1,7 @@
 """The pages in docs/: their code runs as it stands, and they name what the code has."""
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, call
 from dataset_helpers import image_bytes, make_lists, pack_images, rotated_by_tag, write_tree
 from PIL import Image
 
@@ -126,3 +127,26 @@ def test_every_objective_is_in_its_page():
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     ours = {name for name, one in contract._REGISTRY.items() if one.made.__module__.startswith("objectives.")}
     assert ours <= named, ours - named
+
+
+def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "@objective" in block]
+    (terms,) = re.findall(r"`(terms=\{.*?\})` on a page", readme, re.S)
+    header = "from torch import Tensor\n\nfrom objectives import objective\n\n\n"
+    (tmp_path / "my_objectives.py").write_text(header + code)
+    (tmp_path / "my_page.py").write_text(
+        "from dataclasses import replace\n"
+        "import my_objectives\n"
+        "from configs.cifar100.kd import cfg as kd\n"
+        "from knowledge_distiller import Term\n"
+        "from models.zoo import NetworkConfig\n"
+        "base = kd('resnet8', 'resnet8')\n"
+        f"cfg = replace(base, name='mine', teachers={{'teacher': NetworkConfig('cifar_resnet8')}}, {terms})\n"
+    )
+    words = [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
+    words += [f"train_params.output_path={tmp_path}", "data.input_size=16", "data.val_resize=16"]
+    call("train_with_distillation.py", "--cfg", str(tmp_path / "my_page.py"), *words)
+    rows = [json.loads(line) for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[0]["distance"] > 0
+    assert rows[0]["loss"] == pytest.approx(rows[0]["cross_entropy"] + 0.1 * rows[0]["distance"], rel=1e-5)

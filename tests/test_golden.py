@@ -152,18 +152,25 @@ def run_crd(p, x):
 
 
 def run_lshfm(p, x):
+    """With `distill` lsh or lshl2 (of all samples, or with _s of correct ones), or the `kind` of distance alone."""
+    if p.get("kind") == "kl":
+        return logits.kd(x["student"], x["teacher"], temperature=p["T"])
+    batch, dimensions = x["student"].shape
+    hashed = "weight" in x
+    squared = p.get("with_l2", "lshl2" in p.get("distill", "")) if hashed else True
     module = lshfm.Lshfm(
         x["student"],
         x["teacher"],
-        x["weight"],
-        squared="lshl2" in p["distill"],
-        correct_only=p["distill"].endswith("_s"),
+        torch.eye(dimensions),
+        hashes=len(x["weight"]) if hashed else 1,
+        hash_distance={"BCE": "sign", "L1": "l1", "L2": "l2"}[p.get("LSH_loss", "BCE")] if hashed else "none",
+        feature_distance=p.get("kind", "l2").removesuffix("_beta") if squared else "none",
+        correct_only=p.get("distill", "").endswith("_s"),
     )
-    batch = len(x["student"])
     teacher_logits = x.get("teacher_logits", torch.zeros(batch, 2))
     known = x.get("label", torch.zeros(batch, dtype=torch.long))
-    values = {"weight": x["weight"], "bias": x["bias"]}
-    return filled(module, values, x["student"], x["teacher"], teacher_logits, known)
+    values = {"weight": x["weight"], "bias": x["bias"]} if hashed else {}
+    return p.get("beta", 1.0) * filled(module, values, x["student"], x["teacher"], teacher_logits, known)
 
 
 RUN = {
@@ -178,6 +185,8 @@ RUN = {
     "fitnet": run_fitnet,
     "fsp": staged(maps.flow_distance),
     "logit_std_kd": run_standardized,
+    "lshfm_det_lsh": run_lshfm,
+    "lshfm_l2_l1_kl": run_lshfm,
     "lshfm_lsh": run_lshfm,
     "lshfm_lsh_s": run_lshfm,
     "mlkd_batch": pairwise_objective(logits.batch_correlation, temperature="T"),
@@ -194,12 +203,11 @@ RUN = {
     "uskd": run_uskd,
     "vid": run_vid,
 }
-LEFT_OUT = {"lshfm_lsh": ("lsh_l1", "lshl2_l2")}  # distances of hashes, which no published recipe uses
 
 
 def cases(name):
     with np.load(GOLDEN / f"{name}.npz") as arrays:
-        return [str(case) for case in arrays["cases"] if str(case) not in LEFT_OUT.get(name, ())]
+        return [str(case) for case in arrays["cases"]]
 
 
 def load(name, case, precision):
@@ -240,6 +248,14 @@ def test_values_and_gradients(name, case, precision):
     assert gradients
     for key in gradients:
         assert_near(inputs[key.split(".", 1)[1]].grad, expected[key], tolerance, key)
+
+
+@pytest.mark.parametrize("case", cases("lshfm_hash_bias"))
+@pytest.mark.parametrize("kind", ["mean", "median"])
+def test_biases_of_hashes(case, kind):
+    _, inputs, expected = load("lshfm_hash_bias", case, "f32")
+    bias = lshfm.hash_bias(inputs["teacher_features"], inputs["weight"], kind)
+    assert_near(bias, expected[f"bias_{kind}"], 1e-5, "bias")
 
 
 @pytest.mark.parametrize("case", cases("ofd_margin"))

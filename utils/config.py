@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import runpy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,9 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     """
     if not path.is_file():
         raise UsageError(f"--cfg {path}: no such file")
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # so that a page can import the file next to it
     cfg = runpy.run_path(str(path)).get("cfg")
     rest = list(words)
     if inspect.isfunction(cfg):

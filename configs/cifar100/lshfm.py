@@ -16,5 +16,5 @@ published: Scores = {}
 
 def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
     """The run of one pair."""
-    term = Term("lshfm", 6.0, options={"squared": True, "correct_only": True, "bias": "median"})
+    term = Term("lshfm", 6.0, options={"correct_only": True, "bias": "median"})
     return recipe("lshfm", teacher, student, embedding=DIMENSIONS[teacher], lshfm=term)

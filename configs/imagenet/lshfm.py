@@ -17,6 +17,6 @@ published: Scores = {PAIRS[0]: 71.72}
 
 def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
     """The run of one pair."""
-    options: dict[str, float | bool | str] = {"hashes": 2048, "squared": True, "correct_only": True}
+    options: dict[str, float | bool | str] = {"hashes": 2048, "correct_only": True}
     term = Term("lshfm", 5.0, options=options)
     return recipe("lshfm", teacher, student, embedding=DIMENSIONS[teacher], lshfm=term)
