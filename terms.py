@@ -109,7 +109,7 @@ class Match(nn.Module):
     def _given(self, parameter: str, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Any:
         network, what = self.objective.place(parameter)
         if network == "batch":
-            return batch[what]
+            return batch.get(what) if parameter in self.objective.optional else batch[what]
         if what in STAGES:
             (name,) = ("student",) if network == "student" else self.term.teachers
             return [_full(outputs[name].read(feature)) for feature in self._stages(network, what)]

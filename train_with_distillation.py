@@ -70,6 +70,7 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
         read["student"] |= objective.features("student")
         for name in term.teachers if objective.needs_teacher else ():
             read.setdefault(f"teacher {name}", set()).update(objective.features("teacher"))
+    check_mixing(cfg)
     torch.manual_seed(cfg.train_params.seed)
     student = build_network(cfg.student, classes, read["student"], side)
     teachers = {
@@ -81,6 +82,14 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
         check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(student, teachers, cfg.terms, example, torch.from_numpy(train.labels))
+
+
+def check_mixing(cfg: Recipe) -> None:
+    """Mixed images have two labels, and not every objective knows that."""
+    for name, term in cfg.terms.items():
+        inputs = get(term.objective).inputs
+        if (cfg.data.mixup or cfg.data.cutmix) and "labels" in inputs and "other_labels" not in inputs:
+            raise UsageError(f"terms.{name}: {term.objective} knows one label an image; set data.mixup=0 data.cutmix=0")
 
 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:

@@ -66,6 +66,10 @@ class DataConfig:
     """mirror half of the training images"""
     color_jitter: float = 0.0
     """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
+    mixup: float = 0.0
+    """alpha of mixup: images of a batch are blended in shares drawn from Beta(alpha, alpha); 0 is none"""
+    cutmix: float = 0.0
+    """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each batch has one of them"""
     order: Literal["shuffle", "blocks"] = "shuffle"
     """training: shuffle the whole split, or blocks of neighbouring records, for data larger than memory or the cache"""
     open_shards: int = 16

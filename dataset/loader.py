@@ -6,6 +6,11 @@ A batch is a dict of tensors, B samples of this rank:
     "labels"  int64 [B]
     "index"   int64 [B], position of each sample in its split
 
+and with mixup or cutmix the labels of the images mixed in and their share:
+
+    "other_labels"  int64 [B]
+    "other_share"   float32 [B]
+
 On a CPU the images are the loader's own memory: they hold until the next batch is drawn, clone those to be kept.
 """
 
@@ -93,10 +98,14 @@ class TrainLoader:
             if self._config.order == "blocks":
                 groups = order.shard_groups(self._seed, epoch, len(self._shards), self._config.open_shards)
             batches = self._fetching = self._samples.fetching(groups, batches)
-        for batch in self._stream.run((epoch, index) for index in batches):
+        for number, batch in enumerate(self._stream.run((epoch, index) for index in batches), start=first):
             jitter = batch.pop("jitter", None)
             if jitter is not None:
                 batch["images"] = augment.color_jitter(batch["images"], jitter)
+            if self._config.mixup or self._config.cutmix:
+                random = np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + number]))
+                mixed = augment.mix(batch["images"], batch["labels"], self._config.mixup, self._config.cutmix, random)
+                batch["images"], batch["other_labels"], batch["other_share"] = mixed
             yield batch
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ The positional parameters say what is needed:
 
 - `student`, `teacher`: what ``reads`` names, of each network;
 - `student_X`, `teacher_X`: X of it, whatever ``reads`` is;
-- `labels`, `index` and any other: that key of the batch;
+- `labels`, `index` and any other: that key of the batch; one with a default may be missing there;
 - in a constructor also `all_labels`, int64 [N]: the labels of the whole training split, by sample index.
 
 What can be read: `logits` [B, K]; a feature of `Outputs`, such as `pooled` or `stage2`; `stages` and `stages_pre`, the
@@ -51,6 +51,7 @@ class Objective(NamedTuple):
     reads: str
     sized_by: tuple[str, ...]  # positional parameters of a module's constructor
     inputs: tuple[str, ...]  # positional parameters of the function
+    optional: frozenset[str]  # those of them with a default: keys that a batch may lack
     options: tuple[str, ...]
 
     @property
@@ -96,10 +97,11 @@ def objective(*, reads: str) -> Callable[[Made], Made]:
             raise ValueError(f"objective {name} is registered already, by {_REGISTRY[name].made.__module__}")
         if isinstance(made, type) and issubclass(made, nn.Module):
             sized_by, options = _parameters(made.__init__)
-            _REGISTRY[name] = Objective(name, made, reads, sized_by, _parameters(made.forward)[0], options)
+            called = made.forward
         else:
-            inputs, options = _parameters(made)
-            _REGISTRY[name] = Objective(name, made, reads, (), inputs, options)
+            sized_by, options = (), _parameters(made)[1]
+            called = made
+        _REGISTRY[name] = Objective(name, made, reads, sized_by, _parameters(called)[0], _optional(called), options)
         return made
 
     return register
@@ -110,6 +112,12 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[st
     parameters = inspect.signature(function).parameters.values()
     positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
     return positional, tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def _optional(function: Callable[..., Any]) -> frozenset[str]:
+    """Names of the positional parameters with a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty)
 
 
 def get(name: str) -> Objective:

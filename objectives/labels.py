@@ -10,19 +10,34 @@ from objectives.contract import objective
 
 
 @objective(reads="logits")
-def cross_entropy(student: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy with the true class, averaged over the batch.
+def cross_entropy(
+    student: Tensor,
+    labels: Tensor,
+    other_labels: Tensor | None = None,
+    other_share: Tensor | None = None,
+    *,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy with the true class, or of mixed images with both in their shares, averaged over the batch.
 
     Args:
         student: logits [B, K].
         labels: int64 [B].
+        other_labels: int64 [B], of the images mixed in (Zhang et al., mixup, ICLR 2018, arXiv 1710.09412).
+        other_share: [B], how much of each image is theirs.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al., CVPR 2016,
             arXiv 1512.00567, section 7).
 
     Returns:
         Scalar.
     """
-    return F.cross_entropy(student, labels, label_smoothing=label_smoothing)
+    if other_labels is None or other_share is None:
+        return F.cross_entropy(student, labels, label_smoothing=label_smoothing)
+    own, other = (
+        F.cross_entropy(student, known, reduction="none", label_smoothing=label_smoothing)
+        for known in (labels, other_labels)
+    )  # [B]
+    return torch.lerp(own, other, other_share.to(own)).mean()
 
 
 @objective(reads="logits")
