@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from objectives.contract import objective
-from objectives.maps import boundary_distance, same_size
-
-Maps = Sequence[Tensor]
+from objectives.maps import Maps, boundary_distance, same_size
 
 
 @objective(reads="stages_pre")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
-
-Maps = Sequence[Tensor]
+from objectives.maps import Maps
 
 
 @objective(reads="stages")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor, nn
 
 from objectives.contract import objective
-from objectives.maps import flow_distance
-
-Maps = Sequence[Tensor]
+from objectives.maps import Maps, flow_distance
 
 
 @objective(reads="stages")

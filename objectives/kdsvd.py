@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectives.contract import objective
+from objectives.maps import Maps
 
-Maps = Sequence[Tensor]
 _EXTRA = 3  # of the student's vectors that may stand for one of the teacher's
 
 

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from objectives.contract import objective
-from objectives.maps import partial_l2, pooled_to
-
-Maps = Sequence[Tensor]
+from objectives.maps import Maps, partial_l2, pooled_to
 
 
 @objective(reads="stages_pre")

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
-from objectives.maps import hcl
-
-Maps = Sequence[Tensor]
+from objectives.maps import Maps, hcl
 
 
 @objective(reads="stages")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
-from objectives.maps import same_size
+from objectives.maps import Maps, same_size
 
-Maps = Sequence[Tensor]
 _EPSILON = 1e-5  # least variance
 
 
