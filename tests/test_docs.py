@@ -9,12 +9,13 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT, call
 from dataset_helpers import image_bytes, make_lists, pack_images, rotated_by_tag, write_tree
 from PIL import Image
 
 import dataset
-from dataset.batches import BatchMaker, DataConfig
+from dataset.batches import DataConfig
 from dataset.shards import Index, Shard, ShardReader
 from objectives import contract
 from utils.errors import DataError
@@ -103,8 +104,9 @@ def test_the_loop_on_the_page_runs(digits, tmp_path):
 
 
 def test_the_loader_page_names_settings_and_keys_that_exist(digits):
-    config = DataConfig(str(digits / "lmdb"))
-    keys = BatchMaker(ShardReader(digits / "lmdb/train"), config, 0).layout(1).keys()
+    config = DataConfig(str(digits / "lmdb"), batch_size=4, num_workers=0, input_size=8, mixup=1.0)
+    loader = dataset.TrainLoader(ShardReader(digits / "lmdb/train"), config, 0, 0, 1, torch.device("cpu"))
+    keys = next(loader.epoch(0)).keys()
     names = first_columns("loader.md")
     assert keys <= names
     assert names - keys <= {field.name for field in fields(DataConfig)}
