@@ -135,7 +135,8 @@ class Match(nn.Module):
         return self._given(parameter, example.outputs, {})
 
     def _pairs(self, outputs: Mapping[str, Outputs]) -> list[tuple[str, str]]:
-        student, teacher = outputs["student"].features, outputs[self.term.teachers[0]].features
+        other = self.term.teachers[0] if self.objective.needs_teacher else "student"
+        student, teacher = outputs["student"].features, outputs[other].features
         for pair in self.term.stages:
             for name, features in zip(pair, (student, teacher)):
                 if not {name, f"{name}_pre"} & features.keys():
@@ -151,7 +152,10 @@ class Match(nn.Module):
             raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
         if unknown := set(term.options) - set(objective.options):
             raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
-        reads = {what for network, what in map(objective.place, objective.parameters) if network == "teacher"}
+        places = [objective.place(parameter) for parameter in objective.parameters]
+        if term.standardize and "logits" not in {what for network, what in places if network != "batch"}:
+            raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
+        reads = {what for network, what in places if network == "teacher"}
         if len(term.teachers) > 1 and reads - {"logits"}:
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
         for teacher in term.teachers if objective.needs_teacher else ():

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 import objectives
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Normalization, Outputs
-from models.zoo import Network
+from models.zoo import Network, NetworkConfig, build_network
 from objectives import contract
-from objectives.logits import kd, wsld
+from objectives.logits import kd, standardize, wsld
 from terms import _average
 from utils.errors import UsageError
 
@@ -195,3 +195,41 @@ def test_a_term_may_not_hide_the_results_own_names(name):
 def test_a_loss_without_terms_is_refused():
     with pytest.raises(UsageError, match="at least one"):
         build({})
+
+
+def pair(objective, terms):
+    reads = {who: objective.features(who) for who in ("student", "teacher")}
+    student = build_network(NetworkConfig("cifar_resnet8"), 4, reads["student"], 32)
+    teacher = build_network(NetworkConfig("cifar_resnet14"), 4, reads["teacher"], 32)
+    example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    return KnowledgeDistiller(student, {"teacher": teacher}, terms, example)
+
+
+def test_stages_may_be_named_and_may_be_the_students_alone(monkeypatch):
+    monkeypatch.setattr(contract, "_REGISTRY", dict(contract._REGISTRY))
+
+    @objectives.objective(reads="stages")
+    def energy(student):
+        return torch.stack([x.square().mean() for x in student]).sum()
+
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    data = {"images": images, "labels": torch.arange(3), "index": torch.arange(3)}
+    alone = pair(objectives.get("energy"), {"energy": Term("energy")})
+    assert [len(match.pairs) for match in alone.matches.values()] == [3]
+    assert alone(data)["energy"] > 0
+    chosen = pair(objectives.get("at"), {"at": Term("at", stages=(("stage1", "stage3"),))})
+    assert chosen.matches["at"].pairs == [("stage1", "stage3")]
+    assert chosen(data)["at"].isfinite()
+    with pytest.raises(UsageError, match=r"terms\.at\.stages: no stage7; there is stage1"):
+        pair(objectives.get("at"), {"at": Term("at", stages=(("stage7", "stage3"),))})
+
+
+def test_standardised_logits():
+    standard = build({"kd": Term("kd", standardize=True)}).eval()
+    data = batch()
+    teacher = standard.teachers["teacher"].score(data["images"])
+    result = standard(data)
+    expected = kd(standardize(result["logits"]), standardize(teacher))
+    torch.testing.assert_close(result["kd"], expected)
+    with pytest.raises(UsageError, match=r"terms\.pkt\.standardize: pkt has no use for logits"):
+        build({"pkt": Term("pkt", standardize=True)})
