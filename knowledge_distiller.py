@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 
 import torch
@@ -41,32 +42,62 @@ class KnowledgeDistiller(nn.Module):
         all_labels: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if not terms:
-            raise UsageError("terms: a loss needs at least one")
         self.student = student
         self.teachers = nn.ModuleDict(teachers)
-        self.teachers.requires_grad_(False).eval()
-        self.terms = dict(terms)
+        self.teachers.requires_grad_(False)
         looked = _look({"student": student, **teachers}, example, all_labels)
-        matches = {name: Match(name, term, looked) for name, term in terms.items()}
-        self.matches = nn.ModuleDict(matches)
-        # A buffer and not numbers, so that a ramp does not recompile the graph.
-        self.register_buffer("_weights", torch.empty(len(terms)), persistent=False)
-        taught = [float(match.objective.needs_teacher) for match in matches.values()]
-        self.register_buffer("_taught", torch.tensor(taught), persistent=False)
+        self.matches = nn.ModuleDict({name: Match(name, term, looked) for name, term in terms.items()})
+        self._parameters_by_name = self._named()
+        # Buffers and not numbers, so that a ramp does not recompile the graph.
+        self.register_buffer("_weights", torch.empty(0), persistent=False)
+        self.register_buffer("_taught", torch.empty(0), persistent=False)
+        self.begin(terms)
+
+    def begin(self, terms: Mapping[str, Term], moves: tuple[str, ...] = ()) -> None:
+        """Learn from ``terms``, of those that the distiller was built with, from now on.
+
+        Args:
+            terms: by name; their weights and ramps count.
+            moves: beginnings of the names of what is trained: `student.layer4`, `terms.crd`; everything when empty.
+                Modules whose parameters all rest are in eval mode.
+
+        Raises:
+            UsageError: there is no term, or nothing of a name in ``moves``.
+        """
+        if not terms:
+            raise UsageError("terms: a loss needs at least one")
+        for start in moves:
+            if not any(_is_below(name, start) for name in self._parameters_by_name):
+                near = difflib.get_close_matches(start, self._parameters_by_name, n=3, cutoff=0.3)
+                raise UsageError(f"optim.moves: nothing to train is called {start}; near: {', '.join(near)}")
+        for name, parameter in self._parameters_by_name.items():
+            parameter.requires_grad_(not moves or any(_is_below(name, start) for start in moves))
+        self.terms = dict(terms)
+        self._active = {name: self._match(name) for name in terms}
+        taught = [match.objective.needs_teacher for match in self._active.values()]
+        self._taught = torch.tensor(taught, dtype=torch.float32, device=self._weights.device)
+        self._weights = torch.empty_like(self._taught)
         self.set_epoch(1)
+        self.train(self.training)
+
+    @property
+    def reaches_everything(self) -> bool:
+        """Whether the loss has a gradient for all that is trained."""
+        return any("logits" in match.objective.reads_of("student") for match in self._active.values())
 
     def train(self, mode: bool = True) -> KnowledgeDistiller:
-        """Switch the student and the objectives; teachers stay in eval mode."""
+        """Switch to training or evaluation; what is not trained stays in eval mode."""
         super().train(mode)
-        self.teachers.eval()
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
+                module.eval()
         return self
 
     def set_epoch(self, epoch: float) -> None:
         """Move the ramps, and objectives that change with time, to ``epoch``, counted from 1."""
         self._weights.copy_(torch.tensor([term.factor(epoch) for term in self.terms.values()]))
-        for match in self.matches.values():
-            assert isinstance(match, Match)
+        for match in self._active.values():
             match.set_epoch(epoch)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -82,12 +113,31 @@ class KnowledgeDistiller(nn.Module):
         normalised: dict[Normalization, Tensor] = {}
         outputs = {"student": _run(self.student, batch["images"], normalised)}
         with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
-            outputs |= {name: _run(net, batch["images"], normalised) for name, net in self.teachers.items()}
+            for name, teacher in self.teachers.items():
+                if any(name in match.teachers for match in self._active.values()):
+                    outputs[name] = _run(teacher, batch["images"], normalised)
         with torch.autocast(batch["images"].device.type, enabled=False):  # objectives compute in float32 or better
-            values = [match(outputs, batch) for match in self.matches.values()]
+            values = [match(outputs, batch) for match in self._active.values()]
             weighted = torch.stack(values) * self._weights
         parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
         return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
+
+    def _match(self, name: str) -> Match:
+        match = self.matches[name]
+        assert isinstance(match, Match)
+        return match
+
+    def _named(self) -> dict[str, nn.Parameter]:
+        """All that can be trained, by the names that pages use."""
+        named = {f"student.{name}": parameter for name, parameter in self.student.classifier.named_parameters()}
+        for name, match in self.matches.items():
+            for path, parameter in match.named_parameters():
+                named[f"terms.{name}.{path.removeprefix('function.')}"] = parameter
+        return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+
+def _is_below(name: str, start: str) -> bool:
+    return name == start or name.startswith(f"{start}.")
 
 
 def _run(network: nn.Module, images: Tensor, normalised: dict[Normalization, Tensor]) -> Outputs:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
+from training.stages import Stage
+from utils.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,25 @@ class Recipe:
     """parts of the loss, by the name they are logged under"""
     optim: OptimConfig = OptimConfig()
     train_params: TrainConfig = TrainConfig()
+    first: dict[str, Stage] = field(default_factory=dict)
+    """stages before the one that ``terms``, ``optim`` and ``train_params.epochs`` describe, by name, in order"""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All, in order."""
+        return (*self.first.values(), Stage(self.train_params.epochs, self.terms, self.optim))
+
+    @property
+    def all_terms(self) -> dict[str, Term]:
+        """The terms of all stages.
+
+        Raises:
+            UsageError: two terms of one name differ in more than their weights.
+        """
+        terms: dict[str, Term] = {}
+        for stage in self.stages:
+            for name, term in stage.terms.items():
+                known = terms.setdefault(name, term)
+                if replace(term, weight=known.weight, ramp=known.ramp) != known:
+                    raise UsageError(f"terms.{name}: differs from the term of that name in another stage; rename one")
+        return terms

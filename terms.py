@@ -79,6 +79,7 @@ class Match(nn.Module):
     def __init__(self, name: str, term: Term, example: Example) -> None:
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
+        self.teachers = term.teachers if self.objective.needs_teacher else ()
         self._check(example.networks)
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
@@ -152,13 +153,12 @@ class Match(nn.Module):
             raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
         if unknown := set(term.options) - set(objective.options):
             raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
-        places = [objective.place(parameter) for parameter in objective.parameters]
-        if term.standardize and "logits" not in {what for network, what in places if network != "batch"}:
+        reads = objective.reads_of("teacher")
+        if term.standardize and "logits" not in reads | objective.reads_of("student"):
             raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
-        reads = {what for network, what in places if network == "teacher"}
         if len(term.teachers) > 1 and reads - {"logits"}:
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
-        for teacher in term.teachers if objective.needs_teacher else ():
+        for teacher in self.teachers:
             if teacher not in networks:
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")

@@ -47,7 +47,7 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     folder, config = RunFolder(Path(cfg.train_params.output_path, cfg.name)), dataclasses.asdict(cfg)
     loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
-    trainer = Trainer(distiller, loader, cfg.optim, cfg.train_params, folder, ranks)
+    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks)
     folder.prepare(config, ranks, fresh=fresh)
     resumed = trainer.resume()
     if ranks.first:
@@ -65,28 +65,29 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
     """The student, the teachers that a term looks at, and the terms."""
     classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
     read: dict[str, set[str]] = {"student": set()}
-    for term in cfg.terms.values():
+    for term in cfg.all_terms.values():
         objective = get(term.objective)
         read["student"] |= objective.features("student")
         for name in term.teachers if objective.needs_teacher else ():
             read.setdefault(f"teacher {name}", set()).update(objective.features("teacher"))
     check_mixing(cfg)
     torch.manual_seed(cfg.train_params.seed)
-    student = build_network(cfg.student, classes, read["student"], side)
     teachers = {
         name: build_network(network, classes, read[f"teacher {name}"], side)
         for name, network in cfg.teachers.items()
         if f"teacher {name}" in read
     }
+    torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
+    student = build_network(cfg.student, classes, read["student"], side, teachers)
     for name, network in {"student": student, **teachers}.items():
         check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(student, teachers, cfg.terms, example, torch.from_numpy(train.labels))
+    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
 def check_mixing(cfg: Recipe) -> None:
     """Mixed images have two labels, and not every objective knows that."""
-    for name, term in cfg.terms.items():
+    for name, term in cfg.all_terms.items():
         inputs = get(term.objective).inputs
         if (cfg.data.mixup or cfg.data.cutmix) and "labels" in inputs and "other_labels" not in inputs:
             raise UsageError(f"terms.{name}: {term.objective} knows one label an image; set data.mixup=0 data.cutmix=0")
@@ -104,7 +105,7 @@ def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
         network_config = dataclasses.replace(cfg.student, weights=str(path.resolve()))
     else:
         raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *cfg.teachers])}")
-    network = build_network(network_config, len(val.classes)).to(ranks.device).eval()
+    network = build_network(network_config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
     check_classes(what, network, val)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
     with closing(validation):

@@ -3,8 +3,9 @@
     python -m benchmarks.step [--pair resnet32x4/resnet8x4] [--methods kd dkd ...] [--rounds 9] [--batch 64]
 
 The terms are those of the pages in configs/cifar100, or with --pages configs/imagenet of those, on random images that
-are on the device already: student and teacher forward, objective, backward, SGD. Rounds go through the methods in turn
-and the median counts. `cost` is the share of the step's time that the method adds to the baseline.
+are on the device already: student and teacher forward, objective, backward, SGD; terms of first stages too. Rounds
+go through the methods in turn and the median counts. `cost` is the share of the step's time that the method adds to the
+baseline.
 """
 
 from __future__ import annotations
@@ -56,18 +57,19 @@ class Step:
         teacher, student = options.pair.split("/")
         page = options.pages / f"{method or options.methods[0]}.py"
         recipe, _ = read_page(page, Recipe, [f"teacher={teacher}", f"student={student}"])
-        terms = recipe.terms if method else {"cross_entropy": Term("cross_entropy")}
+        terms = recipe.all_terms if method else {"cross_entropy": Term("cross_entropy")}
         objectives = [get(term.objective) for term in terms.values()]
         reads = {who: set().union(*(one.features(who) for one in objectives)) for who in ("student", "teacher")}
         side = recipe.data.input_size
         torch.manual_seed(0)
-        network = replace(recipe.student, embedding=recipe.student.embedding if method else None)
-        trained = build_network(network, CLASSES, reads["student"], side)
         frozen = build_network(replace(recipe.teachers["teacher"], weights="none"), CLASSES, reads["teacher"], side)
+        network = recipe.student if method else replace(recipe.student, embedding=None, reuses=None)
+        trained = build_network(network, CLASSES, reads["student"], side, {"teacher": frozen})
         labels = torch.arange(SAMPLES) % CLASSES
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
         self._distiller = KnowledgeDistiller(trained, {"teacher": frozen}, terms, example, labels).to(device).train()
         self._distiller.to(memory_format=torch.channels_last)
+        self._distiller.begin(terms, recipe.optim.moves if method else ())
         self._optimizer = build_optimizer(recipe.optim, self._distiller)
         index = torch.randperm(SAMPLES)[: options.batch]
         images = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import urllib.error
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from models.cifar import CIFAR
 from models.neck import add_embedding, embedding_of, has_embedding
 from models.outputs import IMAGENET, Body, Normalization, Outputs, Tap, Tapped
+from models.reused import Reused, reused_channels
 from models.taps import find_taps, head_of
 from utils.errors import UsageError
 
@@ -44,6 +45,8 @@ class NetworkConfig:
     """input standard deviation, likewise"""
     embedding: int | None = None
     """outputs of a linear layer before the classifier, merged into it when the weights are exported; for lshfm"""
+    reuses: str | None = None
+    """the teacher whose classifier it ends with, behind a projector; for simkd"""
     taps: dict[str, str] = field(default_factory=dict)
     """features that are not found by themselves: name (stage1, last, ...) and path of the module that gives it"""
 
@@ -103,10 +106,17 @@ class Network(nn.Module):
         return head
 
 
-def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] = (), side: int = 224) -> Network:
+def build_network(
+    config: NetworkConfig,
+    num_classes: int,
+    reads: Iterable[str] = (),
+    side: int = 224,
+    teachers: Mapping[str, Network] | None = None,
+) -> Network:
     """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
 
-    A name ending in `*` reads every stage: `stage*` or `stage*_pre`.
+    A name ending in `*` reads every stage: `stage*` or `stage*_pre`. A classifier to be reused is one of ``teachers``,
+    or stands in the file of weights.
 
     Raises:
         UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap.
@@ -122,17 +132,42 @@ def build_network(config: NetworkConfig, num_classes: int, reads: Iterable[str] 
     else:
         network, published = _torchvision_network(config, num_classes)
     file = Path(config.weights).expanduser() if _is_file(config.weights) else None
-    embedded = file is not None and config.embedding is not None and has_embedding(read_weights(file))
-    if file and not embedded:
+    state = read_weights(file) if file else {}
+    # Weights are of the network as it was published, or with what is added to it here.
+    added = reused_channels(state) is not None or (config.embedding is not None and has_embedding(state))
+    if file and not added:
         load_weights(network, file)
     if config.embedding is not None:
         add_embedding(network, config.embedding, num_classes)
-    if file and embedded:
+    if config.reuses is not None:
+        network = _reusing(config, network, num_classes, side, (teachers or {}).get(config.reuses), state)
+    if file and added:
         load_weights(network, file)
     default = published or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, set(reads) - {"logits"}, side)
     return Network(body, normalization, num_classes, _expand(reads, body.features))
+
+
+def _reusing(
+    config: NetworkConfig,
+    network: nn.Module,
+    num_classes: int,
+    side: int,
+    teacher: Network | None,
+    state: Mapping[str, Tensor],
+) -> Reused:
+    """``network`` with the classifier of ``teacher``, or shaped for the one in ``state``."""
+    body = _tapped(config, network, num_classes, {"last"}, side)
+    if teacher is None:
+        if (channels := reused_channels(state)) is None:
+            raise UsageError(f"reuses: no teacher {config.reuses!r}, and no weights that hold its classifier")
+        return Reused(body, channels, num_classes, side)
+    if teacher.head is None:
+        raise UsageError(f"reuses: {config.reuses} has no linear classifier")
+    reused = Reused(body, teacher.head.in_features, num_classes, side)
+    reused.reuse(teacher.head)
+    return reused
 
 
 def _tapped(config: NetworkConfig, network: nn.Module, num_classes: int, reads: set[str], side: int) -> Body:

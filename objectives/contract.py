@@ -71,10 +71,14 @@ class Objective(NamedTuple):
             return "batch", name
         return network, what or self.reads
 
+    def reads_of(self, network: str) -> set[str]:
+        """What it reads of the `student` or the `teacher`."""
+        return {what for where, what in map(self.place, self.parameters) if where == network}
+
     def features(self, network: str) -> set[str]:
         """Features of the `student` or the `teacher` that must be kept."""
-        read = {what for where, what in map(self.place, self.parameters) if where == network}
-        read = {"stages_pre" if what == "norms" else what for what in read - {"logits", "head_weight", "head_bias"}}
+        read = self.reads_of(network) - {"logits", "head_weight", "head_bias"}
+        read = {"stages_pre" if what == "norms" else what for what in read}
         return {STAGES.get(what, what) for what in read}
 
 

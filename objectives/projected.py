@@ -47,6 +47,37 @@ class Srrl(nn.Module):
 
 
 @objective(reads="last")
+class SimKd(nn.Module):
+    """Mean squared distance of the last maps, of a student that ends with the teacher's classifier.
+
+    Chen et al., Knowledge distillation with the reused teacher classifier, CVPR 2022, arXiv 2203.14001, equation 2;
+    alone, without cross-entropy. `student.reuses` gives the student the classifier and the projector in front of it.
+    The larger map is average-pooled to the size of the smaller.
+
+    Args:
+        student: an example of the last map [B, C, H, W].
+        teacher: likewise [B, C, H', W'].
+        teacher_head_weight: [K, C].
+
+    Raises:
+        ValueError: the channels differ, or the teacher's classifier does not see its pooled map.
+    """
+
+    def __init__(self, student: Tensor, teacher: Tensor, teacher_head_weight: Tensor) -> None:
+        super().__init__()
+        check_head("simkd", teacher, teacher_head_weight)
+        if student.shape[1] != teacher.shape[1]:
+            raise ValueError(
+                f"simkd compares maps of equal channels, not {student.shape[1]} and {teacher.shape[1]}: "
+                "set student.reuses to the teacher's name"
+            )
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar, of maps [B, C, H, W]."""
+        return F.mse_loss(*same_size(student, teacher))
+
+
+@objective(reads="last")
 class Ickd(nn.Module):
     """Inter-channel correlation: squared distance of the normalised Gram matrices of the channels, over C.
 

@@ -13,6 +13,7 @@ from models.outputs import IMAGENET, Outputs
 from models.zoo import Network
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
+from training.stages import Stage
 from utils.distributed import ranks
 
 BATCH = 8
@@ -60,7 +61,7 @@ def after_a_step(place, terms, **settings):
     mine = {name: values.chunk(place.world)[place.rank] for name, values in batch.items()}
     chosen = ("grad_clip", "optimizer", "nesterov")
     optim = OptimConfig(**{name: settings.pop(name) for name in chosen if name in settings})
-    trainer = Trainer(distiller, Loader(), optim, TrainConfig(**settings), None, place)
+    trainer = Trainer(distiller, Loader(), [Stage(1, terms, optim)], TrainConfig(**settings), None, place)
     trainer.step_on(trainer.wrapped(), mine, 0.1)
     return distiller
 

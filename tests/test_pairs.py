@@ -21,7 +21,8 @@ def build(teacher, student, side, names):
     torch.manual_seed(0)
     networks = {"teacher": build_network(NetworkConfig(teacher), CLASSES, reads["teacher"], side)}
     embedding = networks["teacher"].head.in_features if "lshfm" in names else None
-    trained = build_network(NetworkConfig(student, embedding=embedding), CLASSES, reads["student"], side)
+    config = NetworkConfig(student, embedding=embedding, reuses="teacher" if "simkd" in names else None)
+    trained = build_network(config, CLASSES, reads["student"], side, networks)
     terms = {name: Term(name, options=OPTIONS.get(name, {})) for name in names}
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(trained, networks, terms, example, torch.arange(SAMPLES) % CLASSES)
@@ -37,10 +38,12 @@ def batch(side, size=4):
 @pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)
 def test_every_objective_trains_every_published_pair(teacher, student, side):
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
-    assert len(names) >= 34
-    names.remove("lshfm")  # its embedding changes what the student's classifier sees
+    assert len(names) >= 36
+    for name in ("lshfm", "simkd"):  # they change the student's last layers
+        names.remove(name)
     train_a_step(teacher, student, side, names)
     train_a_step(teacher, student, side, ["cross_entropy", "lshfm"])
+    train_a_step(teacher, student, side, ["cross_entropy", "simkd"])
 
 
 def train_a_step(teacher, student, side, names):
@@ -59,7 +62,7 @@ def train_a_step(teacher, student, side, names):
 
 def test_every_objective_is_part_of_one_graph():
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
-    names.remove("lshfm")
+    names = [name for name in names if name not in ("lshfm", "simkd")]
     torch.manual_seed(5)
     expected = build("cifar_resnet20", "cifar_resnet8", 32, names).train()(batch(32))
     distiller = build("cifar_resnet20", "cifar_resnet8", 32, names).train()
@@ -73,7 +76,7 @@ def test_every_objective_is_part_of_one_graph():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_every_objective_is_finite_under_autocast(dtype):
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
-    names.remove("lshfm")
+    names = [name for name in names if name not in ("lshfm", "simkd")]
     distiller = build("cifar_resnet20", "cifar_resnet8", 32, names).train()
     with torch.autocast("cpu", dtype):
         result = distiller(batch(32))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import torch
@@ -22,9 +25,10 @@ from models.zoo import Network
 from training import checkpoint
 from training.dot import Dot
 from training.meters import Meters
-from training.optimizer import OptimConfig, build_optimizer
+from training.optimizer import build_optimizer
 from training.run_folder import RunFolder
 from training.schedule import learning_rate
+from training.stages import Stage
 from utils.console import on_terminal, progress
 from utils.distributed import Ranks, all_sum, any_rank, barrier
 from utils.errors import Stopped, UsageError
@@ -74,6 +78,14 @@ Scorer = Callable[[Callable[[Tensor], Tensor]], dict[str, float]]  # (images -> 
 class Trainer:
     """One run: the distiller, its optimizer, and where it stands.
 
+    Args:
+        distiller: built with the terms of all ``stages``.
+        loader: training batches.
+        stages: one after the other.
+        params: how.
+        run: where checkpoints and logs go.
+        ranks: this one among all.
+
     Raises:
         UsageError: settings that do not go together.
     """
@@ -82,22 +94,17 @@ class Trainer:
         self,
         distiller: KnowledgeDistiller,
         loader: TrainLoader,
-        optim: OptimConfig,
+        stages: Sequence[Stage],
         params: TrainConfig,
         run: RunFolder,
         ranks: Ranks,
     ) -> None:
         self.distiller, self.loader, self.run, self.ranks = distiller, loader, run, ranks
-        self.optim, self.params = optim, params
+        self.stages, self.params = stages, params
         if params.sync_bn and ranks.world > 1:
             if ranks.device.type != "cuda":
                 raise UsageError("train_params.sync_bn works on GPUs only")
             distiller.student = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.student)
-        self.optimizer = build_optimizer(optim, distiller)
-        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not distiller.teachers):
-            raise UsageError(
-                "optim.optimizer=dot needs a teacher, train_params.compile=False and an amp other than fp16"
-            )
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
         self.ema = (
             _Average(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
@@ -106,9 +113,23 @@ class Trainer:
         )
         if self.ema is not None:
             self.ema.eval()
-        self.meters = Meters(list(distiller.terms), ranks.device)
+        self.ends = list(accumulate(stage.epochs for stage in stages))  # epochs done at the end of each
         self.epoch = self.batch = self.step = 0  # epochs and batches of this epoch that are done, optimizer steps
         self.best: dict[str, float] = {}
+        self._enter(0)
+
+    def _enter(self, number: int) -> None:
+        """Begin a stage: its terms, what moves in it, an optimizer without a past."""
+        stage = self.stages[number]
+        self.stage_number, self.stage = number, stage
+        self.distiller.begin(stage.terms, stage.optim.moves)
+        self.optimizer = build_optimizer(stage.optim, self.distiller)
+        params, teachers = self.params, self.distiller.teachers
+        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not teachers):
+            raise UsageError(
+                "optim.optimizer=dot needs a teacher, train_params.compile=False and an amp other than fp16"
+            )
+        self.meters = Meters(list(stage.terms), self.ranks.device)
 
     def train(self, score: Scorer, config: dict[str, Any]) -> dict[str, float]:
         """Train to the last epoch; returns the scores of the best one.
@@ -117,13 +138,18 @@ class Trainer:
             Stopped: a signal came; the state is saved.
             Diverged: the loss is not finite.
         """
-        module = self.wrapped()
         if self.ranks.first:
             self.run.open_logs(self.epoch, self.step, config, self.params.wandb_project)
         with _StopSignal() as stop:
-            for epoch in range(self.epoch, self.params.epochs):
-                self._train_epoch(epoch, module, stop)
-                self._score_epoch(epoch, score)
+            for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
+                if number != self.stage_number:
+                    self._enter(number)
+                module = self.wrapped()
+                for epoch in range(self.epoch, self.ends[number]):
+                    self._train_epoch(epoch, module, stop)
+                    self._score_epoch(epoch, score)
+                del module
+                gc.collect()  # DDP's hooks are in cycles, and must not see the next stage's gradients
         if self.ranks.first:
             self.run.close()
         return self.best
@@ -137,16 +163,22 @@ class Trainer:
         # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
         device_ids = [self.ranks.device.index] if self.ranks.device.type == "cuda" else None
         return DistributedDataParallel(
-            self.distiller, device_ids=device_ids, broadcast_buffers=False, gradient_as_bucket_view=True
+            self.distiller,
+            device_ids=device_ids,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=not self.distiller.reaches_everything,
         )
 
     def _train_epoch(self, epoch: int, module: nn.Module, stop: _StopSignal) -> None:
+        before = self.ends[self.stage_number] - self.stage.epochs
         self.distiller.train()
-        self.distiller.set_epoch(epoch + 1)
+        self.distiller.set_epoch(epoch + 1 - before)
         batches = self.loader.epoch(epoch, self.batch)
-        clock = _Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.params.epochs}", self.ranks.first)
+        clock = _Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.ends[-1]}", self.ranks.first)
         for batch in clock.waiting_for(batches):
-            rate = learning_rate(self.optim, self.step, self.loader.batches, self.params.epochs)
+            step = self.step - before * self.loader.batches
+            rate = learning_rate(self.stage.optim, step, self.loader.batches, self.stage.epochs)
             outputs_labels = self.step_on(module, batch, rate)
             self.step, self.batch = self.step + 1, self.batch + 1
             for outputs, labels in outputs_labels:
@@ -184,9 +216,9 @@ class Trainer:
                     self.optimizer.take(outputs["taught"] / len(parts))
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()
             results.append((outputs, part["labels"]))
-        if self.optim.grad_clip is not None:
+        if (longest := self.stage.optim.grad_clip) is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_((p for p in self.distiller.parameters() if p.requires_grad), self.optim.grad_clip)
+            nn.utils.clip_grad_norm_((p for p in self.distiller.parameters() if p.requires_grad), longest)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -249,7 +281,15 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "meters": meters,
-            "position": json.dumps({"epoch": self.epoch, "batch": self.batch, "step": self.step, "best": self.best}),
+            "position": json.dumps(
+                {
+                    "epoch": self.epoch,
+                    "batch": self.batch,
+                    "step": self.step,
+                    "best": self.best,
+                    "stage": self.stage_number,  # that of the optimizer and the meters; an epoch may have ended it
+                }
+            ),
         }
         if best:
             checkpoint.save(self.run.best, state)
@@ -271,10 +311,12 @@ class Trainer:
         if self.ema is not None:
             self.ema.module.classifier.load_state_dict(state["ema"])
             self.ema.n_averaged.fill_(state["ema_updates"])
+        position = json.loads(state["position"])
+        if position["stage"] != self.stage_number:
+            self._enter(position["stage"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.meters.restore(state["meters"], self.ranks.rank)
-        position = json.loads(state["position"])
         self.epoch, self.batch, self.step = position["epoch"], position["batch"], position["step"]
         self.best = position["best"]
         return True

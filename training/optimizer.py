@@ -40,6 +40,8 @@ class OptimConfig:
     """whether weight decay also acts on biases and normalisation layers, as in the published recipes"""
     grad_clip: float | None = None
     """longest gradient norm of a step; None clips nothing"""
+    moves: tuple[str, ...] = ()
+    """what is trained: student, student.layer4, terms.ft.paraphraser, ...; everything when not given"""
 
 
 def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:
