@@ -1,17 +1,19 @@
-"""What a run folder's networks see in its validation split. N images, D dimensions, K classes."""
+"""What a run folder's networks see in its data. N images, D dimensions, K classes."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dataset.loader import DataConfig, EvalLoader, open_split
+from dataset.record import Record
+from dataset.shards import Samples
 from models.zoo import Network, NetworkConfig, build_network
 from utils.console import progress
 from utils.errors import UsageError
@@ -30,13 +32,14 @@ class Seen:
     classes: tuple[str, ...]
 
 
-def look(run: Path, *, teachers: bool, images: int | None = None) -> list[Seen]:
-    """The best student of ``run``, and with ``teachers`` each of its teachers, on the validation images.
+def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal["train", "val"] = "val") -> list[Seen]:
+    """The best student of ``run``, and with ``teachers`` each of its teachers, on images as in validation.
 
     Args:
         run: a run folder.
         teachers: whether they are looked at too.
         images: how many, spread over the split; all when not given.
+        split: whether the images are the validation images or the training images, these without augmentation.
 
     Raises:
         UsageError: the folder is no run, or has no checkpoint yet.
@@ -47,33 +50,48 @@ def look(run: Path, *, teachers: bool, images: int | None = None) -> list[Seen]:
         raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
     config = json.loads(path.read_text())
     data = _restored(DataConfig, config["data"])
-    samples = open_split(data, data.val_split, data.val_data_type)
+    folder, kind = (
+        (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
+    )
+    samples = _Spread(open_split(data, folder, kind), images)
     networks = {"student": _restored(NetworkConfig, {**config["student"], "weights": str((run / "best.pt").resolve())})}
     if teachers:
         networks |= {name: _restored(NetworkConfig, values) for name, values in config["teachers"].items()}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = EvalLoader(samples, data, 0, 1, device)
     try:
-        wanted = torch.zeros(len(samples), dtype=torch.bool)
-        wanted[torch.linspace(0, len(samples) - 1, min(images or len(samples), len(samples))).long()] = True
         built = {
             name: build_network(one, len(samples.classes), ["pooled"], data.input_size).to(device).eval()
             for name, one in networks.items()
         }
-        return [_outputs(name, network, loader, wanted) for name, network in built.items()]
+        return [_outputs(name, network, loader) for name, network in built.items()]
     finally:
         loader.close()
 
 
+class _Spread:
+    """``images`` samples at equal distances in a split, or all."""
+
+    def __init__(self, samples: Samples, images: int | None) -> None:
+        count = min(images or len(samples), len(samples))
+        self._samples, self._places = samples, np.linspace(0, len(samples) - 1, count).astype(int)
+        self.classes, self.labels = samples.classes, samples.labels[self._places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, index: int) -> Record:
+        """The record at ``index`` of those chosen."""
+        return self._samples.read(int(self._places[index]))
+
+
 @torch.no_grad()
-def _outputs(name: str, network: Network, loader: EvalLoader, wanted: Tensor) -> Seen:
-    """wanted: bool [images of the split]."""
+def _outputs(name: str, network: Network, loader: EvalLoader) -> Seen:
     rows: dict[str, list[Tensor]] = {"pooled": [], "logits": [], "labels": []}
     for batch in progress(iterable=loader, desc=name, total=len(loader), unit="batch"):
-        keep = wanted[batch["index"].cpu()]
         outputs = network(network.normalize(batch["images"]))
         for key, value in {**outputs.features, "logits": outputs.logits, "labels": batch["labels"]}.items():
-            rows[key].append(value.cpu()[keep].clone())
+            rows[key].append(value.cpu().clone())
     pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
     return Seen(name, pooled, logits, labels, loader.samples.classes)
 

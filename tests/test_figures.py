@@ -1,12 +1,20 @@
 """Pictures from a run folder."""
 
+import dataclasses
+import math
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from conftest import call
 from PIL import Image
 
+from figures import bias_variance, regularization
 from figures.correlation import mean_logits
 from figures.runs import Seen, look
+from objectives.logits import kd, wsld_weights
+from utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +40,24 @@ def test_what_the_networks_see(run):
     assert not np.allclose(student.logits, teacher.logits)
     some = look(run, teachers=False, images=11)
     assert [len(one.labels) for one in some] == [11]
+    assert np.array_equal(some[0].logits, student.logits[::4])
+    (training,) = look(run, teachers=False, split="train")
+    assert len(training.labels) == 120
 
 
-def test_pictures_are_drawn(run):
+def test_pictures_are_drawn(run, monkeypatch, capsys):
     call("-m", "figures.tsne", str(run), "--teachers", "--images", "30")
     done = call("-m", "figures.correlation", str(run))
     assert "teacher: greatest difference" in done.stdout
-    for name, wide in (("tsne.png", 1440), ("correlation.png", 720)):
+    both, picture = f"both={run},{run.with_name('teacher')}", str(run / "bias_variance.png")
+    for module, words in ((regularization, [str(run)]), (bias_variance, [both, "--output", picture])):
+        monkeypatch.setattr("sys.argv", ["", *words])
+        module.main()
+    printed = capsys.readouterr().out
+    assert "120 training images\nteacher: regularisation samples" in printed
+    assert "both: bias " in printed
+    wides = {"tsne.png": 1440, "correlation.png": 720, "regularization.png": 1320, "bias_variance.png": 960}
+    for name, wide in wides.items():
         with Image.open(run / name) as image:
             assert image.width == wide
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
@@ -53,3 +72,92 @@ def test_mean_logits_by_hand():
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     done = call("-m", "figures.tsne", str(tmp_path), code=2)
     assert f"{tmp_path} is not a run folder with a best.pt" in done.stderr
+
+
+def logits_of(*probabilities):
+    """[N, K]"""
+    return torch.tensor(probabilities, dtype=torch.float64).log()
+
+
+def test_bias_and_variance_by_hand():
+    runs, labels = [logits_of([0.8, 0.2]), logits_of([0.2, 0.8])], torch.tensor([0])
+    bias, variance = bias_variance.bias_and_variance(runs, labels)  # p_bar = (1/2, 1/2), Z = 2 sqrt(0.8 * 0.2)
+    torch.testing.assert_close(bias, torch.tensor([math.log(2)]).double())
+    torch.testing.assert_close(variance, torch.tensor([-math.log(0.8)]).double())
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_bias_and_variance_add_up_to_the_expected_cross_entropy(scale):
+    torch.manual_seed(0)
+    logits, labels = scale * torch.randn(4, 30, 7, dtype=torch.float64), torch.randint(7, (30,))
+    bias, variance = bias_variance.bias_and_variance(list(logits), labels)
+    log_p = logits.log_softmax(2)
+    log_bar = log_p.mean(0).log_softmax(1)
+    torch.testing.assert_close(bias + variance, -log_p[:, torch.arange(30), labels].mean(0))
+    torch.testing.assert_close(variance, (log_bar.exp() * (log_bar - log_p)).sum(2).mean(0))
+    same = bias_variance.bias_and_variance([logits[0] + shift for shift in (0, 5)], labels)[1]
+    torch.testing.assert_close(same, torch.zeros(30).double(), rtol=0, atol=1e-9)
+
+
+def test_runs_that_do_not_compare_are_named():
+    for group in ("alone=a", "alone=a,a", "a,b"):
+        with pytest.raises(UsageError, match=f"{group}: a group is NAME=RUN,RUN with at least two runs"):
+            bias_variance.parse_group(group)
+    seen = Seen("student", np.zeros((2, 4)), np.zeros((2, 3)), np.array([0, 1]), ("a", "b", "c"))
+    others = {
+        "other classes": [{"classes": ("a", "b", "x")}, {"logits": np.zeros((2, 1000))}],
+        "other validation images": [{"labels": np.array([1, 0])}],
+    }
+    for message, changes in others.items():
+        for change in changes:
+            with pytest.raises(UsageError, match=f"y has {message} than x"):
+                bias_variance.check_comparable({Path("x"): seen, Path("y"): dataclasses.replace(seen, **change)})
+    with pytest.raises(UsageError, match="1000 outputs and the student 3"):
+        regularization.measure(seen, dataclasses.replace(seen, logits=np.zeros((2, 1000))))
+
+
+def test_gradients_by_hand():
+    student, teacher = (
+        logits_of([0.8, 0.2], [0.6, 0.4], [0.99, 0.01]),
+        logits_of([0.6, 0.4], [0.8, 0.2], [0.9999, 1e-4]),
+    )
+    a, b = regularization.gradients(student, teacher, torch.tensor([0, 0, 0]), 2)
+    # At T = 2 the odds of the true class are square roots.
+    p = {odds: math.sqrt(odds) / (1 + math.sqrt(odds)) for odds in (4, 1.5, 99, 9999)}
+    expected = [2 * (p[4] - p[1.5]) + 0.2, 2 * (p[1.5] - p[4]) + 0.4, 2 * (p[99] - p[9999]) + 0.01]
+    torch.testing.assert_close(a, torch.tensor([-0.2, -0.4, -0.01]).double())
+    torch.testing.assert_close(b, torch.tensor(expected).double())
+    assert (b.abs() > a.abs()).tolist() == [True, False, True]
+    assert (b > a.abs()).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("temperature", [1, 2.5, 8])
+def test_gradients_are_those_of_the_losses(temperature):
+    torch.manual_seed(0)
+    student, teacher = 3 * torch.randn(2, 40, 6, dtype=torch.float64)
+    labels = torch.randint(6, (40,))
+    student.requires_grad_()
+    hard = torch.nn.functional.cross_entropy(student, labels, reduction="sum")
+    soft = 40 * kd(student, teacher, temperature=temperature)
+    expected = [torch.autograd.grad(loss, student, retain_graph=True)[0] for loss in (hard, soft - hard)]
+    for mine, theirs in zip(regularization.gradients(student.detach(), teacher, labels, temperature), expected):
+        torch.testing.assert_close(mine, theirs[torch.arange(40), labels])
+
+
+def test_regularisation_samples_at_temperature_1_are_those_of_low_weight():
+    torch.manual_seed(0)
+    student, teacher = 3 * torch.randn(2, 500, 6, dtype=torch.float64)
+    labels = torch.randint(6, (500,))
+    a, b = regularization.gradients(student, teacher, labels, 1)
+    low = wsld_weights(student, teacher, labels) < 1 - math.exp(-1)
+    assert 100 < low.sum() < 400
+    assert torch.equal(b.abs() > a.abs(), low)
+    assert torch.equal(b > a.abs(), low)
+
+
+def test_gradients_of_extreme_logits():
+    student = torch.tensor([[1e4, 0], [0, 1e4], [50, 0]], dtype=torch.float64)
+    teacher = torch.tensor([[0, 1e4], [1e4, 0], [51, 0]], dtype=torch.float64)
+    a, b = regularization.gradients(student, teacher, torch.tensor([0, 0, 0]), 1)
+    assert a.tolist() == pytest.approx([0, -1, -math.exp(-50)], rel=1e-12, abs=0)
+    assert b.tolist() == pytest.approx([1, 0, math.exp(-51)], rel=1e-12, abs=0)

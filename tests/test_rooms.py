@@ -12,7 +12,7 @@ MAY_IMPORT = {
     "models": {"models", "utils"},
     "objectives": {"objectives", "utils"},
     "evaluation": {"evaluation", "utils"},
-    "figures": {"figures", "dataset", "models", "utils"},
+    "figures": {"figures", "dataset", "models", "objectives", "utils"},
     "training": {"training", "dataset", "models", "knowledge_distiller", "utils"},
     "terms.py": {"models", "objectives", "utils"},
     "knowledge_distiller.py": {"models", "terms", "utils"},
