@@ -36,7 +36,7 @@ def pkt(student: Tensor, teacher: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 def _similarities(x: Tensor, epsilon: float) -> Tensor:
     """[B, D] -> [B, B], rows that sum to one."""
     x = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + epsilon)
-    kernel = (x @ x.T + 1) / 2
+    kernel = ((x @ x.T + 1) / 2).clamp(min=0)  # rounding takes opposite rows below, and the logarithm to NaN
     return kernel / kernel.sum(1, keepdim=True)
 
 

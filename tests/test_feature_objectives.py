@@ -387,3 +387,11 @@ def test_relations_by_hand():
     # 1 * 3 + 2 * 1, then 0 + 2.
     value = relations.consecutive(tensor([1, -2], [3, 1], [0, 2]), tensor([0, 0], [0, 0], [0, 0]))
     assert value.item() == pytest.approx(3.5)
+
+
+def test_pkt_of_opposite_samples_is_finite_where_rounding_takes_their_cosine_below_minus_one():
+    for seed in range(100):
+        x, other = (numbers(1, 512, seed=seed + 100 * k).float() for k in range(2))
+        x, other = torch.cat([x, -x]), torch.cat([other, 2 * other])
+        assert relations.pkt(x, other).isfinite()
+        assert relations.pkt(other, x).isfinite()
