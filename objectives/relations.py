@@ -156,6 +156,6 @@ class Consecutive_Correlation(nn.Module):
 
 
 def consecutive(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the samples but the last of sum_d |D_i,d| |D_i+1,d|; each [B, D] -> scalar."""
+    """Mean over the samples but the last of sum_d |D_i,d| |D_i+1,d|, 0 for one sample; each [B, D] -> scalar."""
     distance = (student - teacher).abs()
-    return (distance[:-1] * distance[1:]).sum(1).mean()
+    return (distance[:-1] * distance[1:]).sum() / max(len(distance) - 1, 1)
