@@ -36,7 +36,7 @@ def pkt(student: Tensor, teacher: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 def _similarities(x: Tensor, epsilon: float) -> Tensor:
     """[B, D] -> [B, B], rows that sum to one."""
     x = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + epsilon)
-    kernel = (x @ x.T + 1) / 2
+    kernel = ((x @ x.T + 1) / 2).clamp(min=0)  # rounding takes opposite rows below, and the logarithm to NaN
     return kernel / kernel.sum(1, keepdim=True)
 
 
@@ -156,6 +156,6 @@ class Consecutive_Correlation(nn.Module):
 
 
 def consecutive(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the samples but the last of sum_d |D_i,d| |D_i+1,d|; each [B, D] -> scalar."""
+    """Mean over the samples but the last of sum_d |D_i,d| |D_i+1,d|, 0 for one sample; each [B, D] -> scalar."""
     distance = (student - teacher).abs()
-    return (distance[:-1] * distance[1:]).sum(1).mean()
+    return (distance[:-1] * distance[1:]).sum() / max(len(distance) - 1, 1)

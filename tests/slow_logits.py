@@ -1,0 +1,125 @@
+"""Objectives on logits by loops over lists, as the papers' formulas say; options as test_logit_objectives.py has them.
+
+Each takes the logits of student and teacher, [B][K], and the labels, [B]; `sdd` and `catkd` maps of them, [B][K][4][4].
+"""
+
+import math
+from statistics import correlation, fmean, stdev
+
+
+def softmax(row, temperature=1.0):
+    powers = [math.exp((value - max(row)) / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def divergence(p, q):
+    return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True))
+
+
+def others(row, label):
+    """Probabilities among the other classes."""
+    rest = [value for k, value in enumerate(row) if k != label]
+    return [value / sum(rest) for value in rest]
+
+
+def dkd(student, teacher, labels):
+    total = 0.0
+    for z_s, z_t, y in zip(student, teacher, labels):
+        p_s, p_t = softmax(z_s, 2.0), softmax(z_t, 2.0)
+        target = divergence([p_t[y], 1 - p_t[y]], [p_s[y], 1 - p_s[y]])
+        total += 0.7 * target + 3.0 * divergence(others(p_t, y), others(p_s, y))
+    return 4.0 * total / len(labels)
+
+
+def dist(student, teacher, _):
+    p_s, p_t = [softmax(row, 1.5) for row in student], [softmax(row, 1.5) for row in teacher]
+    between = fmean(1 - correlation(a, b) for a, b in zip(p_s, p_t))
+    within = fmean(1 - correlation(a, b) for a, b in zip(zip(*p_s), zip(*p_t)))
+    return 1.5**2 * (2.0 * between + 0.5 * within)
+
+
+def nkd(student, teacher, labels):
+    total = 0.0
+    for z_s, z_t, y in zip(student, teacher, labels):
+        rest_s, rest_t = (others(softmax(z, 2.0), y) for z in (z_s, z_t))
+        cross = -sum(b * math.log(a) for a, b in zip(rest_s, rest_t))
+        total += -softmax(z_t)[y] * math.log(softmax(z_s)[y]) + 0.8 * 2.0**2 * cross
+    return total / len(labels)
+
+
+def uskd(student, pooled, labels, head, by_log):
+    weak = [[sum(map(math.prod, zip(row, x))) + b for row, b in zip(*head)] for x in pooled]
+    true = [softmax(row)[y] for row, y in zip(student, labels)]
+    total = 0.0
+    for z, w, y, p in zip(student, weak, labels, true):
+        target = p**2 + 1 - fmean(q**2 for q in true)
+        own = [math.log(value) if by_log else value for value in softmax(z)]
+        scores = [a / (1 - own[y]) + b / (1 - softmax(w)[y]) for a, b in zip(own, softmax(w))]
+        ranks = [1 + sum(other > score for other in scores) for score in scores]
+        zipf = others([1 / rank for rank in ranks], y)
+        smoothed = [0.9 * (k == y) + 0.1 / len(z) for k in range(len(z))]
+        total -= 0.5 * target * math.log(p)
+        total -= 0.4 * sum(share * math.log(q) for share, q in zip(zipf, others(softmax(z), y)))
+        total -= 0.3 * sum(share * math.log(q) for share, q in zip(smoothed, softmax(w)))
+    return total / len(labels)
+
+
+def ttm(student, teacher, _, weighted):
+    """The teacher's probabilities to the power 1 / T, over their sum, which is the weight."""
+    total = 0.0
+    for z_s, z_t in zip(student, teacher):
+        powers = [p ** (1 / 3.0) for p in softmax(z_t)]
+        weight = sum(powers) if weighted else 1.0
+        total += weight * divergence([power / sum(powers) for power in powers], softmax(z_s))
+    return total / len(student)
+
+
+def kd(student, teacher, temperature):
+    divergences = (divergence(softmax(t, temperature), softmax(s, temperature)) for s, t in zip(student, teacher))
+    return temperature**2 * fmean(divergences)
+
+
+def ctkd(student, teacher, _):
+    return kd(student, teacher, 2.0 + 5.0 / (1 + math.exp(-0.3)))
+
+
+def gram(student, teacher, _, by_class):
+    p_s, p_t = ([softmax(row, 2.0) for row in logits] for logits in (student, teacher))
+    ours, theirs = (list(zip(*p)) if by_class else p for p in (p_s, p_t))
+    total, count = 0.0, len(ours)
+    for i, j in [(i, j) for i in range(count) for j in range(count)]:
+        total += (sum(map(math.prod, zip(ours[i], ours[j]))) - sum(map(math.prod, zip(theirs[i], theirs[j])))) ** 2
+    return total / count
+
+
+def standardized(student, teacher, _):
+    scored = ([[(z - fmean(row)) / stdev(row) for z in row] for row in logits] for logits in (student, teacher))
+    return kd(*scored, temperature=2.0)
+
+
+def squares(image, size):
+    """Means of a map [K, 4, 4] over squares of ``size`` pixels: [square][K]."""
+    corners = [(top, left) for top in range(0, 4, size) for left in range(0, 4, size)]
+    pixels = [[(i, j) for i in range(top, top + size) for j in range(left, left + size)] for top, left in corners]
+    return [[fmean(rows[i][j] for i, j in square) for rows in image] for square in pixels]
+
+
+def sdd(student, teacher, labels):
+    def right(z, y):
+        return z.index(max(z)) == y
+
+    total = 0.0
+    for ours, theirs, y in zip(student, teacher, labels):
+        (whole,) = squares(theirs, 4)
+        for z_s, z_t in [pair for size in (4, 2, 1) for pair in zip(squares(ours, size), squares(theirs, size))]:
+            total += (1 if right(z_t, y) == right(whole, y) else 2) * kd([z_s], [z_t], 2.0)
+    return total / len(labels) / (1 + 4 + 16)
+
+
+def catkd(student, teacher, _, size, normalize):
+    distances = []
+    for ours, theirs in zip(student, teacher):
+        for a, b in zip(zip(*squares(ours, size)), zip(*squares(theirs, size))):  # a class's map each
+            lengths = (math.hypot(*a), math.hypot(*b)) if normalize else (1, 1)
+            distances += [(x / lengths[0] - y / lengths[1]) ** 2 for x, y in zip(a, b)]
+    return fmean(distances)
