@@ -22,7 +22,7 @@ Maps = Sequence[Tensor]
 def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
     """Attention transfer: mean squared distance of the normalised attention maps, summed over stages.
 
-    A map is the mean over channels of F^p, flattened and divided by its length. Zagoruyko and Komodakis, ICLR 2017,
+    A map is the mean over channels of |F|^p, flattened and divided by its length. Zagoruyko and Komodakis, ICLR 2017,
     arXiv 1612.03928, section 3.1; the mean of squares in place of the length is that of the authors' code.
 
     Args:
@@ -40,7 +40,7 @@ def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
 
 def _attention(x: Tensor, power: float) -> Tensor:
     """[B, C, H, W] -> [B, H W]."""
-    return F.normalize(x.pow(power).mean(1).flatten(1), dim=1)
+    return F.normalize(x.abs().pow(power).mean(1).flatten(1), dim=1)
 
 
 @objective(reads="stages")

@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "training": {"training", "dataset", "models", "knowledge_distiller", "utils"},
     "terms.py": {"models", "objectives", "utils"},
     "knowledge_distiller.py": {"models", "terms", "utils"},
-    "recipe.py": {"dataset", "knowledge_distiller", "models", "training"},
+    "recipe.py": {"dataset", "knowledge_distiller", "models", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 
