@@ -124,8 +124,8 @@ def _noise_contrastive(scores: Tensor, samples: int) -> Tensor:
     noise = (scores.shape[2] - 1) / samples
     positive, negative = scores[:, :, 0], scores[:, :, 1:]
     log_positive = (positive / (positive + noise + _EPSILON)).log()
-    log_negative = (noise / (negative + noise + _EPSILON)).log()
-    return -(log_positive.sum() + log_negative.sum()) / scores.shape[1]
+    minus_log_negative = ((negative + _EPSILON) / noise).log1p()  # the ratio of noise to all is next to 1
+    return (minus_log_negative.sum() - log_positive.sum()) / scores.shape[1]
 
 
 def _several_ranks() -> bool:

@@ -171,11 +171,12 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5,
         Scalar.
     """
     is_true = _one_hot(labels, student.shape[1])
-    log_student = (F.log_softmax(student, 1) * is_true).sum(1)  # [B]
-    p_teacher = (F.softmax(teacher, 1) * is_true).sum(1)
-    others_student, others_teacher = (_split(z / temperature, is_true)[1] for z in (student, teacher))  # [B, K]
-    others = -(others_teacher.exp() * others_student.masked_fill(is_true, 0)).sum(1)
-    return (gamma * temperature**2 * others - p_teacher * log_student).mean()
+    p_teacher = F.softmax(teacher, 1).gather(1, labels[:, None])[:, 0]  # [B]
+    true = p_teacher * F.cross_entropy(student, labels, reduction="none")
+    others_student, others_teacher = ((z / temperature).masked_fill(is_true, _lowest(z)) for z in (student, teacher))
+    log_student = F.log_softmax(others_student, 1).masked_fill(is_true, 0)  # [B, K]
+    others = -(F.softmax(others_teacher, 1) * log_student).sum(1)
+    return (true + gamma * temperature**2 * others).mean()
 
 
 @objective(reads="logits")

@@ -53,14 +53,14 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    return F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+    losses = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher), reduction="sum")
+    return 2 * losses / len(student) ** 2
 
 
 def _relative_distances(x: Tensor) -> Tensor:
-    """[B, D] -> [B, B]."""
-    others = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").clamp(min=_NEAR) * others
-    return distances / (distances.sum() / others.sum().clamp(min=1)).clamp(min=_NEAR)
+    """Of every pair once; [B, D] -> [B (B - 1) / 2]."""
+    distances = F.pdist(x).clamp(min=_NEAR)
+    return distances / (distances.sum() / max(1, distances.numel())).clamp(min=_NEAR)
 
 
 @objective(reads="pooled")
