@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.outputs import Normalization, Outputs
 from models.zoo import Network
-from terms import Example, Match, Term
+from terms import LOGITS, Example, Match, Term
 from utils.errors import UsageError
 
 __all__ = ["KnowledgeDistiller", "Term"]
@@ -83,7 +83,7 @@ class KnowledgeDistiller(nn.Module):
     @property
     def reaches_everything(self) -> bool:
         """Whether the loss has a gradient for all that is trained."""
-        return any("logits" in match.objective.reads_of("student") for match in self._active.values())
+        return any(LOGITS & match.objective.reads_of("student") for match in self._active.values())
 
     def train(self, mode: bool = True) -> KnowledgeDistiller:
         """Switch to training or evaluation; what is not trained stays in eval mode."""
@@ -104,23 +104,37 @@ class KnowledgeDistiller(nn.Module):
         """The loss of a batch.
 
         Args:
-            batch: "images" uint8 [B, 3, H, W], "labels" int64 [B], "index" int64 [B].
+            batch: "images" uint8 [B, 3, H, W], "labels" int64 [B], "index" int64 [B]; "strong_images" like the images
+                where a term needs them.
 
         Returns:
             "loss", the weighted sum; "taught", the part of it that looks at a teacher; each term under its own name,
             unweighted scalars; "logits" [B, K], the student's.
         """
-        normalised: dict[Normalization, Tensor] = {}
-        outputs = {"student": _run(self.student, batch["images"], normalised)}
-        with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
-            for name, teacher in self.teachers.items():
-                if any(name in match.teachers for match in self._active.values()):
-                    outputs[name] = _run(teacher, batch["images"], normalised)
+        outputs = self._run(batch["images"])
+        if self.needs_strong_views:
+            for name, strong in self._run(batch["strong_images"]).items():
+                outputs[name].context["strong_logits"] = strong.logits
         with torch.autocast(batch["images"].device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(outputs, batch) for match in self._active.values()]
             weighted = torch.stack(values) * self._weights
         parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
         return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
+
+    @property
+    def needs_strong_views(self) -> bool:
+        """Whether a term looks at the strong views of a batch."""
+        return any(match.needs_strong_views for match in self._active.values())
+
+    def _run(self, images: Tensor) -> dict[str, Outputs]:
+        """What the student and the teachers in use give for uint8 images [B, 3, H, W], by name."""
+        normalised: dict[Normalization, Tensor] = {}
+        outputs = {"student": _run(self.student, images, normalised)}
+        with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
+            for name, teacher in self.teachers.items():
+                if any(name in match.teachers for match in self._active.values()):
+                    outputs[name] = _run(teacher, images, normalised)
+        return outputs
 
     def _match(self, name: str) -> Match:
         match = self.matches[name]
@@ -155,5 +169,6 @@ def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | Non
     normalised = {name: network.eval().normalize(images) for name, network in networks.items()}
     outputs = {name: network(normalised[name]) for name, network in networks.items()}
     for name, network in networks.items():
+        outputs[name].context["strong_logits"] = outputs[name].logits
         network.train(modes[name])
     return Example(networks, normalised, outputs, all_labels)

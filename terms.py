@@ -19,6 +19,7 @@ from objectives.contract import STAGES
 from objectives.logits import standardize
 from utils.errors import UsageError
 
+LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
 
 
@@ -38,6 +39,8 @@ class Term:
     """(epoch, factor) points on the weight, linear between them; the first epoch is 1"""
     stages: tuple[tuple[str, str], ...] = ()
     """student's and teacher's stages to compare, such as (("stage2", "stage2"),); of equal resolution when not given"""
+    strong: bool = False
+    """compare logits for the strong views (data.strong_view) in place of those for the images"""
     standardize: bool = False
     """shift and scale each sample's logits to mean 0 and standard deviation 1 first"""
 
@@ -80,6 +83,7 @@ class Match(nn.Module):
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
         self.teachers = term.teachers if self.objective.needs_teacher else ()
+        self.needs_strong_views = term.strong or "strong_logits" in self.objective.reads_of("student")
         self._check(example.networks)
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
@@ -115,8 +119,9 @@ class Match(nn.Module):
             (name,) = ("student",) if network == "student" else self.term.teachers
             return [_full(outputs[name].read(feature)) for feature in self._stages(network, what)]
         names = ("student",) if network == "student" else self.term.teachers
+        what = "strong_logits" if self.term.strong and what == "logits" else what
         value = _average([_full(outputs[name].read(what)) for name in names])
-        return standardize(value) if what == "logits" and self.term.standardize else value
+        return standardize(value) if what in LOGITS and self.term.standardize else value
 
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
@@ -154,16 +159,21 @@ class Match(nn.Module):
         if unknown := set(term.options) - set(objective.options):
             raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
         reads = objective.reads_of("teacher")
-        if term.standardize and "logits" not in reads | objective.reads_of("student"):
+        all_reads = reads | objective.reads_of("student")
+        if term.standardize and not all_reads & LOGITS:
             raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
-        if len(term.teachers) > 1 and reads - {"logits"}:
+        if term.strong and all_reads != {"logits"}:
+            raise UsageError(
+                f"{name}.strong: {objective.name} compares more than logits: {', '.join(sorted(all_reads))}"
+            )
+        if len(term.teachers) > 1 and reads - LOGITS:
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
         for teacher in self.teachers:
             if teacher not in networks:
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
-            if "logits" in reads and outputs != classes:
+            if reads & LOGITS and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
 
 

@@ -70,7 +70,7 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
         read["student"] |= objective.features("student")
         for name in term.teachers if objective.needs_teacher else ():
             read.setdefault(f"teacher {name}", set()).update(objective.features("teacher"))
-    check_mixing(cfg)
+    check_views(cfg)
     torch.manual_seed(cfg.train_params.seed)
     teachers = {
         name: build_network(network, classes, read[f"teacher {name}"], side)
@@ -85,10 +85,13 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
     return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
-def check_mixing(cfg: Recipe) -> None:
-    """Mixed images have two labels, and not every objective knows that."""
+def check_views(cfg: Recipe) -> None:
+    """Mixed images have two labels, and not every objective knows that; strong views must be there."""
     for name, term in cfg.all_terms.items():
-        inputs = get(term.objective).inputs
+        objective = get(term.objective)
+        inputs = objective.inputs
+        if (term.strong or "strong_logits" in objective.reads_of("student")) and not cfg.data.strong_view:
+            raise UsageError(f"terms.{name}: {term.objective} looks at strong views; set data.strong_view=True")
         if (cfg.data.mixup or cfg.data.cutmix) and "labels" in inputs and "other_labels" not in inputs:
             raise UsageError(f"terms.{name}: {term.objective} knows one label an image; set data.mixup=0 data.cutmix=0")
 

@@ -70,6 +70,8 @@ class DataConfig:
     """alpha of mixup: images of a batch are blended in shares drawn from Beta(alpha, alpha); 0 is none"""
     cutmix: float = 0.0
     """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each batch has one of them"""
+    strong_view: bool = False
+    """also give each training image in a strongly distorted view (RandAugment, cutout), for mlkd and crld"""
     order: Literal["shuffle", "blocks"] = "shuffle"
     """training: shuffle the whole split, or blocks of neighbouring records, for data larger than memory or the cache"""
     open_shards: int = 16

@@ -11,6 +11,10 @@ and with mixup or cutmix the labels of the images mixed in and their share:
     "other_labels"  int64 [B]
     "other_share"   float32 [B]
 
+with strong_view
+
+    "strong_images"  uint8 [B, 3, S, S]
+
 On a CPU the images are the loader's own memory: they hold until the next batch is drawn, clone those to be kept.
 """
 
@@ -32,6 +36,7 @@ from dataset.ring import Ring
 from dataset.shards import INDEX, Samples, ShardReader
 from dataset.sources.folder import ImageFolder
 from dataset.sources.wsld import WsldReader, is_wsld_folder
+from dataset.strong import strong_views
 from utils.errors import DataError, UsageError
 
 __all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
@@ -72,10 +77,14 @@ class TrainLoader:
     ) -> None:
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
+        if config.strong_view and (config.mixup or config.cutmix):
+            raise UsageError("data.strong_view shows each image twice, not mixed: set data.mixup=0 data.cutmix=0")
         if len(samples) < config.batch_size:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
+        share = config.batch_size // world
+        self._rows = range(rank * share, (rank + 1) * share)  # of this rank in a batch of all
         self._seed, self._config, self._samples = seed, config, samples
         if config.open_shards < 1:
             raise UsageError(f"data.open_shards={config.open_shards}: at least one shard must be read at a time")
@@ -102,8 +111,10 @@ class TrainLoader:
             jitter = batch.pop("jitter", None)
             if jitter is not None:
                 batch["images"] = augment.color_jitter(batch["images"], jitter)
+            random = np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + number]))
+            if self._config.strong_view:
+                batch["strong_images"] = strong_views(batch["images"], self._rows, self.batch_size, random)
             if self._config.mixup or self._config.cutmix:
-                random = np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + number]))
                 mixed = augment.mix(batch["images"], batch["labels"], self._config.mixup, self._config.cutmix, random)
                 batch["images"], batch["other_labels"], batch["other_share"] = mixed
             yield batch

@@ -20,8 +20,9 @@ The positional parameters say what is needed:
 - `labels`, `index` and any other: that key of the batch; one with a default may be missing there;
 - in a constructor also `all_labels`, int64 [N]: the labels of the whole training split, by sample index.
 
-What can be read: `logits` [B, K]; a feature of `Outputs`, such as `pooled` or `stage2`; `stages` and `stages_pre`, the
-maps of student and teacher in pairs of equal resolution; `head_weight` [K, D] and `head_bias` [K] of the last layer.
+What can be read: `logits` [B, K]; `strong_logits` [B, K], of the strong views of the batch; a feature of `Outputs`,
+such as `pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution;
+`head_weight` [K, D] and `head_bias` [K] of the last layer.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
 An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
@@ -77,7 +78,7 @@ class Objective(NamedTuple):
 
     def features(self, network: str) -> set[str]:
         """Features of the `student` or the `teacher` that must be kept."""
-        read = self.reads_of(network) - {"logits", "head_weight", "head_bias"}
+        read = self.reads_of(network) - {"logits", "strong_logits", "head_weight", "head_bias"}
         read = {"stages_pre" if what == "norms" else what for what in read}
         return {STAGES.get(what, what) for what in read}
 

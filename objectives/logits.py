@@ -215,6 +215,74 @@ def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
     return (p_teacher @ p_teacher.T - p_student @ p_student.T).square().sum() / len(student)
 
 
+@objective(reads="logits")
+def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
+    """Multi-level logit distillation: `kd`, `class_correlation` and `batch_correlation`, at several temperatures.
+
+    The sum over T, 2, 3, 5 and 6. Jin et al., CVPR 2023, section 3, where it is computed for a weak and for a strong
+    view of each image: a second term with `strong=True`. Their released code multiplies the terms of the weak view by
+    shares of confident samples after they are averaged; configs/cifar100/mlkd_released.py repeats its sum.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        temperature: T; on CIFAR-100 4, on ImageNet 1.
+
+    Returns:
+        Scalar.
+    """
+    levels = (kd, class_correlation, batch_correlation)
+    values = [level(student, teacher, temperature=t) for t in (temperature, 2.0, 3.0, 5.0, 6.0) for level in levels]
+    return torch.stack(values).sum()
+
+
+@objective(reads="logits")
+def crld(
+    student: Tensor,
+    teacher: Tensor,
+    student_strong_logits: Tensor,
+    teacher_strong_logits: Tensor,
+    *,
+    within: float = 2.0,
+    across: float = 0.5,
+    confidence: float = 0.9,
+    strong_confidence: float = 0.2,
+    temperature: float = 4.0,
+) -> Tensor:
+    """Cross-view consistency: `kd` within each of two views of an image, and from each to the other.
+
+    Samples count within the views where the teacher gives a class of the image at least ``confidence``, and across them
+    where it gives one of the strong view at least ``strong_confidence``; averaged over all samples. Zhang et al., ACM
+    Multimedia 2024, arXiv 2412.16493, section 3. Their defaults are these, beside the cross-entropy of both views; on
+    ImageNet T = 1 and cross-entropies of weight 2.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        student_strong_logits: of the strong views, [B, K].
+        teacher_strong_logits: likewise.
+        within: weight of each view's own part.
+        across: weight of the parts from one view to the other.
+        confidence: see above, at temperature 1.
+        strong_confidence: likewise.
+        temperature: T.
+
+    Returns:
+        Scalar.
+    """
+    ours, theirs = (
+        [F.log_softmax(z / temperature, 1) for z in views]  # [B, K]
+        for views in ((student, student_strong_logits), (teacher, teacher_strong_logits))
+    )
+    sure, strong_sure = (
+        F.softmax(z, 1).amax(1) >= least  # [B]
+        for z, least in ((teacher, confidence), (teacher_strong_logits, strong_confidence))
+    )
+    same = sure * (divergence(theirs[0], ours[0]) + divergence(theirs[1], ours[1]))
+    other = strong_sure * (divergence(theirs[0], ours[1]) + divergence(theirs[1], ours[0]))
+    return temperature**2 * (within * same + across * other).mean()
+
+
 def standardize(logits: Tensor) -> Tensor:
     """Each sample's logits minus their mean, over their (unbiased) standard deviation; [B, K] -> [B, K].
 

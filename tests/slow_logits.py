@@ -4,6 +4,7 @@ Each takes the logits of student and teacher, [B][K], and the labels, [B]; `sdd`
 """
 
 import math
+from itertools import product
 from statistics import correlation, fmean, stdev
 
 
@@ -14,6 +15,10 @@ def softmax(row, temperature=1.0):
 
 def divergence(p, q):
     return sum(a * (math.log(a) - math.log(b)) for a, b in zip(p, q, strict=True))
+
+
+def dot(one, other):
+    return sum(map(math.prod, zip(one, other, strict=True)))
 
 
 def others(row, label):
@@ -102,6 +107,29 @@ def squares(image, size):
     corners = [(top, left) for top in range(0, 4, size) for left in range(0, 4, size)]
     pixels = [[(i, j) for i in range(top, top + size) for j in range(left, left + size)] for top, left in corners]
     return [[fmean(rows[i][j] for i, j in square) for rows in image] for square in pixels]
+
+
+def mlkd(student, teacher, labels):
+    total = 0.0
+    for temperature in (1.5, 2, 3, 5, 6):
+        p_s, p_t = ([softmax(row, temperature) for row in z] for z in (student, teacher))
+        total += temperature**2 * fmean(divergence(t, s) for s, t in zip(p_s, p_t))
+        for s, t in ((p_s, p_t), (list(zip(*p_s)), list(zip(*p_t)))):
+            for i, j in product(range(len(s)), repeat=2):
+                total += (dot(t[i], t[j]) - dot(s[i], s[j])) ** 2 / len(s)
+    return total
+
+
+def crld(student, teacher, labels):
+    total = 0.0
+    for z_s, z_t in zip(student, teacher):
+        strong_s, strong_t = [0.5 * z for z in z_s], [-0.6 * z for z in z_t]
+        s, strong_s, t, at_strong = (softmax(z, 2.0) for z in (z_s, strong_s, z_t, strong_t))
+        if max(softmax(z_t)) >= 0.6:
+            total += 2.0 * (divergence(t, s) + divergence(at_strong, strong_s))
+        if max(softmax(strong_t)) >= 0.45:
+            total += 0.5 * (divergence(t, strong_s) + divergence(at_strong, s))
+    return 2.0**2 * total / len(labels)
 
 
 def sdd(student, teacher, labels):

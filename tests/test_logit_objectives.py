@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from objectives.ctkd import Ctkd
 from objectives.labels import Uskd
-from objectives.logits import batch_correlation, class_correlation, dist, dkd, kd, nkd, standardize, ttm
+from objectives.logits import batch_correlation, class_correlation, crld, dist, dkd, kd, mlkd, nkd, standardize, ttm
 from objectives.regions import CatKD, Sdd
 
 CLASSES, MAPS = 5, ("sdd", "catkd", "catkd_raw")
@@ -60,6 +60,11 @@ def run_catkd(student, teacher, **options):
     return CatKD(student, teacher, *heads, **options)(student, teacher, *heads)
 
 
+def run_crld(student, teacher, **options):
+    """Logits of the strong views follow from the others."""
+    return crld(student, teacher, 0.5 * student, -0.6 * teacher, **options)
+
+
 LOSSES = {
     "dkd": partial(dkd, alpha=0.7, beta=3.0, temperature=2.0),
     "dist": lambda s, t, _: dist(s, t, beta=2.0, gamma=0.5, temperature=1.5),
@@ -71,6 +76,8 @@ LOSSES = {
     "ctkd": lambda s, t, _: run_ctkd(s, t, lowest=2.0, span=5.0),
     "class_correlation": lambda s, t, _: class_correlation(s, t, temperature=2.0),
     "batch_correlation": lambda s, t, _: batch_correlation(s, t, temperature=2.0),
+    "mlkd": lambda s, t, _: mlkd(s, t, temperature=1.5),
+    "crld": lambda s, t, _: run_crld(s, t, confidence=0.6, strong_confidence=0.45, temperature=2.0),
     "standardized": lambda s, t, _: kd(standardize(s), standardize(t), temperature=2.0),
     "sdd": partial(run_sdd, temperature=2.0),
     "catkd": lambda s, t, _: run_catkd(s, t),
@@ -87,6 +94,8 @@ SLOW = {
     "ctkd": slow_logits.ctkd,
     "class_correlation": partial(slow_logits.gram, by_class=True),
     "batch_correlation": partial(slow_logits.gram, by_class=False),
+    "mlkd": slow_logits.mlkd,
+    "crld": slow_logits.crld,
     "standardized": slow_logits.standardized,
     "sdd": slow_logits.sdd,
     "catkd": partial(slow_logits.catkd, size=2, normalize=True),
@@ -127,7 +136,18 @@ def test_the_value_stays_with(change, name):
     torch.testing.assert_close(LOSSES[name](*CHANGES[change][1](*given)), LOSSES[name](*given), rtol=1e-6, atol=1e-10)
 
 
-ZERO = ["dkd", "dist", "ctkd", "class_correlation", "batch_correlation", "standardized", "sdd", "catkd", "catkd_raw"]
+ZERO = [
+    "dkd",
+    "dist",
+    "ctkd",
+    "class_correlation",
+    "batch_correlation",
+    "mlkd",
+    "standardized",
+    "sdd",
+    "catkd",
+    "catkd_raw",
+]
 
 
 @pytest.mark.parametrize("name", ZERO)
@@ -236,6 +256,20 @@ def test_ttm_by_hand():
     expected = 2 / 3 * ln(4 / 3) + 1 / 3 * ln(2 / 3)
     assert ttm(student, teacher, temperature=2.0, weighted=False).item() == pytest.approx(expected)
     assert ttm(student, teacher, temperature=2.0).item() == pytest.approx(3 / math.sqrt(5) * expected)
+
+
+def test_crld_by_hand():
+    # The teacher is sure of the first sample alone; of the strong views it says (1/2, 1/2), below a threshold of 0.6.
+    # (3/4, 1/4) to (1/2, 1/2) is 3 ln 3 / 4 - ln 2, (1/2, 1/2) to (3/4, 1/4) is ln 2 - ln 3 / 2.
+    student, teacher = log([1 / 2, 1 / 2], [1 / 2, 1 / 2]), log([3 / 4, 1 / 4], [1 / 2, 1 / 2])
+    strong_student, strong_teacher = log([3 / 4, 1 / 4], [3 / 4, 1 / 4]), log([1 / 2, 1 / 2], [1 / 2, 1 / 2])
+    own = 3 * ln(3) / 4 - ln(2) + ln(2) - ln(3) / 2
+    options = {"within": 2.0, "across": 5.0, "confidence": 0.7, "temperature": 1.0}
+    value = crld(student, teacher, strong_student, strong_teacher, strong_confidence=0.6, **options)
+    assert value.item() == pytest.approx(2 * own / 2)
+    # With a lower threshold: (3/4, 1/4) to (3/4, 1/4) and (1/2, 1/2) to (1/2, 1/2), then (1/2, 1/2) to both.
+    both = crld(student, teacher, strong_student, strong_teacher, strong_confidence=0.5, **options)
+    assert both.item() == pytest.approx(value.item() + 5 * (ln(2) - ln(3) / 2) / 2)
 
 
 def test_ctkd_by_hand():

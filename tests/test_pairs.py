@@ -32,13 +32,13 @@ def batch(side, size=4):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
     index = torch.randperm(SAMPLES, generator=generator)[:size]
-    return {"images": images, "labels": index % CLASSES, "index": index}
+    return {"images": images, "strong_images": images.flip(3), "labels": index % CLASSES, "index": index}
 
 
 @pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)
 def test_every_objective_trains_every_published_pair(teacher, student, side):
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
-    assert len(names) >= 36
+    assert len(names) >= 38
     for name in ("lshfm", "simkd"):  # they change the student's last layers
         names.remove(name)
     train_a_step(teacher, student, side, names)
@@ -87,7 +87,19 @@ def test_every_objective_is_finite_under_autocast(dtype):
     assert all(p.grad.isfinite().all() for p in distiller.parameters() if p.grad is not None)
 
 
-LOGITS = ["kd", "dkd", "wsld", "dist", "nkd", "ttm", "class_correlation", "batch_correlation", "cross_entropy", "ctkd"]
+LOGITS = [
+    "kd",
+    "dkd",
+    "wsld",
+    "dist",
+    "nkd",
+    "ttm",
+    "class_correlation",
+    "batch_correlation",
+    "mlkd",
+    "cross_entropy",
+    "ctkd",
+]
 
 
 @pytest.mark.parametrize("scale", [0.0, 50.0, 1e3, 1e4])
