@@ -104,9 +104,11 @@ def test_the_loop_on_the_page_runs(digits, tmp_path):
 
 
 def test_the_loader_page_names_settings_and_keys_that_exist(digits):
-    config = DataConfig(str(digits / "lmdb"), batch_size=4, num_workers=0, input_size=8, mixup=1.0)
-    loader = dataset.TrainLoader(ShardReader(digits / "lmdb/train"), config, 0, 0, 1, torch.device("cpu"))
-    keys = next(loader.epoch(0)).keys()
+    keys = set()
+    for options in ({"mixup": 1.0}, {"strong_view": True}):
+        config = DataConfig(str(digits / "lmdb"), batch_size=4, num_workers=0, input_size=8, **options)
+        loader = dataset.TrainLoader(ShardReader(digits / "lmdb/train"), config, 0, 0, 1, torch.device("cpu"))
+        keys |= next(loader.epoch(0)).keys()
     names = first_columns("loader.md")
     assert keys <= names
     assert names - keys <= {field.name for field in fields(DataConfig)}
