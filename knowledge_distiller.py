@@ -92,6 +92,11 @@ class KnowledgeDistiller(nn.Module):
             parameters = list(module.parameters())
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
+        for teacher in self.teachers.values():
+            assert isinstance(teacher, Network)
+            if teacher.batch_statistics:
+                for norm in teacher.norms():
+                    norm.train(mode)
         return self
 
     def set_epoch(self, epoch: float) -> None:

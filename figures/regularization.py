@@ -8,11 +8,11 @@ temperature T, L_ce the cross-entropy with the label, and L_kd = T^2 CE(softmax(
     a = dL_ce / dz          = s_1 - 1                      the part that lowers the bias
     b = d(L_kd - L_ce) / dz = T (s_T - t_T) - (s_1 - 1)    the part that lowers the variance
 
-A regularisation sample is one where the second outweighs the first, |b| > |a|. Of these, the ones with b > |a|, where
-s_T > t_T, have the true class pulled down in sum, and the bias grows; in the others both parts pull it up. At T = 1
-there are no such others, and the regularisation samples are where the student is ahead of the teacher: where the weight
-of WSLD, 1 - exp(-L_ce of the student / L_ce of the teacher), is below 1 - 1/e. Zhou et al., ICLR 2021, arXiv
-2102.00650, sections 3 and 4.
+A regularisation sample is one where the second outweighs the first and points the other way, b > |a|: there s_T > t_T,
+the true class is pulled down in sum, and the bias grows while the variance falls. The broken line adds those with
+b < -|a|, where both pull it up. At T = 1 there are none of these, and regularisation samples are where the student is
+ahead of the teacher: where the weight of WSLD, 1 - exp(-L_ce of the student / L_ce of the teacher), is below 1 - 1/e.
+Zhou et al., ICLR 2021, arXiv 2102.00650, sections 3 and 4.
 
 As in the paper the images are those of training; here without augmentation, up to 50,000 spread over the split, through
 the best student.
@@ -48,7 +48,7 @@ class Effect:
     """Of one teacher on N training images."""
 
     teacher: str
-    shares: np.ndarray  # of images with |b| > |a|, and with b > |a|, by temperature, [_TEMPERATURES, 2]
+    shares: np.ndarray  # of images with b > |a|, and with |b| > |a|, by temperature, [_TEMPERATURES, 2]
     weights: np.ndarray  # of WSLD, [N]
 
 
@@ -68,7 +68,7 @@ def measure(student: Seen, teacher: Seen) -> Effect:
     shares = []
     for temperature in _TEMPERATURES:
         a, b = gradients(z_s, z_t, labels, temperature)
-        shares.append([(b.abs() > a.abs()).double().mean().item(), (b > a.abs()).double().mean().item()])
+        shares.append([(b > a.abs()).double().mean().item(), (b.abs() > a.abs()).double().mean().item()])
     return Effect(teacher.name, np.array(shares), wsld_weights(z_s, z_t, labels).numpy())
 
 
@@ -96,10 +96,9 @@ def draw(effects: list[Effect], output: Path) -> None:
     """Left the share of regularisation samples by temperature, right the weights; a colour a teacher."""
     figure, (samples, weights) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for effect in effects:
-        both, growing = 100 * effect.shares.T
-        line = samples.plot(_TEMPERATURES, both, marker=".", label=f"{effect.teacher}: |b| > |a|")
-        color = line[0].get_color()
-        samples.plot(_TEMPERATURES, growing, "--", color=color, label=f"{effect.teacher}: b > |a|, the bias grows")
+        growing, all_larger = 100 * effect.shares.T
+        line = samples.plot(_TEMPERATURES, growing, marker=".", label=f"{effect.teacher}: b > |a|, the bias grows")
+        samples.plot(_TEMPERATURES, all_larger, "--", color=line[0].get_color(), label=f"{effect.teacher}: |b| > |a|")
         each = np.full(len(effect.weights), 100 / len(effect.weights))
         weights.hist(effect.weights, bins=40, range=(0, 1), weights=each, alpha=0.6, label=effect.teacher)
     weights.axvline(_LEVEL, color="black", linestyle="--", linewidth=1, label="student level with teacher")
@@ -130,9 +129,9 @@ def main() -> None:
     draw(effects, output)
     print(f"{len(student.labels)} training images")
     for effect in effects:
-        print(f"{effect.teacher}: regularisation samples, and those of growing bias")
-        for temperature, (both, growing) in zip(_TEMPERATURES, 100 * effect.shares):
-            print(f"    T = {temperature:2d}  {both:5.1f} %  {growing:5.1f} %")
+        print(f"{effect.teacher}: regularisation samples, and all with |b| > |a|")
+        for temperature, (growing, all_larger) in zip(_TEMPERATURES, 100 * effect.shares):
+            print(f"    T = {temperature:2d}  {growing:5.1f} %  {all_larger:5.1f} %")
         low, middle, high = np.quantile(effect.weights, [0.25, 0.5, 0.75])
         mean = effect.weights.mean()
         print(f"{effect.teacher}: weights of WSLD, mean {mean:.3f}, quartiles {low:.3f} {middle:.3f} {high:.3f}")

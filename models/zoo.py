@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import urllib.error
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.cifar import CIFAR
 from models.neck import add_embedding, embedding_of, has_embedding
@@ -45,6 +46,8 @@ class NetworkConfig:
     """input standard deviation, likewise"""
     embedding: int | None = None
     """outputs of a linear layer before the classifier, merged into it when the weights are exported; for lshfm"""
+    batch_statistics: bool = False
+    """of a teacher: normalise by the statistics of each batch, as the code of WSLD's authors does"""
     reuses: str | None = None
     """the teacher whose classifier it ends with, behind a projector; for simkd"""
     taps: dict[str, str] = field(default_factory=dict)
@@ -57,8 +60,10 @@ class Network(nn.Module):
     Attributes:
         normalization: what its input is normalised with; networks that share one can share the normalised images.
         num_classes: K.
+        batch_statistics: whether a teacher's batch norms go by the statistics of each batch.
     """
 
+    batch_statistics = False
     mean: Tensor  # [1, 3, 1, 1], of pixels in [0, 255]
     std: Tensor
 
@@ -97,6 +102,10 @@ class Network(nn.Module):
     def classifier(self) -> nn.Module:
         """The network without its adapter: its state dict has the names of the library that it came from."""
         return self.body.network if isinstance(self.body, Tapped) else self.body
+
+    def norms(self) -> Iterator[_BatchNorm]:
+        """Its batch norms."""
+        return (module for module in self.modules() if isinstance(module, _BatchNorm))
 
     @property
     def head(self) -> nn.Linear | None:
@@ -146,7 +155,12 @@ def build_network(
     default = published or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, set(reads) - {"logits"}, side)
-    return Network(body, normalization, num_classes, _expand(reads, body.features))
+    made = Network(body, normalization, num_classes, _expand(reads, body.features))
+    if config.batch_statistics:
+        for norm in made.norms():
+            norm.momentum = 0.0  # its own statistics stay as they are
+    made.batch_statistics = config.batch_statistics
+    return made
 
 
 def _reusing(

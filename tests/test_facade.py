@@ -1,5 +1,7 @@
 """The facade: what is run, how often, in which mode, and what is summed."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -233,3 +235,21 @@ def test_standardised_logits():
     torch.testing.assert_close(result["kd"], expected)
     with pytest.raises(UsageError, match=r"terms\.pkt\.standardize: pkt has no use for logits"):
         build({"pkt": Term("pkt", standardize=True)})
+
+
+def test_a_teacher_may_go_by_the_statistics_of_each_batch():
+    torch.manual_seed(0)
+    student = build_network(NetworkConfig("cifar_resnet8"), 4, side=32)
+    teacher = build_network(NetworkConfig("cifar_resnet14", batch_statistics=True), 4, side=32)
+    example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    distiller = KnowledgeDistiller(student, {"teacher": teacher}, {"kd": Term("kd")}, example)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    before = {name: value.clone() for name, value in teacher.state_dict().items() if "num_batches" not in name}
+    with torch.no_grad():
+        by_batch = distiller.train()({"images": images})["kd"]
+        alone = copy.deepcopy(teacher).train().score(images)
+        expected = kd(copy.deepcopy(student).score(images), alone)
+        by_own = distiller.eval()({"images": images})["kd"]
+    torch.testing.assert_close(by_batch, expected)
+    assert not torch.allclose(by_own, by_batch)
+    assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in before.items())
