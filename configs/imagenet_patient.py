@@ -1,8 +1,8 @@
 """A patient and consistent teacher on ImageNet: function matching.
 
 Beyer et al., Knowledge distillation: a good teacher is patient and consistent, CVPR 2022, arXiv 2106.05237. Teacher and
-student see the same view, mixed with another in shares drawn evenly; nothing counts but the divergence at temperature 1,
-for very long. Both networks are timm's ports of the paper's.
+student see the same view, mixed with another in shares drawn evenly; only the divergence at temperature 1 counts, for
+very long. Both networks are timm's ports of the paper's.
 
 Command    python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb \\
                [train_params.epochs=300]
