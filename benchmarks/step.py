@@ -108,10 +108,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=2, help="in a row in each round (default: 2)")
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: 64)")
     options = parser.parse_args()
-    left_out = {"teacher", "kd_dot"}  # no method; and another optimizer
-    pages = sorted(page.stem for page in options.pages.glob("[!_]*.py"))
-    options.methods = options.methods or [page for page in pages if page not in left_out]
+    options.methods = options.methods or [
+        page.stem for page in sorted(options.pages.glob("[!_]*.py")) if _comparable(read_page(page, Recipe)[0])
+    ]
     return options
+
+
+def _comparable(recipe: Recipe) -> bool:
+    """Whether the networks work as much as in the baseline: one teacher, one view, one backward pass."""
+    return len(recipe.teachers) == 1 and not recipe.data.strong_view and recipe.optim.optimizer == "sgd"
 
 
 if __name__ == "__main__":
