@@ -39,8 +39,9 @@ class Vid(nn.Module):
         losses = []
         for s, t, mean, scale in zip(student, teacher, self.means, self.scales):
             s, t = same_size(s, t)
-            variance = (F.softplus(scale) + _EPSILON).view(-1, 1, 1)  # [C, 1, 1]
-            losses.append(((mean(s) - t).square() / variance + variance.log()).mean() / 2)
+            variance = F.softplus(scale) + _EPSILON  # [C]
+            errors = (mean(s) - t).square().mean((0, 2, 3))
+            losses.append((errors / variance + variance.log()).mean() / 2)
         return torch.stack(losses).sum()
 
 
