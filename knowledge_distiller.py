@@ -59,19 +59,22 @@ class KnowledgeDistiller(nn.Module):
         Args:
             terms: by name; their weights and ramps count.
             moves: beginnings of the names of what is trained: `student.layer4`, `terms.crd`; everything when empty.
-                Modules whose parameters all rest are in eval mode.
+                Terms left out rest. Modules whose parameters all rest are in eval mode.
 
         Raises:
             UsageError: there is no term, or nothing of a name in ``moves``.
         """
         if not terms:
             raise UsageError("terms: a loss needs at least one")
+        idle = [f"terms.{name}" for name in self.matches if name not in terms]
+        movable = [name for name in self._parameters_by_name if not any(_is_below(name, one) for one in idle)]
         for start in moves:
-            if not any(_is_below(name, start) for name in self._parameters_by_name):
-                near = difflib.get_close_matches(start, self._parameters_by_name, n=3, cutoff=0.3)
+            if not any(_is_below(name, start) for name in movable):
+                near = difflib.get_close_matches(start, movable, n=3, cutoff=0.3) or ["student"]
                 raise UsageError(f"optim.moves: nothing to train is called {start}; near: {', '.join(near)}")
+        moved = {name for name in movable if not moves or any(_is_below(name, start) for start in moves)}
         for name, parameter in self._parameters_by_name.items():
-            parameter.requires_grad_(not moves or any(_is_below(name, start) for start in moves))
+            parameter.requires_grad_(name in moved)
         self.terms = dict(terms)
         self._active = {name: self._match(name) for name in terms}
         taught = [match.objective.needs_teacher for match in self._active.values()]
@@ -88,10 +91,11 @@ class KnowledgeDistiller(nn.Module):
     def train(self, mode: bool = True) -> KnowledgeDistiller:
         """Switch to training or evaluation; what is not trained stays in eval mode."""
         super().train(mode)
-        for module in self.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(parameter.requires_grad for parameter in parameters):
-                module.eval()
+        for part in self.children():
+            for module in part.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(parameter.requires_grad for parameter in parameters):
+                    module.eval()
         for teacher in self.teachers.values():
             assert isinstance(teacher, Network)
             if teacher.batch_statistics:

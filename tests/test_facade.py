@@ -253,3 +253,9 @@ def test_a_teacher_may_go_by_the_statistics_of_each_batch():
     torch.testing.assert_close(by_batch, expected)
     assert not torch.allclose(by_own, by_batch)
     assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in before.items())
+
+
+def test_a_student_at_rest_goes_into_eval_mode():
+    distiller = build()
+    distiller.requires_grad_(False)
+    assert not any(module.training for module in distiller.train().student.modules())

@@ -94,7 +94,8 @@ def test_a_killed_run_of_stages_resumes_bit_for_bit(page, digits, tmp_path, unin
 
 def test_two_ranks_go_through_all_stages(page, digits, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    call(*torchrun, "train_with_distillation.py", *words(page, digits, tmp_path))
+    # Everything moves in the last stage, but for the hint, which is no part of it and gets no gradient.
+    call(*torchrun, "train_with_distillation.py", *words(page, digits, tmp_path, "optim.moves=()", "optim.init_lr=1e-5"))
     assert [row["epoch"] for row in read_metrics(tmp_path / "run") if row["kind"] == "val"] == [1, 2, 3, 4]
 
 
@@ -154,6 +155,18 @@ def test_the_paraphraser_rests_in_the_second_stage():
     assert any(name.startswith("student.") for name in changed)
 
 
+def test_a_term_of_another_stage_rests():
+    terms = {"hint": Term("fitnet"), "cross_entropy": Term("cross_entropy")}
+    first, second = (Stage(1, {name: term}) for name, term in terms.items())
+    run = trainer([first, second])
+    assert all(parameter.requires_grad for parameter in run.distiller.matches.parameters())
+    run._enter(1)
+    assert not any(parameter.requires_grad for parameter in run.distiller.matches.parameters())
+    assert not any(module.training for module in run.distiller.matches["hint"].modules())
+    with pytest.raises(UsageError, match=r"nothing to train is called terms\.hint"):
+        trainer([first, replace(second, optim=OptimConfig(moves=("terms.hint",)))])
+
+
 def test_a_schedule_begins_with_its_stage(page, digits, tmp_path):
     call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.schedule=cosine", "optim.init_lr=0.02"))
     rates = [row["lr"] for row in read_metrics(tmp_path / "run") if row["kind"] == "train"]
@@ -166,8 +179,14 @@ def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
         trainer([Stage(1, {"ft": Term("ft", options={"rate": 0.25})}), Stage(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
         trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.layer9",)))])
+    with pytest.raises(UsageError, match=r"optim\.moves: the loss has no gradient for student\.fc"):
+        moved(trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.fc",)))]))
+    with pytest.raises(UsageError, match=r"train_params\.epochs: at least 1"):
+        trainer([Stage(-1, {"hint": Term("fitnet")}), Stage(2, {"hint": Term("fitnet")})])
+    # What is wrong in the last stage shows before the first.
     done = call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.moves=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_words_reach_into_a_first_stage(page, digits, tmp_path):

@@ -101,6 +101,8 @@ class Trainer:
     ) -> None:
         self.distiller, self.loader, self.run, self.ranks = distiller, loader, run, ranks
         self.stages, self.params = stages, params
+        if min(stage.epochs for stage in stages) < 1:
+            raise UsageError("train_params.epochs: at least 1, and so the epochs of each stage before")
         if params.sync_bn and ranks.world > 1:
             if ranks.device.type != "cuda":
                 raise UsageError("train_params.sync_bn works on GPUs only")
@@ -116,7 +118,8 @@ class Trainer:
         self.ends = list(accumulate(stage.epochs for stage in stages))  # epochs done at the end of each
         self.epoch = self.batch = self.step = 0  # epochs and batches of this epoch that are done, optimizer steps
         self.best: dict[str, float] = {}
-        self._enter(0)
+        for number in reversed(range(len(stages))):  # every one, so that what is wrong in the last shows at once
+            self._enter(number)
 
     def _enter(self, number: int) -> None:
         """Begin a stage: its terms, what moves in it, an optimizer without a past."""
@@ -212,6 +215,8 @@ class Trainer:
             with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
                 with self._autocast():
                     outputs = module(part)
+                if not outputs["loss"].requires_grad:
+                    raise UsageError(f"optim.moves: the loss has no gradient for {', '.join(self.stage.optim.moves)}")
                 if isinstance(self.optimizer, Dot):
                     self.optimizer.take(outputs["taught"] / len(parts))
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()
