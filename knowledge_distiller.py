@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -120,28 +120,24 @@ class KnowledgeDistiller(nn.Module):
             "loss", the weighted sum; "taught", the part of it that looks at a teacher; each term under its own name,
             unweighted scalars; "logits" [B, K], the student's.
         """
-        outputs = self._run(batch["images"])
-        if self.needs_strong_views:
-            for name, strong in self._run(batch["strong_images"]).items():
+        matches = list(self._active.values())
+        outputs = self._run(batch["images"], matches)
+        if looking := [match for match in matches if match.needs_strong_views]:
+            for name, strong in self._run(batch["strong_images"], looking).items():
                 outputs[name].context["strong_logits"] = strong.logits
         with torch.autocast(batch["images"].device.type, enabled=False):  # objectives compute in float32 or better
-            values = [match(outputs, batch) for match in self._active.values()]
+            values = [match(outputs, batch) for match in matches]
             weighted = torch.stack(values) * self._weights
         parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
         return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
 
-    @property
-    def needs_strong_views(self) -> bool:
-        """Whether a term looks at the strong views of a batch."""
-        return any(match.needs_strong_views for match in self._active.values())
-
-    def _run(self, images: Tensor) -> dict[str, Outputs]:
-        """What the student and the teachers in use give for uint8 images [B, 3, H, W], by name."""
+    def _run(self, images: Tensor, matches: Sequence[Match]) -> dict[str, Outputs]:
+        """What the student and the teachers of ``matches`` give for uint8 images [B, 3, H, W], by name."""
         normalised: dict[Normalization, Tensor] = {}
         outputs = {"student": _run(self.student, images, normalised)}
         with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
             for name, teacher in self.teachers.items():
-                if any(name in match.teachers for match in self._active.values()):
+                if any(name in match.teachers for match in matches):
                     outputs[name] = _run(teacher, images, normalised)
         return outputs
 

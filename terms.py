@@ -49,6 +49,12 @@ class Term:
         """Names of the teachers."""
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
+    @property
+    def needs_strong_views(self) -> bool:
+        """Whether it looks at the strong views of a batch."""
+        objective = objectives.get(self.objective)
+        return self.strong or "strong_logits" in objective.reads_of("student") | objective.reads_of("teacher")
+
     def factor(self, epoch: float) -> float:
         """The weight in an epoch, counted from 1."""
         ramp = self.ramp or ((1, 1),)
@@ -83,7 +89,7 @@ class Match(nn.Module):
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
         self.teachers = term.teachers if self.objective.needs_teacher else ()
-        self.needs_strong_views = term.strong or "strong_logits" in self.objective.reads_of("student")
+        self.needs_strong_views = term.needs_strong_views
         self._check(example.networks)
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []

@@ -88,9 +88,8 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
 def check_views(cfg: Recipe) -> None:
     """Mixed images have two labels, and not every objective knows that; strong views must be there."""
     for name, term in cfg.all_terms.items():
-        objective = get(term.objective)
-        inputs = objective.inputs
-        if (term.strong or "strong_logits" in objective.reads_of("student")) and not cfg.data.strong_view:
+        inputs = get(term.objective).inputs
+        if term.needs_strong_views and not cfg.data.strong_view:
             raise UsageError(f"terms.{name}: {term.objective} looks at strong views; set data.strong_view=True")
         if (cfg.data.mixup or cfg.data.cutmix) and "labels" in inputs and "other_labels" not in inputs:
             raise UsageError(f"terms.{name}: {term.objective} knows one label an image; set data.mixup=0 data.cutmix=0")
