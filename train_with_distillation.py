@@ -62,7 +62,7 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
 
 
 def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDistiller:
-    """The student, the teachers that a term looks at, and the terms."""
+    """The student, the teachers that a term looks at or the student ends with, and the terms."""
     classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
     read: dict[str, set[str]] = {"student": set()}
     for term in cfg.all_terms.values():
@@ -70,6 +70,8 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDisti
         read["student"] |= objective.features("student")
         for name in term.teachers if objective.needs_teacher else ():
             read.setdefault(f"teacher {name}", set()).update(objective.features("teacher"))
+    if cfg.student.reuses in cfg.teachers:
+        read.setdefault(f"teacher {cfg.student.reuses}", set())
     check_views(cfg)
     torch.manual_seed(cfg.train_params.seed)
     teachers = {

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from models.outputs import Body, Outputs
-from models.taps import head_of
 
 _HEAD = "teacher_classifier"
 
@@ -20,7 +19,7 @@ class Reused(Body):
     figure 4: convolutions of 1 x 1, 3 x 3 and 1 x 1 pixels with batch norm and ReLU, half as wide between as behind.
 
     Args:
-        body: images -> `last` among its features; its own classifier is at rest too.
+        body: images -> `last` among its features; what stands behind that map, its own classifier, is at rest too.
         channels: of the teacher's last map, C_t.
         num_classes: K.
         side: of the images, pixels.
@@ -31,10 +30,8 @@ class Reused(Body):
     def __init__(self, body: Body, channels: int, num_classes: int, side: int) -> None:
         super().__init__()
         self.body = body
-        if head := head_of(body, num_classes):
-            body.get_submodule(head).requires_grad_(False)
         between = max(1, channels // 2)
-        own = _channels(body, side)
+        own = _cut_behind_last(body, side)
         self.projector = nn.Sequential(
             *_layer(own, between, 1), *_layer(between, between, 3), *_layer(between, channels, 1)
         )
@@ -47,7 +44,7 @@ class Reused(Body):
         return Outputs(self.teacher_classifier(pooled), {"last": last, "pooled": pooled})
 
     def reuse(self, head: nn.Linear) -> None:
-        """Take over a teacher's classifier."""
+        """Take over a teacher's classifier [K, C_t]."""
         with torch.no_grad():
             self.teacher_classifier.weight.copy_(head.weight)
             self.teacher_classifier.bias.copy_(0 if head.bias is None else head.bias)
@@ -58,11 +55,14 @@ def reused_channels(state: Mapping[str, Tensor]) -> int | None:
     return state[f"{_HEAD}.weight"].shape[1] if f"{_HEAD}.weight" in state else None
 
 
-@torch.no_grad()
-def _channels(body: Body, side: int) -> int:
+def _cut_behind_last(body: Body, side: int) -> int:
+    """Put the parameters that the last map does not depend on at rest; returns its channels."""
     training = body.training
     last = body.eval()(torch.zeros(1, 3, side, side)).features["last"]
     body.train(training)
+    parameters = [parameter for parameter in body.parameters() if parameter.requires_grad]
+    for parameter, gradient in zip(parameters, torch.autograd.grad(last.sum(), parameters, allow_unused=True)):
+        parameter.requires_grad_(gradient is not None)
     return last.shape[1]
 
 

@@ -149,7 +149,7 @@ def build_network(
     if config.embedding is not None:
         add_embedding(network, config.embedding, num_classes)
     if config.reuses is not None:
-        network = _reusing(config, network, num_classes, side, (teachers or {}).get(config.reuses), state)
+        network = _reusing(config, network, num_classes, side, teachers or {}, state)
     if file and added:
         load_weights(network, file)
     default = published or IMAGENET
@@ -168,17 +168,26 @@ def _reusing(
     network: nn.Module,
     num_classes: int,
     side: int,
-    teacher: Network | None,
+    teachers: Mapping[str, Network],
     state: Mapping[str, Tensor],
 ) -> Reused:
-    """``network`` with the classifier of ``teacher``, or shaped for the one in ``state``."""
+    """``network`` with the classifier of one of ``teachers``, or shaped for the one in ``state``."""
+    assert config.reuses is not None
+    if config.embedding is not None:
+        raise UsageError("reuses and embedding: the teacher's classifier has no room for an embedding; set one of them")
     body = _tapped(config, network, num_classes, {"last"}, side)
+    teacher = teachers.get(config.reuses)
     if teacher is None:
         if (channels := reused_channels(state)) is None:
-            raise UsageError(f"reuses: no teacher {config.reuses!r}, and no weights that hold its classifier")
+            others = ", ".join(teachers) or "none"
+            raise UsageError(
+                f"reuses: no teacher {config.reuses!r} (there is {others}), and no weights that hold its classifier"
+            )
         return Reused(body, channels, num_classes, side)
     if teacher.head is None:
         raise UsageError(f"reuses: {config.reuses} has no linear classifier")
+    if teacher.num_classes != num_classes:
+        raise UsageError(f"reuses: {config.reuses} has {teacher.num_classes} outputs, the student {num_classes}")
     reused = Reused(body, teacher.head.in_features, num_classes, side)
     reused.reuse(teacher.head)
     return reused
@@ -192,10 +201,10 @@ def _tapped(config: NetworkConfig, network: nn.Module, num_classes: int, reads: 
     known = network.features if isinstance(network, Body) else tuple(taps)
     wanted = _expand(reads, known)
     if unknown := sorted(wanted - set(known)):
-        raise UsageError(
-            f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join(('logits', *known))}. "
-            f'Name the module that does, such as taps={{"{unknown[0]}": "layer3.2"}}'
-        )
+        given = f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join(('logits', *known))}"
+        if isinstance(network, Reused):
+            raise UsageError(f"{given}: a network that reuses a classifier shows its last map alone")
+        raise UsageError(f'{given}. Name the module that does, such as taps={{"{unknown[0]}": "layer3.2"}}')
     return network if isinstance(network, Body) else Tapped(network, {name: taps[name] for name in sorted(wanted)})
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, call
+from conftest import call
 from torch.nn import functional as F
 
 from models.zoo import NetworkConfig, build_network, read_weights
@@ -119,16 +119,36 @@ def test_its_weights_hold_the_classifier(reusing, tmp_path):
     again = build_network(NetworkConfig("cifar_resnet8", str(path), reuses="teacher"), 10, side=32)
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(again.eval()(images).logits, student.eval()(images).logits)
-    with pytest.raises(UsageError, match="no teacher 'teacher', and no weights that hold its classifier"):
+    with pytest.raises(UsageError, match=r"no teacher 'teacher' \(there is none\), and no weights that hold its"):
         build_network(NetworkConfig("cifar_resnet8", reuses="teacher"), 10, side=32)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "timm/mobilenetv1_100"])
+@pytest.mark.parametrize("name", ["resnet18", "timm/mobilenetv1_100", "mobilenet_v3_small"])
 def test_networks_of_libraries_reuse_too(name):
     torch.manual_seed(0)
     teacher = build_network(NetworkConfig("resnet34"), 10, ["last"], 64)
     student = build_network(NetworkConfig(name, reuses="teacher"), 10, ["last"], 64, {"teacher": teacher}).eval()
-    assert student(torch.rand(1, 3, 64, 64)).features["last"].shape[1] == 512
+    outputs = student(torch.rand(1, 3, 64, 64))
+    assert outputs.features["last"].shape[1] == 512
+    # No layer waits for a gradient that never comes, as the first of two behind the pooling would.
+    outputs.logits.sum().backward()
+    assert all(p.grad is not None for p in student.parameters() if p.requires_grad)
+
+
+def test_what_cannot_be_reused_is_refused(reusing):
+    teachers = {"teacher": reusing[0]}
+
+    def build(classes=10, reads=(), **settings):
+        return build_network(NetworkConfig("cifar_resnet8", **settings), classes, reads, 32, teachers)
+
+    with pytest.raises(UsageError, match=r"reuses: no teacher 'techer' \(there is teacher\)"):
+        build(reuses="techer")
+    with pytest.raises(UsageError, match="reuses: teacher has 10 outputs, the student 20"):
+        build(classes=20, reuses="teacher")
+    with pytest.raises(UsageError, match=r"reuses and embedding: .* set one of them"):
+        build(reuses="teacher", embedding=16)
+    with pytest.raises(UsageError, match=r"gives no stage\*; .* shows its last map alone"):
+        build(reads=["stage*"], reuses="teacher")
 
 
 def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
@@ -155,4 +175,5 @@ def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
     assert scores[0] == scores[1]
     assert "top1" in scores[0]
     call("-m", "figures.tsne", str(tmp_path / "run"))
-    assert (ROOT / "configs/cifar100/simkd.py").exists()
+    hard = ["name=hard", "terms.simkd.objective=cross_entropy"]  # no term looks at the teacher whose classifier it has
+    assert "best after epoch 1" in call("train_with_distillation.py", *words, *hard).stdout
