@@ -74,7 +74,7 @@ class Step:
         index = torch.randperm(SAMPLES)[: options.batch]
         images = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)
         images = images.contiguous(memory_format=torch.channels_last)
-        batch = {"images": images, "labels": labels[index], "index": index}
+        batch = {"images": images, "strong_images": images.flip(3), "labels": labels[index], "index": index}
         self._batch = {name: value.to(device) for name, value in batch.items()}
         self._device = device
 

@@ -133,6 +133,21 @@ def test_terms_see_the_view_they_ask_for():
     torch.testing.assert_close(both["logits"], plain["logits"])
 
 
+def test_a_teacher_sees_the_views_that_its_terms_ask_for():
+    terms = {"kd": Term("kd"), "strong_ce": Term("cross_entropy", strong=True)}
+    batch = {"images": photos(4, 32, 32), "strong_images": photos(4, 32, 32), "labels": torch.arange(4)}
+    for strong, passes in ((False, 1), (True, 2)):
+        both, seen = distiller({**terms, "kd": Term("kd", strong=strong)}), []
+        both.teachers["teacher"].register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        both(batch)
+        assert len(seen) == passes
+
+
+def test_a_page_with_strong_views_is_timed():
+    done = call("-m", "benchmarks.step", "--methods", "crld", "--rounds", "1", "--steps", "1", "--batch", "2")
+    assert '"method": "crld"' in done.stdout
+
+
 def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
     with pytest.raises(UsageError, match=r"terms\.at\.strong: at compares more than logits: stages"):
         distiller({"at": Term("at", strong=True)})
