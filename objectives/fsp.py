@@ -14,7 +14,7 @@ class Fsp(nn.Module):
 
     Yim et al., CVPR 2017, A gift from knowledge distillation, equations 1 and 2. Where a stage has other channels than
     the teacher's, which the paper leaves out, a 1 x 1 convolution brings it there. RepDistiller trains with this alone
-    for 30 epochs, then with cross-entropy and a weight of 50.
+    for 30 epochs, then with cross-entropy alone.
 
     Args:
         student: an example of the maps [B, C_s, H, W], shallow to deep.

@@ -19,7 +19,7 @@ class Ft(nn.Module):
     Kim et al., Paraphrasing complex network, NeurIPS 2018, arXiv 1802.04977, equations 1 to 3. The autoencoder, the
     paraphraser, is trained first, in a stage with `moves=("terms.ft.paraphraser",)`, and rests afterwards: wherever it
     moves, the mean squared error of its reconstruction is added, which has no gradient for anything else. Three
-    convolutions with leaky ReLUs each way, without batch norm as in RepDistiller, whose weight is 200.
+    convolutions with leaky ReLUs each way, without batch norm as in RepDistiller. The authors' code weights it by 500.
 
     Args:
         student: an example of the last map [B, C_s, H, W].

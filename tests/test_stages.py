@@ -206,3 +206,14 @@ def test_published_procedures_have_a_first_stage(method):
     for number in range(2):
         run._enter(number)
         assert moved(run)
+
+
+@pytest.mark.parametrize("method", ["ft", "ab", "fsp", "fitnet_hint"])
+def test_a_published_first_stage_does_not_diverge(method):
+    recipe, _ = read_page(ROOT / "configs/cifar100" / f"{method}.py", Recipe)
+    run = trainer(recipe.stages, labels=100)
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    batch = {"images": images, "labels": torch.arange(4), "index": torch.arange(4)}
+    run.distiller.train()
+    losses = [run.step_on(run.distiller, batch, run.stage.optim.init_lr)[0][0]["loss"].item() for _ in range(6)]
+    assert losses[-1] < losses[0]
