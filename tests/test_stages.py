@@ -95,7 +95,8 @@ def test_a_killed_run_of_stages_resumes_bit_for_bit(page, digits, tmp_path, unin
 def test_two_ranks_go_through_all_stages(page, digits, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     # Everything moves in the last stage, but for the hint, which is no part of it and gets no gradient.
-    call(*torchrun, "train_with_distillation.py", *words(page, digits, tmp_path, "optim.moves=()", "optim.init_lr=1e-5"))
+    more = ["optim.moves=()", "optim.init_lr=1e-5"]
+    call(*torchrun, "train_with_distillation.py", *words(page, digits, tmp_path, *more))
     assert [row["epoch"] for row in read_metrics(tmp_path / "run") if row["kind"] == "val"] == [1, 2, 3, 4]
 
 
