@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import signal
-import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -23,13 +22,13 @@ from knowledge_distiller import KnowledgeDistiller
 from models.neck import merged
 from models.zoo import Network
 from training import checkpoint
+from training.clock import Clock
 from training.dot import Dot
 from training.meters import Meters
 from training.optimizer import build_optimizer
 from training.run_folder import RunFolder
 from training.schedule import learning_rate
 from training.stages import Stage
-from utils.console import on_terminal, progress
 from utils.distributed import Ranks, all_sum, any_rank, barrier
 from utils.errors import Stopped, UsageError
 
@@ -178,7 +177,7 @@ class Trainer:
         self.distiller.train()
         self.distiller.set_epoch(epoch + 1 - before)
         batches = self.loader.epoch(epoch, self.batch)
-        clock = _Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.ends[-1]}", self.ranks.first)
+        clock = Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.ends[-1]}", self.ranks.first)
         for batch in clock.waiting_for(batches):
             step = self.step - before * self.loader.batches
             rate = learning_rate(self.stage.optim, step, self.loader.batches, self.stage.epochs)
@@ -231,7 +230,7 @@ class Trainer:
             self.ema.update_parameters(self.distiller.student)
         return results
 
-    def _log(self, epoch: int, rate: float, clock: _Clock) -> None:
+    def _log(self, epoch: int, rate: float, clock: Clock) -> None:
         self.meters.raise_if_diverged()
         values = {"epoch": epoch + 1, "step": self.step, "lr": rate, **self.meters.read()}
         values |= clock.speed(self.loader.batch_size)
@@ -363,45 +362,6 @@ class _StopSignal:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-
-
-class _Clock:
-    """The progress of an epoch, its speed, and the share of time spent waiting for data."""
-
-    def __init__(self, total: int, done: int, title: str, shown: bool) -> None:
-        self._bar = progress(total=total, initial=done, desc=title, unit="step", disable=not (shown and on_terminal()))
-        self._title, self._start, self._waited, self._steps = title, time.perf_counter(), 0.0, 0
-
-    def waiting_for(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        """The batches, timed."""
-        while True:
-            start = time.perf_counter()
-            batch = next(batches, None)
-            self._waited += time.perf_counter() - start
-            if batch is None:
-                return
-            self._steps += 1
-            yield batch
-            self._bar.update()
-
-    def speed(self, batch_size: int) -> dict[str, float]:
-        """Images a second and the share of time spent waiting, since the last call."""
-        elapsed = time.perf_counter() - self._start
-        values = {"images_per_second": self._steps * batch_size / elapsed, "data_wait": self._waited / elapsed}
-        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
-        return values
-
-    def show(self, values: dict[str, float]) -> None:
-        """Beside the bar on a terminal, on a line of its own elsewhere."""
-        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("epoch", "step"))
-        if self._bar.disable:
-            print(f"{self._title}, step {int(values['step'])}: {text}", flush=True)
-        else:
-            self._bar.set_postfix_str(text)
-
-    def close(self) -> None:
-        """End the bar."""
-        self._bar.close()
 
 
 def check_parts(params: TrainConfig, batch_size: int, world: int) -> None:
