@@ -43,9 +43,10 @@ class Recipe:
             UsageError: two terms of one name differ in more than their weights.
         """
         terms: dict[str, Term] = {}
-        for stage in self.stages:
+        places: dict[str, str] = {}
+        for place, stage in zip((*(f"first.{name}." for name in self.first), ""), self.stages):
             for name, term in stage.terms.items():
-                known = terms.setdefault(name, term)
+                known, first = terms.setdefault(name, term), places.setdefault(name, f"{place}terms.{name}")
                 if replace(term, weight=known.weight, ramp=known.ramp) != known:
-                    raise UsageError(f"terms.{name}: differs from the term of that name in another stage; rename one")
+                    raise UsageError(f"{place}terms.{name} differs from {first}: set both alike, or rename one")
         return terms

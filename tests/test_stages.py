@@ -176,7 +176,7 @@ def test_a_schedule_begins_with_its_stage(page, digits, tmp_path):
 
 
 def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
-    with pytest.raises(UsageError, match=r"terms\.ft: differs from the term of that name in another stage"):
+    with pytest.raises(UsageError, match=r"^terms\.ft differs from first\.0\.terms\.ft: set both alike"):
         trainer([Stage(1, {"ft": Term("ft", options={"rate": 0.25})}), Stage(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
         trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.layer9",)))])
