@@ -26,9 +26,12 @@ class Ft(nn.Module):
         teacher: likewise [B, C_t, H', W'].
         rate: channels of the factors, over C_t.
         power: of the distances of the normalised factors.
+        over_channels: compare the factors' mean squares over channels, as RepDistiller does, with a weight of 200.
     """
 
-    def __init__(self, student: Tensor, teacher: Tensor, *, rate: float = 0.5, power: float = 1.0) -> None:
+    def __init__(
+        self, student: Tensor, teacher: Tensor, *, rate: float = 0.5, power: float = 1.0, over_channels: bool = False
+    ) -> None:
         super().__init__()
         channels = teacher.shape[1]
         factors = max(1, round(rate * channels))
@@ -38,13 +41,15 @@ class Ft(nn.Module):
         }
         self.paraphraser = nn.Sequential(OrderedDict(parts))
         self.translator = _layers(nn.Conv2d, student.shape[1], student.shape[1], factors, factors)
-        self.power = power
+        self.power, self.over_channels = power, over_channels
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
         encoder, decoder = self.paraphraser
         factors = encoder(teacher)  # [B, factors, H', W']
         ours, theirs = same_size(self.translator(student), factors.detach())
+        if self.over_channels:
+            ours, theirs = (x.square().mean(1) for x in (ours, theirs))  # [B, H, W]
         distance = factor_distance(ours, theirs, power=self.power)
         return distance + F.mse_loss(decoder(factors), teacher) if self.paraphraser.training else distance
 

@@ -60,6 +60,17 @@ def test_factor_transfer_against_loops(power):
     assert objective(student, teacher).item() == pytest.approx(np.mean(distances), rel=1e-9)
 
 
+def test_factor_transfer_over_channels_is_that_of_repdistiller():
+    # Factors of one channel pair, (1, 2) and (3, 0) at two pixels: mean squares 2.5 and 4.5, over their length.
+    student = teacher = torch.zeros(1, 2, 1, 2)
+    objective = Ft(student, teacher, rate=1.0, over_channels=True).eval()
+    objective.translator, objective.paraphraser = torch.nn.Identity(), torch.nn.Sequential(*[torch.nn.Identity()] * 2)
+    ours, theirs = torch.tensor([[[[1.0, 3.0]], [[2.0, 0.0]]]]), torch.tensor([[[[1.0, 1.0]], [[1.0, 1.0]]]])
+    length = (2.5**2 + 4.5**2) ** 0.5
+    expected = (abs(2.5 / length - 0.5**0.5) + abs(4.5 / length - 0.5**0.5)) / 2
+    assert objective.eval()(ours, theirs).item() == pytest.approx(expected)
+
+
 def test_the_paraphraser_learns_from_its_reconstruction_alone():
     student, teacher = numbers(2, 3, 4, 4).requires_grad_(), numbers(2, 4, 2, 2, seed=1)
     objective = Ft(student, teacher).double()
