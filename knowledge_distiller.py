@@ -88,6 +88,11 @@ class KnowledgeDistiller(nn.Module):
         """Whether the loss has a gradient for all that is trained."""
         return any(LOGITS & match.objective.reads_of("student") for match in self._active.values())
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether a term looks at a teacher."""
+        return any(match.teachers for match in self._active.values())
+
     def train(self, mode: bool = True) -> KnowledgeDistiller:
         """Switch to training or evaluation; what is not trained stays in eval mode."""
         super().train(mode)

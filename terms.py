@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -59,6 +59,18 @@ class Term:
         """The weight in an epoch, counted from 1."""
         ramp = self.ramp or ((1, 1),)
         return self.weight * float(np.interp(epoch, [point[0] for point in ramp], [point[1] for point in ramp]))
+
+
+def features_of(terms: Iterable[Term]) -> tuple[set[str], dict[str, set[str]]]:
+    """What must be kept of the student, and of each teacher that a term looks at, by name."""
+    student: set[str] = set()
+    teachers: dict[str, set[str]] = {}
+    for term in terms:
+        objective = objectives.get(term.objective)
+        student |= objective.features("student")
+        for name in term.teachers if objective.needs_teacher else ():
+            teachers.setdefault(name, set()).update(objective.features("teacher"))
+    return student, teachers
 
 
 @dataclass(frozen=True)

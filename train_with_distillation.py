@@ -27,6 +27,7 @@ from knowledge_distiller import KnowledgeDistiller
 from models.zoo import Network, build_network
 from objectives import get
 from recipe import Recipe
+from terms import features_of
 from training.loop import Scorer, Trainer, check_parts
 from training.run_folder import RunFolder
 from utils.config import override, read_page
@@ -40,7 +41,7 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
-    distiller = build_distiller(cfg, train, val).to(ranks.device)
+    distiller = build_distiller(cfg, train, val, ranks).to(ranks.device)
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)
 
@@ -61,26 +62,20 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
         print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores}")
 
 
-def build_distiller(cfg: Recipe, train: Samples, val: Samples) -> KnowledgeDistiller:
+def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> KnowledgeDistiller:
     """The student, the teachers that a term looks at or the student ends with, and the terms."""
     classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
-    read: dict[str, set[str]] = {"student": set()}
-    for term in cfg.all_terms.values():
-        objective = get(term.objective)
-        read["student"] |= objective.features("student")
-        for name in term.teachers if objective.needs_teacher else ():
-            read.setdefault(f"teacher {name}", set()).update(objective.features("teacher"))
-    if cfg.student.reuses in cfg.teachers:
-        read.setdefault(f"teacher {cfg.student.reuses}", set())
+    reads, reads_of = features_of(cfg.all_terms.values())
     check_views(cfg)
     torch.manual_seed(cfg.train_params.seed)
     teachers = {
-        name: build_network(network, classes, read[f"teacher {name}"], side)
+        name: build_network(network, classes, reads_of.get(name, ()), side)
         for name, network in cfg.teachers.items()
-        if f"teacher {name}" in read
+        if name in reads_of or name == cfg.student.reuses
     }
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
-    student = build_network(cfg.student, classes, read["student"], side, teachers)
+    synced = cfg.train_params.sync_bn and ranks.world > 1
+    student = build_network(cfg.student, classes, reads, side, teachers, sync_bn=synced)
     for name, network in {"student": student, **teachers}.items():
         check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)

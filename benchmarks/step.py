@@ -21,9 +21,8 @@ import torch
 from benchmarks.common import show
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import build_network
-from objectives import get
 from recipe import Recipe
-from terms import Term
+from terms import Term, features_of
 from training.optimizer import build_optimizer
 from utils.config import read_page
 from utils.console import exit_with_its_code, progress
@@ -58,13 +57,13 @@ class Step:
         page = options.pages / f"{method or options.methods[0]}.py"
         recipe, _ = read_page(page, Recipe, [f"teacher={teacher}", f"student={student}"])
         terms = recipe.all_terms if method else {"cross_entropy": Term("cross_entropy")}
-        objectives = [get(term.objective) for term in terms.values()]
-        reads = {who: set().union(*(one.features(who) for one in objectives)) for who in ("student", "teacher")}
+        reads, reads_of = features_of(terms.values())
         side = recipe.data.input_size
         torch.manual_seed(0)
-        frozen = build_network(replace(recipe.teachers["teacher"], weights="none"), CLASSES, reads["teacher"], side)
+        taught = replace(recipe.teachers["teacher"], weights="none")
+        frozen = build_network(taught, CLASSES, reads_of.get("teacher", ()), side)
         network = recipe.student if method else replace(recipe.student, embedding=None, reuses=None)
-        trained = build_network(network, CLASSES, reads["student"], side, {"teacher": frozen})
+        trained = build_network(network, CLASSES, reads, side, {"teacher": frozen})
         labels = torch.arange(SAMPLES) % CLASSES
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
         self._distiller = KnowledgeDistiller(trained, {"teacher": frozen}, terms, example, labels).to(device).train()

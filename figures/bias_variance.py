@@ -106,7 +106,7 @@ def parse_group(text: str) -> tuple[str, list[Path]]:
     """Name and run folders out of NAME=RUN,RUN."""
     name, _, folders = text.partition("=")
     runs = list(dict.fromkeys(Path(folder) for folder in folders.split(",") if folder))
-    if len(runs) < 2:
+    if not name or len(runs) < 2:
         raise UsageError(
             f"{text}: a group is NAME=RUN,RUN with at least two runs; train the page again with another "
             "train_params.seed and name"

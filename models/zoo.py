@@ -121,25 +121,19 @@ def build_network(
     reads: Iterable[str] = (),
     side: int = 224,
     teachers: Mapping[str, Network] | None = None,
+    *,
+    sync_bn: bool = False,
 ) -> Network:
     """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
 
     A name ending in `*` reads every stage: `stage*` or `stage*_pre`. A classifier to be reused is one of ``teachers``,
-    or stands in the file of weights.
+    or stands in the file of weights. With ``sync_bn`` batch norms go by the samples of all ranks.
 
     Raises:
         UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap.
     """
     num_classes = config.num_classes or num_classes
-    network: nn.Module
-    if config.name in CIFAR:
-        if config.weights != "none" and not _is_file(config.weights):
-            raise UsageError(f"{config.name} has no published weights; give {_A_FILE}, or none")
-        network, published = CIFAR[config.name](num_classes=num_classes), None
-    elif config.name.startswith("timm/"):
-        network, published = _timm_network(config, num_classes)
-    else:
-        network, published = _torchvision_network(config, num_classes)
+    network, published = _bare(config, num_classes)
     file = Path(config.weights).expanduser() if _is_file(config.weights) else None
     state = read_weights(file) if file else {}
     # Weights are of the network as it was published, or with what is added to it here.
@@ -152,6 +146,8 @@ def build_network(
         network = _reusing(config, network, num_classes, side, teachers or {}, state)
     if file and added:
         load_weights(network, file)
+    if sync_bn:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # before taps: their hooks would stay behind
     default = published or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, set(reads) - {"logits"}, side)
@@ -161,6 +157,17 @@ def build_network(
             norm.momentum = 0.0  # its own statistics stay as they are
     made.batch_statistics = config.batch_statistics
     return made
+
+
+def _bare(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
+    """The network as it was published, with published weights where those are asked for, and their normalisation."""
+    if config.name.startswith("timm/"):
+        return _timm_network(config, num_classes)
+    if config.name not in CIFAR:
+        return _torchvision_network(config, num_classes)
+    if config.weights != "none" and not _is_file(config.weights):
+        raise UsageError(f"{config.name} has no published weights; give {_A_FILE}, or none")
+    return CIFAR[config.name](num_classes=num_classes), None
 
 
 def _reusing(
@@ -202,8 +209,8 @@ def _tapped(config: NetworkConfig, network: nn.Module, num_classes: int, reads: 
     wanted = _expand(reads, known)
     if unknown := sorted(wanted - set(known)):
         given = f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join(('logits', *known))}"
-        if isinstance(network, Reused):
-            raise UsageError(f"{given}: a network that reuses a classifier shows its last map alone")
+        if isinstance(network, Body):
+            raise UsageError(f"{given}, and nothing else")
         raise UsageError(f'{given}. Name the module that does, such as taps={{"{unknown[0]}": "layer3.2"}}')
     return network if isinstance(network, Body) else Tapped(network, {name: taps[name] for name in sorted(wanted)})
 

@@ -57,20 +57,20 @@ class SimKd(nn.Module):
     Args:
         student: an example of the last map [B, C, H, W].
         teacher: likewise [B, C, H', W'].
+        student_head_weight: [K, C].
         teacher_head_weight: [K, C].
 
     Raises:
-        ValueError: the channels differ, or the teacher's classifier does not see its pooled map.
+        ValueError: the student's classifier is another one, or the teacher's does not see its pooled map.
     """
 
-    def __init__(self, student: Tensor, teacher: Tensor, teacher_head_weight: Tensor) -> None:
+    def __init__(
+        self, student: Tensor, teacher: Tensor, student_head_weight: Tensor, teacher_head_weight: Tensor
+    ) -> None:
         super().__init__()
         check_head("simkd", teacher, teacher_head_weight)
-        if student.shape[1] != teacher.shape[1]:
-            raise ValueError(
-                f"simkd compares maps of equal channels, not {student.shape[1]} and {teacher.shape[1]}: "
-                "set student.reuses to the teacher's name"
-            )
+        if student.shape[1] != teacher.shape[1] or not torch.equal(student_head_weight, teacher_head_weight):
+            raise ValueError("simkd needs a student with the teacher's classifier: set student.reuses to its name")
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""

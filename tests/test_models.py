@@ -372,3 +372,10 @@ def test_published_cifar10_weights_score(depth, expected, tmp_path):
         right = torch.cat([network.score(part).argmax(1) for part in images.split(250)]) == labels
     assert len(names) == 1000
     assert 100 * right.float().mean().item() == pytest.approx(expected, abs=0.11)
+
+
+def test_batch_norms_of_all_ranks_keep_their_taps():
+    network = build_network(NetworkConfig("densenet121"), 10, ["stage4"], 64, sync_bn=True).eval()
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in network.modules())
+    with torch.no_grad():
+        assert network(torch.randn(2, 3, 64, 64)).features["stage4"].shape[2:] == (2, 2)

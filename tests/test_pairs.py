@@ -8,6 +8,7 @@ from knowledge_distiller import KnowledgeDistiller, Term
 from models.taps import pair_stages
 from models.zoo import NetworkConfig, build_network
 from objectives import contract, get
+from terms import features_of
 
 PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in CIFAR_PAIRS]
 PAIRS += [("resnet34", "resnet18", 64), ("resnet50", "timm/mobilenetv1_100", 64)]
@@ -16,14 +17,13 @@ CLASSES, SAMPLES = 10, 40
 
 
 def build(teacher, student, side, names):
-    objectives = [get(name) for name in names]
-    reads = {who: set().union(*(one.features(who) for one in objectives)) for who in ("student", "teacher")}
+    terms = {name: Term(name, options=OPTIONS.get(name, {})) for name in names}
+    reads, reads_of = features_of(terms.values())
     torch.manual_seed(0)
-    networks = {"teacher": build_network(NetworkConfig(teacher), CLASSES, reads["teacher"], side)}
+    networks = {"teacher": build_network(NetworkConfig(teacher), CLASSES, reads_of["teacher"], side)}
     embedding = networks["teacher"].head.in_features if "lshfm" in names else None
     config = NetworkConfig(student, embedding=embedding, reuses="teacher" if "simkd" in names else None)
-    trained = build_network(config, CLASSES, reads["student"], side, networks)
-    terms = {name: Term(name, options=OPTIONS.get(name, {})) for name in names}
+    trained = build_network(config, CLASSES, reads, side, networks)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(trained, networks, terms, example, torch.arange(SAMPLES) % CLASSES)
 

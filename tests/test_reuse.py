@@ -19,10 +19,12 @@ def numbers(*shape, seed=0):
 def test_simkd_by_hand():
     # The student's 2 x 2 map has mean 2.5 and is pooled to 1 x 1; the teacher has 1: (2.5 - 1)^2.
     student, teacher = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.ones(1, 1, 1, 1)
-    assert SimKd(student, teacher, torch.zeros(3, 1))(student, teacher).item() == pytest.approx(2.25)
-    assert SimKd(student, student, torch.zeros(3, 1))(student, student).item() == 0
-    with pytest.raises(ValueError, match=r"not 1 and 2: set student\.reuses"):
-        SimKd(student, torch.ones(1, 2, 1, 1), torch.zeros(3, 2))
+    head = torch.zeros(3, 1)
+    assert SimKd(student, teacher, head, head)(student, teacher).item() == pytest.approx(2.25)
+    assert SimKd(student, student, head, head)(student, student).item() == 0
+    for other, theirs in ((torch.ones(1, 2, 1, 1), torch.zeros(3, 2)), (teacher, head + 1)):
+        with pytest.raises(ValueError, match=r"a student with the teacher's classifier: set student\.reuses"):
+            SimKd(student, other, head, theirs)
 
 
 def slow_layers(x, layers, transposed):
@@ -84,7 +86,7 @@ def test_the_paraphraser_learns_from_its_reconstruction_alone():
 def test_gradients_of_both():
     student, teacher = numbers(2, 3, 2, 2).requires_grad_(), numbers(2, 3, 2, 2, seed=1)
     head = numbers(5, 3)
-    assert torch.autograd.gradcheck(lambda s: SimKd(s, teacher, head)(s, teacher), student)
+    assert torch.autograd.gradcheck(lambda s: SimKd(s, teacher, head, head)(s, teacher), student)
     torch.manual_seed(1)
     objective = Ft(student, teacher).double()
     assert torch.autograd.gradcheck(lambda s: objective(s, teacher), student)
@@ -158,7 +160,7 @@ def test_what_cannot_be_reused_is_refused(reusing):
         build(classes=20, reuses="teacher")
     with pytest.raises(UsageError, match=r"reuses and embedding: .* set one of them"):
         build(reuses="teacher", embedding=16)
-    with pytest.raises(UsageError, match=r"gives no stage\*; .* shows its last map alone"):
+    with pytest.raises(UsageError, match=r"gives no stage\*; it gives logits, last, pooled, and nothing else"):
         build(reads=["stage*"], reuses="teacher")
 
 

@@ -1,6 +1,7 @@
 """Runs of several stages: what moves in each, where each begins, and that a stop between them is not felt."""
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 
@@ -13,8 +14,8 @@ from configs.digits_student import cfg as plain
 from figures.curves import read_metrics
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
-from objectives import get
 from recipe import Recipe
+from terms import features_of
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
 from training.stages import Stage
@@ -103,12 +104,10 @@ def test_two_ranks_go_through_all_stages(page, digits, tmp_path):
 def trainer(stages, labels=10):
     """On a ResNet-8 and a ResNet-14 for pictures of 32 x 32 pixels."""
     terms = Recipe("", plain.data, plain.student, {}, stages[-1].terms, first=dict(enumerate(stages[:-1]))).all_terms
-    read = {
-        who: set().union(*(get(t.objective).features(who) for t in terms.values())) for who in ("student", "teacher")
-    }
+    reads, reads_of = features_of(terms.values())
     torch.manual_seed(0)
-    student = build_network(NetworkConfig("cifar_resnet8"), labels, read["student"], 32)
-    teacher = build_network(NetworkConfig("cifar_resnet14"), labels, read["teacher"], 32)
+    student = build_network(NetworkConfig("cifar_resnet8"), labels, reads, 32)
+    teacher = build_network(NetworkConfig("cifar_resnet14"), labels, reads_of.get("teacher", ()), 32)
     example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, example, torch.arange(20) % labels)
 
@@ -188,6 +187,29 @@ def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
     done = call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.moves=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_order_of_stages_is_part_of_the_configuration(page, digits, tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    other = tmp_path / "other.py"
+    swapped = 'first={"paraphraser": paraphraser, "hint": hint}'
+    other.write_text(page.read_text().replace('first={"hint": hint, "paraphraser": paraphraser}', swapped))
+    done = call("train_with_distillation.py", *words(other, digits, tmp_path), code=2)
+    assert "first" in done.stderr
+    assert "--fresh" in done.stderr
+
+
+def test_the_best_score_is_one_of_the_last_stage(uninterrupted):
+    scores = {row["epoch"]: row["top1"] for row in read_metrics(uninterrupted) if row["kind"] == "val"}
+    best = json.loads(torch.load(uninterrupted / "best.pt", weights_only=True)["position"])["best"]
+    assert best["epoch"] in (3, 4)
+    assert best["top1"] == max(scores[3], scores[4])
+
+
+def test_two_momenta_need_a_teacher_in_their_stage():
+    dot = OptimConfig(optimizer="dot", nesterov=False)
+    with pytest.raises(UsageError, match="dot needs a term with a teacher"):
+        trainer([Stage(1, {"kd": Term("kd")}), Stage(1, {"cross_entropy": Term("cross_entropy")}, dot)])
 
 
 def test_words_reach_into_a_first_stage(page, digits, tmp_path):

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from inspect import signature
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -33,6 +34,9 @@ from utils.distributed import Ranks, all_sum, any_rank, barrier
 from utils.errors import Stopped, UsageError
 
 _AGREE_EVERY = 10  # steps between two agreements on whether a signal asked any rank to stop
+# Renamed in torch 2.13; there ranks begin with the buffers of rank 0, which are those of all.
+_RENAMED = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -102,10 +106,8 @@ class Trainer:
         self.stages, self.params = stages, params
         if min(stage.epochs for stage in stages) < 1:
             raise UsageError("train_params.epochs: at least 1, and so the epochs of each stage before")
-        if params.sync_bn and ranks.world > 1:
-            if ranks.device.type != "cuda":
-                raise UsageError("train_params.sync_bn works on GPUs only")
-            distiller.student = nn.SyncBatchNorm.convert_sync_batchnorm(distiller.student)
+        if params.sync_bn and ranks.world > 1 and ranks.device.type != "cuda":
+            raise UsageError("train_params.sync_bn works on GPUs only")
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
         self.ema = (
             _Average(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
@@ -126,10 +128,10 @@ class Trainer:
         self.stage_number, self.stage = number, stage
         self.distiller.begin(stage.terms, stage.optim.moves)
         self.optimizer = build_optimizer(stage.optim, self.distiller)
-        params, teachers = self.params, self.distiller.teachers
-        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not teachers):
+        params, taught = self.params, self.distiller.is_taught
+        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not taught):
             raise UsageError(
-                "optim.optimizer=dot needs a teacher, train_params.compile=False and an amp other than fp16"
+                "optim.optimizer=dot needs a term with a teacher, train_params.compile=False and an amp other than fp16"
             )
         self.meters = Meters(list(stage.terms), self.ranks.device)
 
@@ -146,6 +148,7 @@ class Trainer:
             for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
                 if number != self.stage_number:
                     self._enter(number)
+                    self.best = {}  # of the last stage
                 module = self.wrapped()
                 for epoch in range(self.epoch, self.ends[number]):
                     self._train_epoch(epoch, module, stop)
@@ -163,13 +166,12 @@ class Trainer:
         if self.ranks.world == 1:
             return self.distiller
         # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
-        device_ids = [self.ranks.device.index] if self.ranks.device.type == "cuda" else None
         return DistributedDataParallel(
             self.distiller,
-            device_ids=device_ids,
-            broadcast_buffers=False,
+            device_ids=[self.ranks.device.index] if self.ranks.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
             find_unused_parameters=not self.distiller.reaches_everything,
+            **_OWN_BUFFERS,
         )
 
     def _train_epoch(self, epoch: int, module: nn.Module, stop: _StopSignal) -> None:

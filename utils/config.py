@@ -64,11 +64,13 @@ def override(cfg: Config, words: list[str], description: str) -> Config:
 
 
 def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[object, object]]:
-    """Dotted key -> (old, new) for every value in which two configurations, or their JSON, differ."""
+    """Dotted key -> (old, new) for every value, or order, in which two configurations, or their JSON, differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         found: dict[str, tuple[object, object]] = {}
         for key in {**old, **new}:
             found |= differences(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else str(key))
+        if not found and list(old) != list(new):
+            found[prefix] = (list(old), list(new))
         return found
     return {} if old == new else {prefix: (old, new)}
 
