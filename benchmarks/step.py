@@ -69,6 +69,7 @@ class Step:
         self._distiller = KnowledgeDistiller(trained, {"teacher": frozen}, terms, example, labels).to(device).train()
         self._distiller.to(memory_format=torch.channels_last)
         self._distiller.begin(terms, recipe.optim.moves if method else ())
+        self._beside = None if method else frozen
         self._optimizer = build_optimizer(recipe.optim, self._distiller)
         index = torch.randperm(SAMPLES)[: options.batch]
         images = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)
@@ -82,6 +83,9 @@ class Step:
         self._wait()
         start = time.perf_counter()
         for _ in range(steps):
+            if self._beside is not None:
+                with torch.no_grad():
+                    self._beside.score(self._batch["images"])
             self._distiller(self._batch)["loss"].backward()
             self._optimizer.step()
             self._optimizer.zero_grad()

@@ -17,6 +17,8 @@ from objectives.contract import objective
 
 Maps = Sequence[Tensor]
 
+_LEAST = 1e-24  # of a squared length
+
 
 @objective(reads="stages")
 def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
@@ -59,18 +61,21 @@ def nst(student: Maps, teacher: Maps) -> Tensor:
     """
 
     def discrepancy(s: Tensor, t: Tensor) -> Tensor:
-        s, t = (F.normalize(x.flatten(2), dim=2) for x in (s, t))  # [B, C, H W]
+        s, t = (x.flatten(2) for x in (s, t))  # [B, C, H W]
         if s.shape[2] < min(s.shape[1], t.shape[1]):  # the same sum, by fewer products
+            s, t = (F.normalize(x, dim=2) for x in (s, t))
             s, t = (x.mT @ x / x.shape[1] for x in (s, t))  # [B, H W, H W]
             return (s - t).square().sum((1, 2)).mean()
-        return _kernel(t, t) + _kernel(s, s) - 2 * _kernel(s, t)
+        of_student, of_teacher, of_both = s @ s.mT, t @ t.mT, s @ t.mT  # [B, C, C]
+        by_s, by_t = (x.diagonal(dim1=1, dim2=2).clamp(min=_LEAST).rsqrt() for x in (of_student, of_teacher))
+        return _kernel(of_teacher, by_t, by_t) + _kernel(of_student, by_s, by_s) - 2 * _kernel(of_both, by_s, by_t)
 
     return _summed(discrepancy(s, t) for s, t in map(same_size, student, teacher))
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """Mean over samples and pairs of channels of the squared dot products."""
-    return (x @ y.mT).square().mean()
+def _kernel(dots: Tensor, by_rows: Tensor, by_columns: Tensor) -> Tensor:
+    """Mean square of dots [B, C, C'] between vectors made of length one; by_rows [B, C], by_columns [B, C']."""
+    return (dots * by_rows[:, :, None] * by_columns[:, None]).square().mean()
 
 
 def flow_distance(student: Maps, teacher: Maps) -> Tensor:
