@@ -42,7 +42,8 @@ def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
 
 def _attention(x: Tensor, power: float) -> Tensor:
     """[B, C, H, W] -> [B, H W]."""
-    return F.normalize(x.abs().pow(power).mean(1).flatten(1), dim=1)
+    powers = x.square() if power == 2 else x.abs().pow(power)
+    return F.normalize(powers.mean(1).flatten(1), dim=1)
 
 
 @objective(reads="stages")
