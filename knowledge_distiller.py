@@ -70,7 +70,9 @@ class KnowledgeDistiller(nn.Module):
         movable = [name for name in self._parameters_by_name if not any(_is_below(name, one) for one in idle)]
         for start in moves:
             if not any(_is_below(name, start) for name in movable):
-                near = difflib.get_close_matches(start, movable, n=3, cutoff=0.3) or ["student"]
+                parts = [name.split(".") for name in movable]
+                known = dict.fromkeys(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
+                near = difflib.get_close_matches(start, known, n=3, cutoff=0.3) or ["student"]
                 raise UsageError(f"optim.moves: nothing to train is called {start}; near: {', '.join(near)}")
         moved = {name for name in movable if not moves or any(_is_below(name, start) for start in moves)}
         for name, parameter in self._parameters_by_name.items():

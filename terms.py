@@ -121,8 +121,15 @@ class Match(nn.Module):
         Args:
             outputs: of the `student` and of each teacher.
             batch: by key.
+
+        Raises:
+            UsageError: the objective asks for what a batch has not, or returns something else than a scalar.
         """
-        return self.function(*(self._given(parameter, outputs, batch) for parameter in self.objective.inputs))
+        value = self.function(*(self._given(parameter, outputs, batch) for parameter in self.objective.inputs))
+        if not isinstance(value, Tensor) or value.ndim:
+            found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise UsageError(f"terms.{self.name}: {self.objective.name} must return a scalar tensor, not {found}")
+        return value
 
     def set_epoch(self, epoch: float) -> None:
         """Tell an objective that changes with time."""
@@ -132,7 +139,10 @@ class Match(nn.Module):
     def _given(self, parameter: str, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Any:
         network, what = self.objective.place(parameter)
         if network == "batch":
-            return batch.get(what) if parameter in self.objective.optional else batch[what]
+            if what not in batch and parameter not in self.objective.optional:
+                known = ", ".join(["student", "teacher", *batch])
+                raise UsageError(f"terms.{self.name}: {self.objective.name} asks for {what!r}; there is {known}")
+            return batch.get(what)
         if what in STAGES:
             (name,) = ("student",) if network == "student" else self.term.teachers
             return [_full(outputs[name].read(feature)) for feature in self._stages(network, what)]

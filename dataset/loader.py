@@ -75,6 +75,8 @@ class TrainLoader:
     def __init__(
         self, samples: Samples, config: DataConfig, seed: int, rank: int, world: int, device: torch.device
     ) -> None:
+        if config.batch_size < 1:
+            raise UsageError(f"data.batch_size={config.batch_size}: at least 1")
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
         if config.strong_view and (config.mixup or config.cutmix):

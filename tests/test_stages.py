@@ -186,6 +186,8 @@ def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
     # What is wrong in the last stage shows before the first.
     done = call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.moves=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
+    with pytest.raises(UsageError, match=r"called studnet; near: student"):
+        trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("studnet",)))])
     assert not (tmp_path / "run").exists()
 
 

@@ -106,6 +106,8 @@ class Trainer:
         self.stages, self.params = stages, params
         if min(stage.epochs for stage in stages) < 1:
             raise UsageError("train_params.epochs: at least 1, and so the epochs of each stage before")
+        if params.print_freq < 1:
+            raise UsageError(f"train_params.print_freq={params.print_freq}: at least 1")
         if params.sync_bn and ranks.world > 1 and ranks.device.type != "cuda":
             raise UsageError("train_params.sync_bn works on GPUs only")
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
@@ -368,6 +370,8 @@ class _StopSignal:
 
 def check_parts(params: TrainConfig, batch_size: int, world: int) -> None:
     """Raises UsageError where the batch does not divide over ranks and accumulated parts."""
+    if params.accumulate < 1:
+        raise UsageError(f"train_params.accumulate={params.accumulate}: at least 1")
     if batch_size % (world * params.accumulate):
         raise UsageError(
             f"data.batch_size={batch_size} does not divide over {world} ranks x {params.accumulate} accumulated parts"
