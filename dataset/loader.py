@@ -132,6 +132,8 @@ class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
     def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
+        if config.val_batch_size < 1:
+            raise UsageError(f"data.val_batch_size={config.val_batch_size}: at least 1")
         self.samples = samples
         self._batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
         rows = max(map(len, self._batches), default=1)

@@ -2,7 +2,7 @@
 
 python -m figures.correlation runs/x [--output correlation.png]
 
-The diagonal, which is the largest everywhere, is left out.
+The diagonal, which is the largest everywhere, is left out, and gray.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from figures.runs import Seen, look
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 
+_COLORS = plt.get_cmap("magma_r").with_extremes(bad="lightgray")
+
 
 def mean_logits(seen: Seen) -> np.ndarray:
     """Mean logits of the images of each class, without the diagonal; [C, C], rows of absent classes 0."""
@@ -38,7 +40,8 @@ def draw(student: Seen, teachers: list[Seen], output: Path) -> list[tuple[str, f
     most = max(difference.max() for difference in differences)
     figure, panels = plt.subplots(1, len(teachers), figsize=(6 * len(teachers), 5), squeeze=False, layout="constrained")
     for axes, teacher, difference in zip(panels[0], teachers, differences):
-        image = axes.imshow(difference, vmin=0, vmax=most, cmap="magma_r", interpolation="nearest")
+        diagonal = np.eye(len(difference), dtype=bool)
+        image = axes.imshow(np.ma.array(difference, mask=diagonal), vmin=0, vmax=most, cmap=_COLORS)
         axes.set(title=f"student - {teacher.name}: mean {difference.mean():.3f}", xlabel="output", ylabel="true class")
         if len(student.classes) <= 20:
             axes.set_xticks(range(len(student.classes)), student.classes, rotation=90)

@@ -90,6 +90,7 @@ def test_what_cannot_be_read_ends_with_2_and_names_the_field(word, named, capsys
         ("teachers.teecher.name=x", r"near: teachers\.teacher"),
         ("name.first=x", "no setting 'name.first'"),
         ("=3", "no setting ''"),
+        ("epochs=3", r"no setting 'epochs'; near: train_params\.epochs$"),
         ("zzz=3", "near: name, data"),
     ],
 )
@@ -148,6 +149,8 @@ def test_a_page_may_be_a_function_of_words():
     assert recipe.terms["dkd"].options["beta"] == 6.0
     assert recipe.teachers["teacher"].weights == "runs/cifar100_vgg13/student.safetensors"
     assert read_page(page, Recipe, ["student=mobilenetv2"])[0].optim.init_lr == 0.01
+    with pytest.raises(UsageError, match=r"dkd\.py has no word 'tearcher'; near: teacher"):
+        read_page(page, Recipe, ["tearcher=vgg13"])
     assert (
         read_page(ROOT / "configs" / "cifar100" / "teacher.py", Recipe, ["student=vgg13"])[0].name == "cifar100_vgg13"
     )

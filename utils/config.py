@@ -37,6 +37,10 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     if inspect.isfunction(cfg):
         known = inspect.signature(cfg).parameters
         rest = [word for word in words if word.partition("=")[0] not in known]
+        fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+        for name in {word.partition("=")[0].partition(".")[0] for word in rest} - fields:
+            if near := difflib.get_close_matches(name, known):
+                raise UsageError(f"{path} has no word {name!r}; near: {', '.join(near)}")
         cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in words if word not in rest})
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
@@ -75,14 +79,28 @@ def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[o
     return {} if old == new else {prefix: (old, new)}
 
 
+def _children(cfg: object) -> dict[str, object]:
+    return cfg if isinstance(cfg, dict) else vars(cfg) if dataclasses.is_dataclass(cfg) else {}
+
+
+def _leaves(cfg: object) -> list[str]:
+    """The dotted keys of all values."""
+    return [
+        ".".join([name, *rest])
+        for name, child in _children(cfg).items()
+        for rest in ([[leaf] for leaf in _leaves(child)] or [[]])
+    ]
+
+
 def _lookup(cfg: object, key: str) -> object:
     """The value at a dotted key."""
     walked: list[str] = []
     for name in key.split("."):
-        children = cfg if isinstance(cfg, dict) else vars(cfg) if dataclasses.is_dataclass(cfg) else {}
+        children = _children(cfg)
         if name not in children:
             near = difflib.get_close_matches(name, children, n=3, cutoff=0.3) or list(children)
-            shown = ", ".join(".".join([*walked, child]) for child in near)
+            deeper = [".".join([*walked, leaf]) for leaf in _leaves(cfg) if leaf.rpartition(".")[2] == name]
+            shown = ", ".join(deeper or [".".join([*walked, child]) for child in near])
             raise UsageError(f"no setting {key!r}{f'; near: {shown}' if shown else ''}")
         walked.append(name)
         cfg = children[name]

@@ -9,9 +9,8 @@ Command    python train_with_distillation.py --cfg configs/cifar100/mlkd_release
 Published  the scores below, by the README of logit standardisation; not yet repeated with this code
 """
 
-from dataclasses import replace
-
-from configs.cifar100._common import Scores, by_pair, recipe
+from configs.cifar100._common import Scores, by_pair
+from configs.cifar100.mlkd import of_both_views
 from knowledge_distiller import Term
 from recipe import Recipe
 
@@ -25,20 +24,9 @@ published: Scores = {
 
 def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
     """The run of one pair."""
-    terms = {
-        "cross_entropy": Term("cross_entropy", 0.1),
-        "mlkd": Term("mlkd", 0.9 / 2),
-        "strong_cross_entropy": Term("cross_entropy", 0.1, strong=True),
-    }
+    terms = {"mlkd": Term("mlkd", 0.9 / 2)}
     for temperature in (4.0, 3.0, 5.0):
         terms[f"strong_kd{temperature:g}"] = Term("kd", 0.9, options={"temperature": temperature}, strong=True)
     for temperature in (2.0, 6.0):
         terms[f"kd{temperature:g}"] = Term("kd", 0.9, options={"temperature": temperature})
-    plain = recipe("mlkd_released", teacher, student)
-    return replace(
-        plain,
-        terms=terms,
-        data=replace(plain.data, strong_view=True),
-        optim=replace(plain.optim, init_lr=plain.optim.init_lr / 2),
-        train_params=replace(plain.train_params, epochs=480),
-    )
+    return of_both_views("mlkd_released", teacher, student, terms)

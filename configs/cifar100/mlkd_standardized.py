@@ -7,10 +7,8 @@ Command    python train_with_distillation.py --cfg configs/cifar100/mlkd_standar
 Published  no score for this recipe
 """
 
-from dataclasses import replace
-
-from configs.cifar100._common import Scores, recipe
-from configs.cifar100.mlkd import terms
+from configs.cifar100._common import Scores
+from configs.cifar100.mlkd import all_levels, of_both_views
 from recipe import Recipe
 
 published: Scores = {}
@@ -18,5 +16,4 @@ published: Scores = {}
 
 def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
     """The run of one pair."""
-    plain = recipe("mlkd_standardized", teacher, student)
-    return replace(plain, data=replace(plain.data, strong_view=True), terms=terms(9 * 0.9, 2.0, standardize=True))
+    return of_both_views("mlkd_standardized", teacher, student, all_levels(9 * 0.9, 2.0, standardize=True))
