@@ -235,7 +235,7 @@ class ShardReader:
     """
 
     readahead = False
-    _mend = "copy or pack the split again into an empty folder"
+    _mend = "copy it again, or pack into an empty folder"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -352,7 +352,9 @@ class ShardReader:
         if size is None:
             raise DataError(f"{path} is missing: copy it again, or pack the split again")
         if size != shard.bytes:
-            raise DataError(f"{path} has {size} bytes, the index says {shard.bytes}: copy or pack the split again into an empty folder")
+            raise DataError(
+                f"{path} has {size} bytes, the index says {shard.bytes}: copy it again, or pack into an empty folder"
+            )
 
     def _open_columns(self, shard: Shard) -> dict[str, np.ndarray]:
         path = self.folder / shard.file
