@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,10 @@ class Match(nn.Module):
             raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
         if unknown := set(term.options) - set(objective.options):
             raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
+        for option, value in term.options.items():
+            default = signature(objective.made).parameters[option].default
+            if isinstance(value, str) != isinstance(default, str):
+                raise UsageError(f"{name}.options.{option}: {value!r} is no value like its default, {default!r}")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not all_reads & LOGITS:

@@ -141,7 +141,7 @@ def test_differences_of_equal_and_of_unlike_things():
     assert differences({"a": 1}, {}) == {"a": (1, None)}
 
 
-def test_a_page_may_be_a_function_of_words():
+def test_a_page_may_be_a_function_of_words(capsys):
     page = ROOT / "configs" / "cifar100" / "dkd.py"
     recipe, rest = read_page(page, Recipe, ["teacher=vgg13", "optim.init_lr=0.1", "student=vgg8"])
     assert rest == ["optim.init_lr=0.1"]
@@ -149,6 +149,8 @@ def test_a_page_may_be_a_function_of_words():
     assert recipe.terms["dkd"].options["beta"] == 6.0
     assert recipe.teachers["teacher"].weights == "runs/cifar100_vgg13/student.safetensors"
     assert read_page(page, Recipe, ["student=mobilenetv2"])[0].optim.init_lr == 0.01
+    read_page(page, Recipe, ["--help"])
+    assert "dkd.py: teacher=resnet32x4 student=resnet8x4" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"dkd\.py has no word 'tearcher'; near: teacher"):
         read_page(page, Recipe, ["tearcher=vgg13"])
     assert (

@@ -176,6 +176,11 @@ def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
     [
         (Term("kdd"), "no objective 'kdd'"),
         (Term("kd", options={"temprature": 2.0}), "temprature"),
+        (
+            Term("kd", options={"temperature": "two"}),
+            r"term\.options\.temperature: 'two' is no value like its default, 4\.0",
+        ),
+        (Term("lshfm", options={"bias": 1.0}), r"term\.options\.bias: 1\.0 is no value like its default, 'zero'"),
         (Term("kd", teacher="nobody"), "no teacher 'nobody'"),
         (Term("kd", teacher="wide"), "wide has 9 outputs, the student 4"),
         (Term("kd", teacher=("teacher", "wide")), "wide has 9 outputs, the student 4"),

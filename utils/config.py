@@ -37,6 +37,8 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     if inspect.isfunction(cfg):
         known = inspect.signature(cfg).parameters
         rest = [word for word in words if word.partition("=")[0] not in known]
+        if "--help" in rest:
+            print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}\n")
         fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
         for name in {word.partition("=")[0].partition(".")[0] for word in rest} - fields:
             if near := difflib.get_close_matches(name, known):
