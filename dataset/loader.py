@@ -113,13 +113,18 @@ class TrainLoader:
             jitter = batch.pop("jitter", None)
             if jitter is not None:
                 batch["images"] = augment.color_jitter(batch["images"], jitter)
-            random = np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + number]))
             if self._config.strong_view:
+                random = self._random(epoch, number)
                 batch["strong_images"] = strong_views(batch["images"], self._rows, self.batch_size, random)
             if self._config.mixup or self._config.cutmix:
+                random = self._random(epoch, number)
                 mixed = augment.mix(batch["images"], batch["labels"], self._config.mixup, self._config.cutmix, random)
                 batch["images"], batch["other_labels"], batch["other_share"] = mixed
             yield batch
+
+    def _random(self, epoch: int, batch: int) -> np.random.Generator:
+        """Draws of a batch, the same on every rank."""
+        return np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + batch]))
 
     def close(self) -> None:
         """End the decoding processes, and fetch no more."""

@@ -19,9 +19,13 @@ published: Scores = by_pair(71.90, 73.01)
 
 def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
     """The run of one pair."""
-    levels = Term("mlkd", 0.5, options={"temperature": 1.0})
+    return of_both_views("mlkd", teacher, student, Term("mlkd", 0.5, options={"temperature": 1.0}))
+
+
+def of_both_views(method: str, teacher: str, student: str, levels: Term) -> Recipe:
+    """Cross-entropy of 0.5 and all ``levels``, for the images and for their strong views."""
     plain = recipe(
-        "mlkd",
+        method,
         teacher,
         student,
         512,

@@ -8,9 +8,8 @@ Hardware   any; the global batch of 512 is shared by the visible GPUs
 Published  the scores below, by public listings; not yet repeated with this code
 """
 
-from dataclasses import replace
-
-from configs.imagenet._common import Scores, by_pair, recipe
+from configs.imagenet._common import Scores, by_pair
+from configs.imagenet.mlkd import of_both_views
 from knowledge_distiller import Term
 from recipe import Recipe
 
@@ -20,14 +19,4 @@ published: Scores = by_pair(72.08, 73.22)
 def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
     """The run of one pair."""
     levels = Term("mlkd", 9 * 0.5, options={"temperature": 2.0}, standardize=True)
-    plain = recipe(
-        "mlkd_standardized",
-        teacher,
-        student,
-        512,
-        cross_entropy=Term("cross_entropy", 0.5),
-        mlkd=levels,
-        strong_cross_entropy=Term("cross_entropy", 0.5, strong=True),
-        strong_mlkd=replace(levels, strong=True),
-    )
-    return replace(plain, data=replace(plain.data, strong_view=True))
+    return of_both_views("mlkd_standardized", teacher, student, levels)
