@@ -1,0 +1,20 @@
+"""Probabilistic knowledge transfer on ImageNet.
+
+Passalis and Tefas, ECCV 2018, arXiv 1803.10837; the weight is that of the CIFAR-100 page.
+
+Command    python train_with_distillation.py --cfg configs/imagenet/pkt.py data.data_path=/data/lmdb \
+               [teacher=resnet50 student=timm/mobilenetv1_100]
+Hardware   any; the global batch of 256 is shared by the visible GPUs
+Published  no score for this recipe
+"""
+
+from configs.imagenet._common import Scores, recipe
+from knowledge_distiller import Term
+from recipe import Recipe
+
+published: Scores = {}
+
+
+def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
+    """The run of one pair."""
+    return recipe("pkt", teacher, student, pkt=Term("pkt", 30000.0))
