@@ -4,8 +4,8 @@
 
 The terms are those of the pages in configs/cifar100, or with --pages configs/imagenet of those, on random images that
 are on the device already: student and teacher forward, objective, backward, SGD; terms of first stages too. Rounds
-go through the methods in turn and the median counts. `cost` is the share of the step's time that the method adds to the
-baseline.
+go through the methods in turn, each right after the baseline, and the median counts. `cost` is what the method adds to
+the time of the baseline, over that time; `operations` likewise to the arithmetic of convolutions and matrix products.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import show
 from knowledge_distiller import KnowledgeDistiller
@@ -26,6 +27,7 @@ from terms import Term, features_of
 from training.optimizer import build_optimizer
 from utils.config import read_page
 from utils.console import exit_with_its_code, progress
+from utils.memory import keep_freed_memory
 
 CLASSES, SAMPLES = 100, 50_000  # of CIFAR-100, which crd's memory is as large as
 
@@ -35,18 +37,23 @@ def main() -> None:
     """Measure, and print a line a method."""
     options = parse()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    steps = {"cross_entropy and the teacher's forward": Step(options, None, device)}
+    if device.type == "cpu":
+        keep_freed_memory()
+    baseline = Step(options, None, device)
+    steps = {"cross_entropy and the teacher's forward": baseline}
     steps |= {method: Step(options, method, device) for method in options.methods}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in progress(iterable=range(-1, options.rounds), desc=options.pair, unit="round"):
+    operations = {name: step.operations() for name, step in steps.items()}  # and warm up
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in steps}  # of the baseline, of the method
+    for _ in progress(iterable=range(options.rounds), desc=options.pair, unit="round"):
         for name, step in steps.items():
-            taken = step.measure(options.steps)
-            if number >= 0:  # the first round warms up
-                seconds[name].append(taken)
-    base = median(next(iter(seconds.values())))
+            seconds[name].append((baseline.measure(options.steps), step.measure(options.steps)))
     for name, times in seconds.items():
-        row = {"pair": options.pair, "method": name, "images_per_second": round(options.batch / median(times), 1)}
-        show("step", {**row, "cost": round(median(times) / base - 1, 3), "device": _name(device)})
+        row = {
+            "images_per_second": round(options.batch / median(taken for _, taken in times), 1),
+            "cost": round(median(taken / before for before, taken in times) - 1, 3),
+            "operations": round(operations[name] / next(iter(operations.values())) - 1, 3),
+        }
+        show("step", {"pair": options.pair, "method": name, **row, "device": _name(device)})
 
 
 class Step:
@@ -91,6 +98,12 @@ class Step:
             self._optimizer.zero_grad()
         self._wait()
         return (time.perf_counter() - start) / steps
+
+    def operations(self) -> int:
+        """Floating point operations of the convolutions and matrix products of a step."""
+        with FlopCounterMode(display=False) as counter:
+            self.measure(1)
+        return counter.get_total_flops()
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from objectives.contract import objective
-from objectives.maps import Maps
+from objectives.maps import Maps, squared_distance
 
 
 @objective(reads="stages")
@@ -33,7 +32,8 @@ class FitNet(nn.Module):
 
     def forward(self, student: Maps, teacher: Maps) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
-        return F.mse_loss(self.regressor(student[self.pair]), teacher[self.pair])
+        target = teacher[self.pair]
+        return squared_distance(self.regressor(student[self.pair]), target) / target.numel()
 
 
 def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:

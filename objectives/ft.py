@@ -6,10 +6,9 @@ from collections import OrderedDict
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from objectives.contract import objective
-from objectives.maps import factor_distance, same_size
+from objectives.maps import factor_distance, same_size, squared_distance
 
 
 @objective(reads="last")
@@ -52,7 +51,9 @@ class Ft(nn.Module):
         if self.over_channels:
             ours, theirs = (x.square().mean(1) for x in (ours, theirs))  # [B, H, W]
         distance = factor_distance(ours, theirs, power=self.power)
-        return distance + F.mse_loss(decoder(factors), teacher) if self.paraphraser.training else distance
+        if not self.paraphraser.training:
+            return distance
+        return distance + squared_distance(decoder(factors), teacher) / teacher.numel()
 
 
 def _layers(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], *channels: int) -> nn.Sequential:

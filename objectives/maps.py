@@ -43,7 +43,7 @@ def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
 def _attention(x: Tensor, power: float) -> Tensor:
     """[B, C, H, W] -> [B, H W]."""
     powers = x.square() if power == 2 else x.abs().pow(power)
-    return F.normalize(powers.mean(1).flatten(1), dim=1)
+    return F.normalize(powers.sum(1).flatten(1), dim=1)  # C times the mean, before it is normalised
 
 
 @objective(reads="stages")
@@ -111,9 +111,10 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    target = torch.maximum(teacher, margin.view(-1, 1, 1))
-    matched = (student <= target) & (target <= 0)
-    return (student - target).square().masked_fill(matched, 0).sum() / len(student)
+    with torch.no_grad():
+        target = torch.maximum(teacher, margin.view(-1, 1, 1))
+        target = torch.where(target > 0, target, torch.minimum(student, target))
+    return squared_distance(student, target) / len(student)
 
 
 def boundary_distance(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
@@ -129,9 +130,9 @@ def boundary_distance(student: Tensor, teacher: Tensor, margin: float) -> Tensor
     Returns:
         Scalar.
     """
-    active = teacher > 0
-    short = torch.where(active, margin - student, margin + student).clamp(min=0)
-    return short.square().sum() / len(student)
+    with torch.no_grad():
+        target = torch.where(teacher > 0, student.clamp(min=margin), student.clamp(max=-margin))
+    return squared_distance(student, target) / len(student)
 
 
 def factor_distance(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> Tensor:
@@ -166,13 +167,17 @@ def hcl(student: Maps, teacher: Maps) -> Tensor:
     """
 
     def pyramid(s: Tensor, t: Tensor) -> Tensor:
-        sizes = [size for size in (4, 2, 1) if size < s.shape[2]]
-        losses = [F.mse_loss(s, t)]
-        losses += [F.mse_loss(F.adaptive_avg_pool2d(s, size), F.adaptive_avg_pool2d(t, size)) for size in sizes]
-        weights = [0.5**number for number in range(len(losses))]
-        return _summed(weight * loss for weight, loss in zip(weights, losses)) / sum(weights)
+        gap = s - t
+        gaps = [gap, *(F.adaptive_avg_pool2d(gap, size) for size in (4, 2, 1) if size < s.shape[2])]
+        weights = [0.5**number for number in range(len(gaps))]
+        return _summed(weight * x.square().sum() / x.numel() for weight, x in zip(weights, gaps)) / sum(weights)
 
     return _summed(pyramid(s, t) for s, t in zip(student, teacher))
+
+
+def squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Sum of (x - y)^2; the gradient has the memory format of x, which that of `F.mse_loss` has not."""
+    return (x - y).square().sum()
 
 
 def same_size(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

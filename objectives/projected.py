@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
-from objectives.maps import same_size
+from objectives.maps import same_size, squared_distance
 from objectives.regions import check_head
 
 
@@ -74,7 +74,8 @@ class SimKd(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
-        return F.mse_loss(*same_size(student, teacher))
+        student, teacher = same_size(student, teacher)
+        return squared_distance(student, teacher) / teacher.numel()
 
 
 @objective(reads="last")

@@ -73,7 +73,7 @@ class Fusion(nn.Module):
         for conv in (narrow, widen):
             nn.init.kaiming_uniform_(conv.weight, a=1)
         self.enter = nn.Sequential(narrow, nn.BatchNorm2d(middle))
-        self.attention = None if deepest else nn.Sequential(nn.Conv2d(2 * middle, 2, 1), nn.Sigmoid())
+        self.attention = None if deepest else nn.Conv2d(2 * middle, 2, 1)
         self.leave = nn.Sequential(widen, nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -84,9 +84,18 @@ class Fusion(nn.Module):
         """
         x = self.enter(x)
         if self.attention is not None and deeper is not None:
-            deeper = F.interpolate(deeper, x.shape[2:], mode="nearest")
-            weights = self.attention(torch.cat([x, deeper], 1))  # [B, 2, H, W]
-            x = x * weights[:, :1] + deeper * weights[:, 1:]
+            x = _attended(x, deeper, self.attention)
         if x.shape[2:] != size:
             x = F.interpolate(x, tuple(size), mode="nearest")
         return x, self.leave(x)
+
+
+def _attended(x: Tensor, deeper: Tensor, attention: nn.Conv2d) -> Tensor:
+    """Sum of x [B, C, H, W] and deeper [B, C, H', W'], enlarged, weighted by the attention to both; [B, C, H, W].
+
+    The attention is a 1 x 1 convolution of the two side by side; what it makes of the deeper one is enlarged, not that.
+    """
+    to_x, to_deeper = attention.weight.chunk(2, 1)  # [2, C, 1, 1]
+    deeper_logits = F.interpolate(F.conv2d(deeper, to_deeper), x.shape[2:], mode="nearest")
+    weights = (F.conv2d(x, to_x, attention.bias) + deeper_logits).sigmoid()  # [B, 2, H, W]
+    return torch.addcmul(x * weights[:, :1], F.interpolate(deeper, x.shape[2:], mode="nearest"), weights[:, 1:])

@@ -40,7 +40,7 @@ class Vid(nn.Module):
         for s, t, mean, scale in zip(student, teacher, self.means, self.scales):
             s, t = same_size(s, t)
             variance = F.softplus(scale) + _EPSILON  # [C]
-            errors = (mean(s) - t).square().mean((0, 2, 3))
+            errors = (mean(s) - t).square().sum((0, 2, 3)) / t[:, 0].numel()
             losses.append((errors / variance + variance.log()).mean() / 2)
         return torch.stack(losses).sum()
 
@@ -48,8 +48,8 @@ class Vid(nn.Module):
 def _mean(channels_in: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels, 1, bias=False),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, 1, bias=False),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(channels, channels, 1, bias=False),
     )

@@ -60,6 +60,30 @@ def train_a_step(teacher, student, side, names):
     assert all(torch.equal(value, statistics[name]) for name, value in distiller.teachers.state_dict().items())
 
 
+def test_gradients_keep_the_memory_format_of_the_maps():
+    names = [name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives.")]
+    other = {}
+    for name in sorted(name for name in names if get(name).needs_teacher):
+        distiller = build("cifar_resnet8x4", "cifar_resnet8", 32, [name]).train()
+        distiller.to(memory_format=torch.channels_last)
+
+        def look(gradient, name=name):
+            if not gradient.is_contiguous(memory_format=torch.channels_last):
+                other.setdefault(name, gradient.stride())
+
+        def follow(module, given, made, look=look):
+            if made.requires_grad:
+                made.register_hook(look)
+
+        for module in distiller.modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.BatchNorm2d)):
+                module.register_forward_hook(follow)
+        inputs = batch(32)
+        images = inputs["images"].contiguous(memory_format=torch.channels_last)
+        distiller({**inputs, "images": images, "strong_images": images.flip(3)})["loss"].backward()
+    assert not other
+
+
 def test_every_objective_is_part_of_one_graph():
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
     names = [name for name in names if name not in ("lshfm", "simkd")]

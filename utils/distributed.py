@@ -14,6 +14,8 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from utils.memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -38,6 +40,8 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
     if cuda:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # the input size does not change
+    else:
+        keep_freed_memory()
     if world == 1:
         yield Ranks(0, 1, device)
         return
