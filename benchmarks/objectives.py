@@ -29,7 +29,6 @@ from objectives.logits import kd, standardize
 from objectives.maps import hcl
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
-from utils.memory import keep_freed_memory
 
 TOLERANCE = 1e-4  # of the values, relative
 SECONDS = 0.05  # that one side of a round lasts at least
@@ -40,8 +39,6 @@ def main() -> None:
     """Measure, and print a line an objective."""
     options = parse()
     device = torch.device(options.device)
-    if device.type == "cpu":
-        keep_freed_memory()
     sizes = Sizes(batch=options.batch, classes=options.classes)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     for objective in progress(iterable=options.objectives, desc="objectives", unit="objective"):

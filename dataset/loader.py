@@ -59,9 +59,8 @@ def open_split(config: DataConfig, split: str, kind: str) -> Samples:
     root = Path(config.data_path).expanduser()
     folder = root / split
     if not folder.is_dir():
-        raise UsageError(
-            f"data.data_path: {folder} is not a folder; set data.data_path to the folder that holds {split}/"
-        )
+        which = f"the folder that holds {split}/" + ("" if kind == "img" else ", written by the tools in dataset/")
+        raise UsageError(f"data.data_path: {folder} is not a folder; set data.data_path to {which}")
     if kind == "img":
         return ImageFolder(root, split)
     if (folder / INDEX).exists() or not is_wsld_folder(folder):

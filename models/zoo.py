@@ -234,7 +234,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file; put the weights there or give another path") from None
+        of_a_run = path.name == "student.safetensors"
+        do = f"train the run {path.parent.name} first" if of_a_run else "put the weights there"
+        raise UsageError(f"{path}: no such file; {do} or give another path") from None
     except Exception as error:  # a damaged pickle may raise any
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(f"{path}: not a weights file that can be read safely: {reason}") from None

@@ -254,6 +254,8 @@ def test_files_that_are_not_weights_are_refused(tmp_path, content, capfd):
         load_weights(torch.nn.Linear(1, 1), tmp_path / "w.safetensors")
     with pytest.raises(UsageError, match="no such file"):
         load_weights(torch.nn.Linear(1, 1), tmp_path / "none.pth")
+    with pytest.raises(UsageError, match="no such file; train the run cifar100_vgg13 first"):
+        load_weights(torch.nn.Linear(1, 1), Path("runs/cifar100_vgg13/student.safetensors"))
 
 
 @pytest.mark.parametrize("state", [{}, {1: torch.zeros(1)}, {"weight": 3}, [torch.zeros(1)], None])
