@@ -2,7 +2,7 @@
 
 Yang et al., ICCV 2023, arXiv 2303.13005.
 
-Command    python train_with_distillation.py --cfg configs/imagenet/uskd.py data.data_path=/data/lmdb \\
+Command    python train_with_distillation.py --cfg configs/imagenet/uskd.py data.data_path=/data/lmdb \
                [student=resnet50]
 Hardware   any; the global batch of 256 is shared by the visible GPUs
 Published  top-1 70.79 for ResNet-18 and 77.07 for ResNet-50, by the authors' README; not yet repeated with this code
