@@ -165,7 +165,7 @@ def reviewkd(student, teacher, w):
         if deeper is not None:
             times = x.shape[2] // deeper.shape[2]
             deeper = deeper.repeat(times, 2).repeat(times, 3)
-            both, name = np.concatenate([x, deeper], 1), f"fusions.{level}.attention.0"
+            both, name = np.concatenate([x, deeper], 1), f"fusions.{level}.attention"
             gates = 1 / (1 + np.exp(-convolve(both, w[f"{name}.weight"], w[f"{name}.bias"])))
             x = x * gates[:, :1] + deeper * gates[:, 1:]
         deeper = x

@@ -126,7 +126,7 @@ def run_reviewkd(p, x):
         for part, name in (("enter", "bn1"), ("leave", "bn2")):
             values |= {f"{level}.{part}.1.weight": x[f"{name}g_{i}"], f"{level}.{part}.1.bias": x[f"{name}b_{i}"]}
         if f"att_{i}" in x:
-            values |= {f"{level}.attention.0.weight": x[f"att_{i}"], f"{level}.attention.0.bias": x[f"attb_{i}"]}
+            values |= {f"{level}.attention.weight": x[f"att_{i}"], f"{level}.attention.bias": x[f"attb_{i}"]}
     hard = p["ce_weight"] * labels.cross_entropy(x["logits"], x["target"])
     soft = p["weight"] * min(p["epoch"] / p["warmup_epochs"], 1) * filled(module, values, *inputs)
     return hard + soft, {"loss_ce": hard, "loss_kd": soft}
