@@ -59,9 +59,10 @@ def main() -> None:
     """Draw the curves of the runs on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
-    parser.add_argument("--output", type=Path, help="PNG to write (default: curves.png in the first run)")
+    parser.add_argument("--output", type=Path, help="PNG to write (default: curves.png in the run, or beside several)")
     options = parser.parse_args()
-    output = options.output or options.runs[0] / "curves.png"
+    first = options.runs[0]
+    output = options.output or (first.parent if len(options.runs) > 1 else first) / "curves.png"
     draw(options.runs, output)
     print(output)
 

@@ -1,6 +1,7 @@
 """Pictures from a run folder."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -61,6 +62,16 @@ def test_pictures_are_drawn(run, monkeypatch, capsys):
         with Image.open(run / name) as image:
             assert image.width == wide
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+def test_curves_of_several_runs_leave_each_its_own(tmp_path):
+    rows = [{"kind": "train", "step": 1, "loss": 2.0}, {"kind": "val", "epoch": 1, "top1": 50.0}]
+    runs = [tmp_path / name for name in "ab"]
+    for run in runs:
+        run.mkdir()
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert call("-m", "figures.curves", str(runs[0])).stdout.strip() == str(runs[0] / "curves.png")
+    assert call("-m", "figures.curves", *map(str, runs)).stdout.strip() == str(tmp_path / "curves.png")
 
 
 def test_mean_logits_by_hand():
