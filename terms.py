@@ -154,7 +154,8 @@ class Match(nn.Module):
 
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
-        return [STAGES[what].replace("stage*", pair[network == "teacher"]) for pair in self.pairs]
+        side = 0 if network == "student" else 1  # torch 2.10 does not compile a boolean here
+        return [STAGES[what].replace("stage*", pair[side]) for pair in self.pairs]
 
     def _example(self, parameter: str, example: Example) -> Any:
         network, what = self.objective.place(parameter)
