@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from objectives.contract import objective
-from objectives.maps import Maps, squared_distance
+from objectives.maps import Maps, mean_squared_distance
 
 
 @objective(reads="stages")
@@ -32,8 +32,7 @@ class FitNet(nn.Module):
 
     def forward(self, student: Maps, teacher: Maps) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
-        target = teacher[self.pair]
-        return squared_distance(self.regressor(student[self.pair]), target) / target.numel()
+        return mean_squared_distance(self.regressor(student[self.pair]), teacher[self.pair])
 
 
 def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:

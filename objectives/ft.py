@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from objectives.contract import objective
-from objectives.maps import factor_distance, same_size, squared_distance
+from objectives.maps import factor_distance, mean_squared_distance, same_size
 
 
 @objective(reads="last")
@@ -51,9 +51,7 @@ class Ft(nn.Module):
         if self.over_channels:
             ours, theirs = (x.square().mean(1) for x in (ours, theirs))  # [B, H, W]
         distance = factor_distance(ours, theirs, power=self.power)
-        if not self.paraphraser.training:
-            return distance
-        return distance + squared_distance(decoder(factors), teacher) / teacher.numel()
+        return distance + mean_squared_distance(decoder(factors), teacher) if self.paraphraser.training else distance
 
 
 def _layers(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], *channels: int) -> nn.Sequential:

@@ -114,7 +114,7 @@ def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
     with torch.no_grad():
         target = torch.maximum(teacher, margin.view(-1, 1, 1))
         target = torch.where(target > 0, target, torch.minimum(student, target))
-    return squared_distance(student, target) / len(student)
+    return (student - target).square().sum() / len(student)
 
 
 def boundary_distance(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
@@ -132,7 +132,7 @@ def boundary_distance(student: Tensor, teacher: Tensor, margin: float) -> Tensor
     """
     with torch.no_grad():
         target = torch.where(teacher > 0, student.clamp(min=margin), student.clamp(max=-margin))
-    return squared_distance(student, target) / len(student)
+    return (student - target).square().sum() / len(student)
 
 
 def factor_distance(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> Tensor:
@@ -175,9 +175,9 @@ def hcl(student: Maps, teacher: Maps) -> Tensor:
     return _summed(pyramid(s, t) for s, t in zip(student, teacher))
 
 
-def squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    """Sum of (x - y)^2; the gradient has the memory format of x, which that of `F.mse_loss` has not."""
-    return (x - y).square().sum()
+def mean_squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean of (x - y)^2; the gradient has the memory format of x, which that of `F.mse_loss` has not."""
+    return (x - y).square().sum() / x.numel()
 
 
 def same_size(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

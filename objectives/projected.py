@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
-from objectives.maps import same_size, squared_distance
+from objectives.maps import mean_squared_distance, same_size
 from objectives.regions import check_head
 
 
@@ -74,8 +74,7 @@ class SimKd(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
-        student, teacher = same_size(student, teacher)
-        return squared_distance(student, teacher) / teacher.numel()
+        return mean_squared_distance(*same_size(student, teacher))
 
 
 @objective(reads="last")
