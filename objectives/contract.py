@@ -25,6 +25,9 @@ such as `pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and
 `head_weight` [K, D] and `head_bias` [K] of the last layer.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
+Maps are channels_last as a rule. A gradient in another memory format slows the networks behind it; that of `F.mse_loss`
+is, `maps.mean_squared_distance` keeps the format.
+
 An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
 """
 
