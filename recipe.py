@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
@@ -50,3 +51,28 @@ class Recipe:
                 if replace(term, weight=known.weight, ramp=known.ramp) != known:
                     raise UsageError(f"{place}terms.{name} differs from {first}: set both alike, or rename one")
         return terms
+
+    def check(self) -> None:
+        """Raises UsageError where a number is out of its range, or the name leads elsewhere."""
+        for key, least in _LEAST.items():
+            section, _, name = key.partition(".")
+            if (value := getattr(getattr(self, section), name)) < least:
+                raise UsageError(f"{key}={value}: at least {least}")
+        if self.optim.momentum >= 1:
+            raise UsageError(f"optim.momentum={self.optim.momentum}: below 1")
+        if {"..", "/"} & {*Path(self.name).parts}:
+            raise UsageError(
+                f"name={self.name}: a folder below {self.train_params.output_path}, without .. or a leading /"
+            )
+
+
+_LEAST = {
+    "data.input_size": 1,
+    "data.val_resize": 1,
+    "data.num_workers": 0,
+    "optim.init_lr": 0,
+    "optim.min_lr": 0,
+    "optim.momentum": 0,
+    "optim.weight_decay": 0,
+    "train_params.checkpoint_steps": 0,
+}

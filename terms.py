@@ -192,6 +192,8 @@ class Match(nn.Module):
             default = signature(objective.made).parameters[option].default
             if isinstance(value, str) != isinstance(default, str):
                 raise UsageError(f"{name}.options.{option}: {value!r} is no value like its default, {default!r}")
+            if option == "temperature" and float(value) <= 0:
+                raise UsageError(f"{name}.options.temperature={value}: above 0")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not all_reads & LOGITS:

@@ -67,6 +67,8 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
     reads, reads_of = features_of(cfg.all_terms.values())
     check_views(cfg)
+    if unknown := reads_of.keys() - cfg.teachers.keys():
+        raise UsageError(f"terms: no teacher {min(unknown)!r}; there is {', '.join(cfg.teachers) or 'none'}")
     torch.manual_seed(cfg.train_params.seed)
     teachers = {
         name: build_network(network, classes, reads_of.get(name, ()), side)
@@ -135,6 +137,7 @@ def main() -> None:
     try:
         cfg, words = read_page(options.cfg, Recipe, words)
         cfg = override(cfg, words, __doc__ or "")
+        cfg.check()
         code = launch_on_every_gpu(__file__)
         if code is not None:
             sys.exit(code)

@@ -63,6 +63,11 @@ def open_split(config: DataConfig, split: str, kind: str) -> Samples:
         raise UsageError(f"data.data_path: {folder} is not a folder; set data.data_path to {which}")
     if kind == "img":
         return ImageFolder(root, split)
+    if not ((folder / INDEX).exists() or any(folder.glob("*.lmdb")) or is_wsld_folder(folder)):
+        raise UsageError(
+            f"data.data_path: {folder} holds no LMDB shards; pack it with the tools in dataset/, or read class folders "
+            "of images as they are with data.train_data_type=img data.val_data_type=img"
+        )
     if (folder / INDEX).exists() or not is_wsld_folder(folder):
         return ShardReader(folder)
     return WsldReader(folder)

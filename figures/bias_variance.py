@@ -31,7 +31,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 
 from figures.runs import Seen, look
-from utils.console import exit_with_its_code
+from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     """Draw the groups on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="+", metavar="NAME=RUN,RUN[,...]", help="run folders of one page, other seeds")
-    parser.add_argument("--output", type=Path, default="bias_variance.png", help="PNG to write (default: %(default)s)")
+    parser.add_argument("--output", type=png, default="bias_variance.png", help="PNG to write (default: %(default)s)")
     options = parser.parse_args()
     groups = [parse_group(text) for text in options.groups]
     seen = {run: look(run, teachers=False)[0] for _, runs in groups for run in runs}

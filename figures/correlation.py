@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from figures.runs import Seen, look
-from utils.console import exit_with_its_code
+from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 _COLORS = plt.get_cmap("magma_r").with_extremes(bad="lightgray")
@@ -57,7 +57,7 @@ def main() -> None:
     """Draw the run on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of a distillation")
-    parser.add_argument("--output", type=Path, help="PNG to write (default: correlation.png in the run)")
+    parser.add_argument("--output", type=png, help="PNG to write (default: correlation.png in the run)")
     options = parser.parse_args()
     student, *teachers = look(options.run, teachers=True)
     if not teachers:

@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-from utils.console import exit_with_its_code
+from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     """Draw the curves of the runs on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
-    parser.add_argument("--output", type=Path, help="PNG to write (default: curves.png in the run, or beside several)")
+    parser.add_argument("--output", type=png, help="PNG to write (default: curves.png in the run, or beside several)")
     options = parser.parse_args()
     first = options.runs[0]
     output = options.output or (first.parent if len(options.runs) > 1 else first) / "curves.png"

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from figures.runs import Seen, look
 from objectives.logits import wsld_weights
-from utils.console import exit_with_its_code
+from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 _IMAGES = 50_000  # all of CIFAR's
@@ -119,7 +119,7 @@ def main() -> None:
     """Draw the run on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder of a distillation")
-    parser.add_argument("--output", type=Path, help="PNG to write (default: regularization.png in the run)")
+    parser.add_argument("--output", type=png, help="PNG to write (default: regularization.png in the run)")
     options = parser.parse_args()
     student, *teachers = look(options.run, teachers=True, images=_IMAGES, split="train")
     if not teachers:

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE
 
 from figures.runs import Seen, look
-from utils.console import exit_with_its_code
+from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 _NAMED = 20  # classes that a legend can tell apart
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--teachers", action="store_true", help="a panel for each teacher too")
     parser.add_argument("--images", type=int, default=2000, help="how many, spread over the split (default: 2000)")
-    parser.add_argument("--output", type=Path, help="PNG to write (default: tsne.png in the run)")
+    parser.add_argument("--output", type=png, help="PNG to write (default: tsne.png in the run)")
     options = parser.parse_args()
     if options.images < 10:
         raise UsageError(f"--images {options.images}: t-SNE needs 10 or more")

@@ -227,6 +227,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         UsageError: the file cannot be read, or holds none.
     """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file in it, of a run student.safetensors")
     try:
         state: Any
         if path.suffix == ".safetensors":

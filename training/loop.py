@@ -219,7 +219,11 @@ class Trainer:
                 with self._autocast():
                     outputs = module(part)
                 if not outputs["loss"].requires_grad:
-                    raise UsageError(f"optim.moves: the loss has no gradient for {', '.join(self.stage.optim.moves)}")
+                    moved = ", ".join(self.stage.optim.moves) or "anything that is trained"
+                    terms = ", ".join(f"terms.{name}" for name in self.stage.terms)
+                    raise UsageError(
+                        f"{terms}: the loss has no gradient for {moved}; look at optim.moves and the terms"
+                    )
                 if isinstance(self.optimizer, Dot):
                     self.optimizer.take(outputs["taught"] / len(parts))
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()

@@ -56,6 +56,6 @@ class Meters:
         reports = [report for report in gather((step, ", ".join(shown))) if report[0] >= 0]
         step, values = min(reports)
         raise Diverged(
-            f"the loss is not finite at step {step}: {values}. The last checkpoint is from before. "
+            f"the loss is not finite at step {step}: {values}. The last checkpoint, if there is one, is from before. "
             "Lower optim.init_lr, add optim.warmup_epochs or optim.grad_clip, or use bf16 in place of fp16"
         )

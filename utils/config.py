@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import re
 import runpy
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +18,8 @@ import tyro
 from utils.errors import UsageError
 
 Config = TypeVar("Config")
+
+_ITEM = re.compile(r"[^\s,()\[\]'\"]+")  # of a list, as Python or a shell would write it
 
 
 def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tuple[Config, list[str]]:
@@ -28,11 +32,17 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
         UsageError: there is no such file, or it builds no `cfg` of ``kind``.
     """
     if not path.is_file():
-        raise UsageError(f"--cfg {path}: no such file")
+        pages = sorted(page.name for page in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
+        near = ", ".join(pages if path.is_dir() else difflib.get_close_matches(path.name, pages))
+        problem = "a folder; name one of its pages" if path.is_dir() else "no such file"
+        raise UsageError(f"--cfg {path}: {problem}{f'; near: {near}' if near else ''}")
     beside = str(path.resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)  # so that a page can import the file next to it
-    cfg = runpy.run_path(str(path)).get("cfg")
+    try:
+        cfg = runpy.run_path(str(path)).get("cfg")
+    except Exception as error:
+        raise UsageError(f"--cfg {path}: {_place(error, path)}{type(error).__name__}: {error}") from error
     rest = list(words)
     if inspect.isfunction(cfg):
         known = inspect.signature(cfg).parameters
@@ -40,13 +50,19 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
         if "--help" in rest:
             print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}\n")
         fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        for name in {word.partition("=")[0].partition(".")[0] for word in rest} - fields:
-            if near := difflib.get_close_matches(name, known):
-                raise UsageError(f"{path} has no word {name!r}; near: {', '.join(near)}")
+        for name in {word.partition("=")[0] for word in rest if "=" in word and word[0] != "-"} - fields:
+            if "." not in name:
+                raise UsageError(f"{path} has no word {name!r}; its words: {', '.join(known)}")
         cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in words if word not in rest})
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
     return cfg, rest
+
+
+def _place(error: Exception, path: Path) -> str:
+    """Where in a page an error came up, for a message."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"line {lines[-1]}: " if lines else ""
 
 
 def override(cfg: Config, words: list[str], description: str) -> Config:
@@ -61,7 +77,7 @@ def override(cfg: Config, words: list[str], description: str) -> Config:
         key, equals, value = word.partition("=")
         if equals and not word.startswith("-"):
             current = _lookup(cfg, key)
-            parts = value.strip("()[]").replace(",", " ").split() if isinstance(current, tuple) else [value]
+            parts = _ITEM.findall(value) if isinstance(current, tuple) else [value]
             flags += [f"--{key}", *parts]
         else:
             flags.append(word)

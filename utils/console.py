@@ -1,10 +1,12 @@
-"""What a person sees: progress and the last line of a failed command."""
+"""What a person sees: progress, the last line of a failed command, and the names of pictures."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -40,6 +42,14 @@ def progress(**options: Any) -> tqdm:
         return tqdm(dynamic_ncols=True, **options)
     line = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}\n"
     return tqdm(mininterval=10, delay=10, bar_format=line, **options)
+
+
+def png(text: str) -> Path:
+    """A picture to write, as a command line's ``type``."""
+    path = Path(text)
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text}: name a .png file in a folder that exists")
+    return path
 
 
 def on_terminal() -> bool:

@@ -27,7 +27,7 @@ def recipe(
     """
     return replace(
         wsld,
-        name=f"imagenet_{student.removeprefix('timm/')}_{method}",
+        name=f"imagenet_{student.removeprefix('timm/')}_{method}_{teacher}",
         data=replace(wsld.data, batch_size=batch_size),
         student=NetworkConfig(student, embedding=embedding),
         teachers={"teacher": NetworkConfig(teacher, weights="IMAGENET1K_V1")},

@@ -18,4 +18,4 @@ from recipe import Recipe
 def cfg(student: str = "resnet18") -> Recipe:
     """The run of one student."""
     plain = recipe("uskd", PAIRS[0][0], student, uskd=Term("uskd", options={"alpha": 1.0, "beta": 0.1, "mu": 0.005}))
-    return replace(plain, teachers={})
+    return replace(plain, name=f"imagenet_{student}_uskd", teachers={})
