@@ -36,6 +36,7 @@ from dataset import views
 from dataset.batches import DataConfig
 from dataset.images import decode, find_damage, image_size, read_header
 from dataset.img2lmdb import REPORT
+from dataset.raw import raw_pixels
 from dataset.record import Boxes, Record, labels_of
 from dataset.shards import INDEX, ShardReader, describe
 from dataset.sources.imagenet import SPLITS
@@ -44,9 +45,10 @@ from dataset.tiles import NotTiled, read_frame, window_jpeg
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 
-_SAMPLE = 2000  # records whose JPEG files are looked at
+_SAMPLE = 2000  # records whose images are looked at
 _ROWS, _COLUMNS = 4, 6  # of the sheet
 _COLORS = ("#ff3b5c", "#ffd60a", "#30d5ff")  # of the windows
+_RAW = "raw pixels"
 _QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "greatest": 1.0}
 
 Samples = ShardReader | WsldReader
@@ -56,11 +58,11 @@ Faults = dict[int | str, str]  # number of a record, or name of a file: what is 
 
 @dataclass(frozen=True)
 class Coding:
-    """How one JPEG file is coded."""
+    """How one image is coded."""
 
     size: tuple[int, int]  # height and width, pixels
     bytes: int
-    chroma: str  # 4:2:0, gray, ...
+    chroma: str  # 4:2:0, gray, ...; or that it is no JPEG
     interval: tuple[int, int] | None  # height and width of a restart interval, pixels
     why: str  # it has none
     window_bytes: int  # that a training window reads
@@ -187,6 +189,10 @@ def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
         return None
     data = record.image
     try:
+        if read_header(data) is None:  # what cifar2lmdb.py packs; in WSLD's format a PNG
+            height, width, _ = decode(data).shape
+            kind = "not JPEG" if raw_pixels(data) is None else _RAW
+            return Coding((height, width), len(data), kind, None, kind, len(data))
         find_damage(data)
         size = image_size(data)
     except DataError as error:
@@ -242,8 +248,11 @@ def _print_sizes(sizes: np.ndarray, of: str) -> None:
 def _print_coding(codings: list[Coding], of: str) -> None:
     intervals = [coding.interval for coding in codings if coding.interval]
     total = sum(coding.bytes for coding in codings)
-    _line("JPEG", of)
+    raw = all(coding.chroma == _RAW for coding in codings)
+    _line(_RAW if raw else "JPEG", of)
     _line("  bytes", f"{total / len(codings):,.0f} an image")
+    if raw:
+        return
     _line("  chroma", _shares(coding.chroma for coding in codings))
     _line(
         "  tiled", _shares("in restart intervals" if coding.interval else f"whole ({coding.why})" for coding in codings)

@@ -4,12 +4,14 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import call
 from dataset_helpers import (
     damaged_in_midstream,
     flip_bit,
     image_bytes,
     make_lists,
     pack_images,
+    pixels,
     write_tree,
 )
 from PIL import Image
@@ -17,6 +19,7 @@ from test_wsld_format import write_patched, write_wsld
 
 from dataset import inspect_lmdb
 from dataset.images import image_size
+from dataset.raw import encode_raw
 from dataset.record import Boxes, Record
 from dataset.shards import Index, ShardWriter, describe
 from dataset.tiles import tile, window_jpeg
@@ -179,6 +182,46 @@ def test_detection_targets_are_counted_and_drawn(command, tmp_path):
         assert said["empty"] == "2: a, b"
         sheets.append((tmp_path / "contact_sheet.png").read_bytes())
     assert sheets[0] != sheets[1]
+
+
+def test_raw_pixels(command, tmp_path):
+    for split, count in (("train", 6), ("val", 2)):
+        names = [f"{split}/{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(count)]
+        write_tree(tmp_path / "images", {name: image_bytes(number, kind="PNG") for number, name in enumerate(names)})
+    call("dataset/cifar2lmdb.py", "--image_path", str(tmp_path / "images"), "--output_path", str(tmp_path / "lmdb"))
+    said, error = command(tmp_path / "lmdb/train", "--verify")
+    assert "damaged" not in error
+    assert said["packed with"] == "pixels=raw"
+    assert said["largest"].split() == ["3", "dog"]
+    assert said["most pixels"] == "32 wide, 24 high"
+    assert said["raw pixels"] == "of all 6 images"
+    assert said["bytes"] == "2,317 an image"  # 32 x 24 x 3 and the header
+    assert not said.keys() & {"JPEG", "chroma", "tiled"}
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert min(sheet.size) >= 1000
+
+    shard = tmp_path / "lmdb/train/00000.lmdb"
+    flip_bit(shard, shard.read_bytes().index(pixels(2)[4:8].tobytes()))
+    for words, reports in ((), 1), (("--verify",), 2):
+        error = command(tmp_path / "lmdb/train", *words, code=3)[1]
+        assert "damaged: dog/2.png: " in error
+        assert error.count("damaged: ") == reports
+    assert "damaged: 00000.lmdb: not what index.json describes" in error
+
+
+def test_images_that_are_not_whole_though_their_checksums_agree(command, tmp_path):
+    raw = encode_raw(pixels(0))
+    images = {"whole": raw, "cut": raw[:-1], "empty": b"", "jpeg": image_bytes(1), "text": b"hello"}
+    with ShardWriter(tmp_path / "00000.lmdb", 1 << 20) as writer:
+        for key, image in images.items():
+            writer.add(Record(key, image, 0), 24, 32)
+        writer.finish()
+    shard = describe(tmp_path / "00000.lmdb", len(images))
+    Index("train", "single", ("a",), len(images), (shard,)).write(tmp_path)
+    said, error = command(tmp_path, code=3)
+    assert all(f"damaged: {key}: " in error for key in ("cut", "empty", "text"))
+    assert error.count("damaged: ") == 3
+    assert said["chroma"] == "50.0 % raw pixels, 50.0 % 4:2:0"
 
 
 def test_wrong_words_are_refused_before_any_work(root, command, tmp_path):
