@@ -23,10 +23,10 @@ if __name__ == "__main__":
 from dataset.raw import encode_raw
 from dataset.record import Record
 from dataset.shards import INDEX, Index, ShardReader, ShardWriter, describe
-from dataset.sources.cifar import find_images_of, iterate
+from dataset.sources.cifar import Images, find_images_of, iterate
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
-from utils.files import lock
+from utils.files import lock, make_folder
 
 _LARGEST = 256  # pixels a side: larger images are for img2lmdb.py
 
@@ -39,14 +39,15 @@ def main() -> None:
     parser.add_argument("--output_path", type=Path, required=True, help="folder for the shards: train/ and val/ in it")
     parser.add_argument("--coarse", action="store_true", help="CIFAR-100: the 20 superclasses as labels")
     options = parser.parse_args()
-    for split in ("train", "val"):
-        pack_split(options.image_path, options.output_path / split, split, coarse=options.coarse)
+    # Both are found before one is written.
+    found = {split: find_images_of(options.image_path, split, coarse=options.coarse) for split in ("train", "val")}
+    for split, images in found.items():
+        pack_split(images, options.output_path / split, split)
 
 
-def pack_split(path: Path, folder: Path, split: str, *, coarse: bool) -> None:
+def pack_split(images: Images, folder: Path, split: str) -> None:
     """Write one split as one shard, or verify the one that is there."""
-    images = find_images_of(path, split, coarse=coarse)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--output_path")
     with lock(folder / ".lock", f"another packer is writing {folder}: wait for it"):
         if (folder / INDEX).exists():
             reader = ShardReader(folder)
@@ -57,7 +58,7 @@ def pack_split(path: Path, folder: Path, split: str, *, coarse: bool) -> None:
             for key, pixels, label in progress(iterable=iterate(images), desc=f"packing {split}", total=len(images)):
                 if max(pixels.shape) > _LARGEST:
                     size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
-                    raise UsageError(f"{path}, {key}: {size} are too many to store raw; img2lmdb.py packs such as JPEG")
+                    raise UsageError(f"{split}/{key}: {size} are too many to store raw; img2lmdb.py packs such as JPEG")
                 writer.add(Record(key, encode_raw(pixels), label), *pixels.shape[:2])
             records = writer.finish()
         shard = describe(folder / "00000.lmdb", records)

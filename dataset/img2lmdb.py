@@ -39,7 +39,7 @@ from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from dataset.tiles import NotTiled, tile
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
-from utils.files import lock, write_atomically
+from utils.files import lock, make_folder, write_atomically
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
@@ -100,7 +100,7 @@ def main() -> None:
         order = np.random.Generator(np.random.Philox(0)).permutation(len(entries))  # the same for every --part
         entries = [entries[position] for position in order]
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--output_path")
     busy = f"another packer is writing {folder}: wait for it, or give each its --part"
     with lock(folder / ".lock", busy, shared=options.part is not None):
         jobs = _plan(folder, options.image_path / options.split, entries, packing, options.shard_mb)

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 from dataset.sources.imagenet import CLASSES, SPLITS, find_classes, find_images, list_bytes, read_classes
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
-from utils.files import write_atomically
+from utils.files import make_folder, write_atomically
 
 
 @exit_with_its_code
@@ -39,7 +39,7 @@ def main() -> None:
     classes = find_classes(options.image_path, listed)
     if any("\n" in name for name in classes):
         raise UsageError("a class folder has a line break in its name; rename it")
-    options.output_path.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output_path, "--output_path")
     names = b"".join(os.fsencode(f"{name}\n") for name in classes)
     write_atomically(options.output_path / CLASSES, names)
     for split in SPLITS:

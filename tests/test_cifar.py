@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import call
+from dataset_helpers import image_bytes, write_tree
 from PIL import Image
 
 from dataset import DataConfig, EvalLoader, TrainLoader, open_split
@@ -124,6 +125,30 @@ def test_class_folders_are_packed_as_they_decode(tmp_path):
     for number in range(3):
         record = samples.read(number)
         assert np.array_equal(raw_pixels(record.image), by_key[record.key])
+
+
+@pytest.mark.parametrize("form", ["cifar-10-batches-py", "cifar-10-batches-bin", "class folders"])
+def test_superclasses_that_are_not_there_are_refused(form, tmp_path):
+    if form in FORMS:
+        FORMS[form](tmp_path / form)
+    else:
+        write_tree(tmp_path, {f"{split}/cat/0.png": image_bytes(0, kind="PNG") for split in ("train", "val")})
+    with pytest.raises(UsageError, match=r"--coarse: .* CIFAR-100"):
+        find_images_of(tmp_path, "train", coarse=True)
+
+
+def test_a_missing_validation_split_is_said_before_anything_is_written(tmp_path):
+    write_tree(tmp_path, {"train/cat/0.png": image_bytes(0, kind="PNG")})
+    words = ("--image_path", str(tmp_path), "--output_path", str(tmp_path / "lmdb"))
+    assert "has train/, but neither val/ nor test/" in call("dataset/cifar2lmdb.py", *words, code=2).stderr
+    assert not (tmp_path / "lmdb").exists()
+
+
+def test_a_file_as_the_output_folder_is_refused(tmp_path):
+    write_binary(tmp_path / "cifar-10-batches-bin", False)
+    (tmp_path / "file").touch()
+    words = ("--image_path", str(tmp_path), "--output_path", str(tmp_path / "file"))
+    assert "UsageError: --output_path: " in call("dataset/cifar2lmdb.py", *words, code=2).stderr
 
 
 def test_damaged_and_dangerous_files_are_refused(tmp_path):

@@ -28,6 +28,12 @@ def test_labels_are_positions_among_sorted_train_folders(tmp_path):
     assert "val: 1 classes have no images in val and keep their labels: n10" in output
 
 
+def test_a_file_as_the_output_folder_is_refused(tmp_path):
+    image_tree(tmp_path / "images")
+    (tmp_path / "lists").touch()
+    assert "UsageError: --output_path: " in make_lists(tmp_path, code=2).stderr
+
+
 def test_running_twice_gives_the_same_bytes(tmp_path):
     image_tree(tmp_path / "images")
     make_lists(tmp_path)
@@ -167,6 +173,10 @@ def test_an_empty_list_is_refused(tmp_path, data):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(UsageError, match=r"val_list\.txt is missing: write it with"):
         read_list(tmp_path / "val_list.txt", None)
+    for split in ("train", "val"):
+        (tmp_path / f"{split}_list.txt").touch()
+    with pytest.raises(UsageError, match=r"tain_list\.txt is missing: .* whose list is there: train, val$"):
+        read_list(tmp_path / "tain_list.txt", None)
     with pytest.raises(UsageError, match=r"classes\.txt: no such file"):
         read_classes(tmp_path / "classes.txt")
 

@@ -166,6 +166,11 @@ def test_wrong_words_are_refused(plain, words):
     assert not (plain / "lmdb").exists()
 
 
+def test_a_file_as_the_output_folder_is_refused(plain):
+    (plain / "file").touch()
+    assert "UsageError: --output_path: " in pack_images(plain, output="file", code=2).stderr
+
+
 def test_image_size_shrinks_and_never_enlarges(tmp_path):
     shapes = {"wide": (40, 90), "high": (70, 50), "small": (20, 30), "line": (1, 90)}
     files = {f"a/{name}.JPEG": image_bytes(1, *shape) for name, shape in shapes.items()}

@@ -35,6 +35,18 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
     sync_folder(path.parent)
 
 
+def make_folder(path: Path, option: str) -> None:
+    """Make ``path`` and the folders above it, where they are missing.
+
+    Raises:
+        UsageError: naming the ``option`` that asks for it: a file stands there, or the folder above is read-only.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"{option}: the folder {path} cannot be made: {error.strerror}") from None
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -45,12 +45,14 @@ def find_images_of(path: Path, split: str, *, coarse: bool = False) -> Images:
         coarse: CIFAR-100's 20 superclasses.
 
     Raises:
-        UsageError: there is nothing of these.
+        UsageError: there is nothing of these, or no superclasses.
         DataError: a file is truncated or damaged.
     """
     known = ("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-100-python", "cifar-100-binary")
     folders = [path, *(path / name for name in known)]
     for folder in folders:
+        if coarse and ((folder / "batches.meta").exists() or (folder / "batches.meta.txt").exists()):
+            raise UsageError(f"--coarse: {folder} is CIFAR-10; only CIFAR-100 has superclasses")
         if (folder / "batches.meta").exists():
             names = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
             return _from_pickles(folder, names, "batches.meta", "label_names", "labels")
@@ -64,6 +66,8 @@ def find_images_of(path: Path, split: str, *, coarse: bool = False) -> Images:
             classes, which = f"{'coarse' if coarse else 'fine'}_label_names.txt", 0 if coarse else 1
             return _from_binary(folder, [f"{_test(split)}.bin"], classes, labels=2, which=which)
     if (path / "train").is_dir():
+        if coarse:
+            raise UsageError(f"--coarse: {path} holds class folders; only CIFAR-100's own files have superclasses")
         return _from_folders(path, split)
     raise UsageError(f"{path} holds none of {', '.join(known)}, and no train/<class>/ with images")
 
@@ -115,7 +119,10 @@ def _images(data: np.ndarray, classes: tuple[str, ...], labels: list[int], files
 
 
 def _from_folders(path: Path, split: str) -> Images:
-    folder = path / split if split == "train" or (path / split).is_dir() else path / "test"
+    folders = [path / name for name in (("train",) if split == "train" else ("val", "test"))]
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is None:
+        raise UsageError(f"{path} has train/, but neither val/ nor test/: expected one of them with <class>/<image>")
     classes = find_classes(path)
     entries, _ = find_images(folder, classes)
     if not entries:

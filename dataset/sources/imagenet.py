@@ -94,7 +94,9 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
     try:
         lines = os.fsdecode(path.read_bytes()).removeprefix("﻿").split("\n")
     except FileNotFoundError:
-        raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py") from None
+        splits = sorted(_show(file.name.removesuffix("_list.txt")) for file in path.parent.glob("*_list.txt"))
+        others = f", or take a split whose list is there: {', '.join(splits)}" if splits else ""
+        raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py{others}") from None
     entries: list[Entry] = []
     seen: dict[str, int] = {}
     for number, line in enumerate((line.rstrip("\r") for line in lines), start=1):
