@@ -61,9 +61,7 @@ class Recipe:
         if self.optim.momentum >= 1:
             raise UsageError(f"optim.momentum={self.optim.momentum}: below 1")
         if {"..", "/"} & {*Path(self.name).parts}:
-            raise UsageError(
-                f"name={self.name}: a folder below {self.train_params.output_path}, without .. or a leading /"
-            )
+            raise UsageError(f"name={self.name}: a folder below train_params.output_path, without .. or a leading /")
 
 
 _LEAST = {

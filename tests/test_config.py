@@ -131,8 +131,30 @@ def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
     page.write_text("cfg = 1 / 0\n")
     with pytest.raises(ZeroDivisionError):
         read_page(page, Recipe)
-    with pytest.raises(UsageError, match="no such file"):
+    with pytest.raises(UsageError, match=r"a folder; name one of its pages: page\.py"):
         read_page(tmp_path, Recipe)
+    with pytest.raises(UsageError, match=r"pages\.py: no such file; near: page\.py"):
+        read_page(tmp_path / "pages.py", Recipe)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.num_workers=-1", "at least 0"),
+        ("data.input_size=0", "at least 1"),
+        ("optim.init_lr=-1.0", "at least 0"),
+        ("optim.momentum=2.0", "below 1"),
+        ("name=../x", "a folder below"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(word, message):
+    with pytest.raises(UsageError, match=rf"{word}: {message}"):
+        override(cfg, [word], "").check()
+
+
+def test_lists_may_be_written_as_python_or_a_shell_would():
+    for text in ("30,60", "(30, 60)", "[30 60]", "'30', '60'"):
+        assert override(cfg, [f"optim.milestones={text}"], "").optim.milestones == (30, 60)
 
 
 def test_differences_of_equal_and_of_unlike_things():
@@ -151,7 +173,7 @@ def test_a_page_may_be_a_function_of_words(capsys):
     assert read_page(page, Recipe, ["student=mobilenetv2"])[0].optim.init_lr == 0.01
     read_page(page, Recipe, ["--help"])
     assert "dkd.py: teacher=resnet32x4 student=resnet8x4" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"dkd\.py has no word 'tearcher'; near: teacher"):
+    with pytest.raises(UsageError, match=r"dkd\.py has no word 'tearcher'; its words: teacher, student"):
         read_page(page, Recipe, ["tearcher=vgg13"])
     assert (
         read_page(ROOT / "configs" / "cifar100" / "teacher.py", Recipe, ["student=vgg13"])[0].name == "cifar100_vgg13"

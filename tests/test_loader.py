@@ -234,7 +234,7 @@ def test_wrong_settings_are_refused(root, tmp_path):
     write_tree(tmp_path, {"images/train/a/notes.txt": b"x"})
     with pytest.raises(DataError, match="holds no images"):
         open_split(configure(tmp_path, "img"), "train", "img")
-    with pytest.raises(DataError, match=r"holds no index\.json"):
+    with pytest.raises(UsageError, match=r"holds no LMDB shards; .*data\.train_data_type=img"):
         open_split(configure(root, "img"), "train", "lmdb")
 
 

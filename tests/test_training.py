@@ -141,6 +141,8 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["optim.optimizer=apex_sgd"], "NVIDIA apex"),
         (["optim.init_lrr=1"], "optim.init_lr"),
         (["--cfg", "configs/none.py"], "no such file"),
+        (["--cfg", "configs/cifar100"], "a folder; name one of its pages: ab.py"),
+        (["name=../run"], "name=../run: a folder below"),
         (["--eval", "nothing"], "neither a file"),
     ],
 )

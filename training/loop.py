@@ -221,9 +221,7 @@ class Trainer:
                 if not outputs["loss"].requires_grad:
                     moved = ", ".join(self.stage.optim.moves) or "anything that is trained"
                     terms = ", ".join(f"terms.{name}" for name in self.stage.terms)
-                    raise UsageError(
-                        f"{terms}: the loss has no gradient for {moved}; look at optim.moves and the terms"
-                    )
+                    raise UsageError(f"{terms}: the loss has no gradient for {moved}; see optim.moves and terms")
                 if isinstance(self.optimizer, Dot):
                     self.optimizer.take(outputs["taught"] / len(parts))
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()

@@ -8,7 +8,6 @@ import inspect
 import re
 import runpy
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -33,16 +32,14 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     """
     if not path.is_file():
         pages = sorted(page.name for page in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
-        near = ", ".join(pages if path.is_dir() else difflib.get_close_matches(path.name, pages))
-        problem = "a folder; name one of its pages" if path.is_dir() else "no such file"
-        raise UsageError(f"--cfg {path}: {problem}{f'; near: {near}' if near else ''}")
+        if path.is_dir():
+            raise UsageError(f"--cfg {path}: a folder; name one of its pages: {', '.join(pages)}")
+        near = ", ".join(difflib.get_close_matches(path.name, pages))
+        raise UsageError(f"--cfg {path}: no such file{f'; near: {near}' if near else ''}")
     beside = str(path.resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)  # so that a page can import the file next to it
-    try:
-        cfg = runpy.run_path(str(path)).get("cfg")
-    except Exception as error:
-        raise UsageError(f"--cfg {path}: {_place(error, path)}{type(error).__name__}: {error}") from error
+    cfg = runpy.run_path(str(path)).get("cfg")
     rest = list(words)
     if inspect.isfunction(cfg):
         known = inspect.signature(cfg).parameters
@@ -57,12 +54,6 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
     return cfg, rest
-
-
-def _place(error: Exception, path: Path) -> str:
-    """Where in a page an error came up, for a message."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"line {lines[-1]}: " if lines else ""
 
 
 def override(cfg: Config, words: list[str], description: str) -> Config:
