@@ -17,6 +17,9 @@ import numpy as np
 import torch
 
 from dataset.batches import Batch, BatchMaker
+from recipe import Recipe
+from utils.config import read_page
+from utils.errors import UsageError
 
 
 def parser(description: str | None, work: str) -> argparse.ArgumentParser:
@@ -38,6 +41,31 @@ def cores(count: int) -> Iterator[None]:
     cv2.setNumThreads(1)
     yield
     os.sched_setaffinity(0, before)
+
+
+def check_methods(methods: list[str], pages: Path) -> None:
+    """See that each of ``methods`` is a page of a teacher and a student in the folder ``pages``.
+
+    Raises:
+        UsageError: one is not; those that are there are named.
+    """
+    for method in methods:
+        page = pages / f"{method}.py"
+        if not page.exists() or not _is_method(page):
+            why = f"{page} does not learn from exactly one teacher" if page.exists() else f"there is no {page}"
+            known = ", ".join(page.stem for page in sorted(pages.glob("[!_]*.py")) if _is_method(page))
+            raise UsageError(f"--methods {method}: {why}; there is {known}")
+
+
+def _is_method(page: Path) -> bool:
+    return list(read_page(page, Recipe)[0].teachers) == ["teacher"]
+
+
+def check_counts(**counts: int) -> None:
+    """See that each option counts something."""
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"--{name} {count}: at least 1")
 
 
 def show(benchmark: str, row: dict[str, object]) -> None:

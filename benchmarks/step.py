@@ -11,6 +11,7 @@ the time of the baseline, over that time; `operations` likewise to the arithmeti
 from __future__ import annotations
 
 import argparse
+import runpy
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import show
+from benchmarks.common import check_counts, check_methods, show
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import build_network
 from recipe import Recipe
@@ -27,6 +28,7 @@ from terms import Term, features_of
 from training.optimizer import build_optimizer
 from utils.config import read_page
 from utils.console import exit_with_its_code, progress
+from utils.errors import UsageError
 from utils.memory import keep_freed_memory
 
 CLASSES, SAMPLES = 100, 50_000  # of CIFAR-100, which crd's memory is as large as
@@ -60,7 +62,7 @@ class Step:
     """The training step of a method, or of the baseline."""
 
     def __init__(self, options: argparse.Namespace, method: str | None, device: torch.device) -> None:
-        teacher, student = options.pair.split("/")
+        teacher, student = options.pair.split("/", 1)
         page = options.pages / f"{method or options.methods[0]}.py"
         recipe, _ = read_page(page, Recipe, [f"teacher={teacher}", f"student={student}"])
         terms = recipe.all_terms if method else {"cross_entropy": Term("cross_entropy")}
@@ -115,15 +117,26 @@ def _name(device: torch.device) -> str:
 
 
 def parse() -> argparse.Namespace:
-    """Options."""
+    """Options.
+
+    Raises:
+        UsageError: a method that is no page of one teacher, a pair that is not teacher/student, or a count below 1.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=Path, default=Path("configs/cifar100"), help="default: configs/cifar100")
-    parser.add_argument("--pair", default="resnet32x4/resnet8x4", metavar="TEACHER/STUDENT")
+    parser.add_argument("--pair", metavar="TEACHER/STUDENT", help="default: the first pair of the pages")
     parser.add_argument("--methods", nargs="+", help="pages, without .py (default: all)")
     parser.add_argument("--rounds", type=int, default=9, help="each measures every method once (default: 9)")
     parser.add_argument("--steps", type=int, default=2, help="in a row in each round (default: 2)")
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: 64)")
     options = parser.parse_args()
+    check_counts(rounds=options.rounds, steps=options.steps, batch=options.batch)
+    check_methods(options.methods or [], options.pages)
+    common = options.pages / "_common.py"
+    if options.pair is None and common.exists():
+        options.pair = "/".join(runpy.run_path(str(common))["PAIRS"][0])
+    if not all((options.pair or "").partition("/")):
+        raise UsageError(f"--pair {options.pair}: expected teacher/student, such as resnet32x4/resnet8x4")
     options.methods = options.methods or [
         page.stem for page in sorted(options.pages.glob("[!_]*.py")) if _comparable(read_page(page, Recipe)[0])
     ]

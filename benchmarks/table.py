@@ -5,8 +5,9 @@
         data.data_path=/data/cifar100 [key=value ...]
 
 Methods are the pages of configs/cifar100 (--pages: of another folder). For each pair the teacher is trained first, and
-the student alone beside the methods, each run by train_with_distillation.py with the same further words. Scores are
-those after the last epoch. Interrupted, the same command goes on; runs that are done are not repeated.
+the student alone beside the methods, each run by train_with_distillation.py with the same further words, but for
+`terms.` and `first.`, which go to the methods that have such a setting. Scores are those after the last epoch.
+Interrupted, the same command goes on; runs that are done are not repeated.
 
 Where there is no GPU this proves the command in minutes, on any small dataset:
 
@@ -24,8 +25,10 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from benchmarks.common import machine
+from benchmarks.common import check_counts, check_methods, machine
 from figures.curves import read_metrics
+from recipe import Recipe
+from utils.config import leaves, override, read_page
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import write_atomically
@@ -38,20 +41,44 @@ Scores = dict[str, dict[str, list[float]]]  # pair -> row -> top-1 of each seed
 def main() -> None:
     """Run what is missing and print the table; `table.json` holds what is known so far."""
     options, words = parse()
+    given = words_by_page(options, words)
     scores: Scores = {}
     for pair in options.pairs:
         teacher, student = pair.split("/")
         scores[pair] = rows = {}
-        rows["teacher"] = [run(options, words, "teacher", 0, student=teacher)]
+        rows["teacher"] = [run(options, given["teacher"], "teacher", 0, student=teacher)]
         weights = options.work / f"teacher_{teacher}_seed0" / "student.safetensors"
-        rows["student alone"] = [run(options, words, "teacher", seed, student=student) for seed in range(options.seeds)]
+        rows["student alone"] = [
+            run(options, given["teacher"], "teacher", seed, student=student) for seed in range(options.seeds)
+        ]
         for method in options.methods:
             rows[method] = []
             for seed in range(options.seeds):
-                given = [f"teachers.teacher.weights={weights.resolve()}", *words]
-                rows[method].append(run(options, given, method, seed, teacher=teacher, student=student))
+                taught = [f"teachers.teacher.weights={weights.resolve()}", *given[method]]
+                rows[method].append(run(options, taught, method, seed, teacher=teacher, student=student))
                 report(options, scores)
     print(table(options, scores))
+
+
+def words_by_page(options: argparse.Namespace, words: list[str]) -> dict[str, list[str]]:
+    """The words for the runs of each page, which are tried on it.
+
+    Raises:
+        UsageError: a word of terms or first stages that fits no method, or another that does not fit every page.
+    """
+    teacher, student = options.pairs[0].split("/")
+    own = {word for word in words if word.startswith(("first.", "terms."))}
+    given = {}
+    for method in ("teacher", *options.methods):
+        pair = [f"student={student}"] if method == "teacher" else [f"teacher={teacher}", f"student={student}"]
+        recipe, rest = read_page(options.pages / f"{method}.py", Recipe, [*pair, *words])
+        known = () if method == "teacher" else leaves(recipe)
+        foreign = {word for word in own if word.partition("=")[0] not in known}
+        given[method] = [word for word in words if word not in foreign]
+        override(recipe, [word for word in rest if word not in foreign], "")
+    if unused := own.difference(*given.values()):
+        raise UsageError(f"no method has the setting of {', '.join(sorted(unused))}")
+    return given
 
 
 def run(options: argparse.Namespace, words: list[str], method: str, seed: int, **pair: str) -> float:
@@ -96,7 +123,7 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     """Options, and the words for the runs.
 
     Raises:
-        UsageError: a method without a page, or a pair that is not teacher/student.
+        UsageError: a method that is no page of one teacher, a count below 1, or a pair that is not teacher/student.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", required=True, help="pages, without .py")
@@ -107,10 +134,10 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     options, words = parser.parse_known_args()
     position = next((number for number, pair in enumerate(options.pairs) if "=" in pair), len(options.pairs))
     options.pairs, words = options.pairs[:position], [*options.pairs[position:], *words]
-    for method in ("teacher", *options.methods):
-        if not (options.pages / f"{method}.py").exists():
-            known = ", ".join(sorted(page.stem for page in options.pages.glob("[!_]*.py")))
-            raise UsageError(f"--methods {method}: there is no {options.pages / method}.py; there is {known}")
+    check_counts(seeds=options.seeds)
+    check_methods(options.methods, options.pages)
+    if not (options.pages / "teacher.py").exists():
+        raise UsageError(f"--pages {options.pages}: there is no teacher.py, which trains the teachers")
     if bad := [pair for pair in options.pairs if pair.count("/") != 1] or not options.pairs:
         raise UsageError(f"--pairs {bad}: expected teacher/student, such as resnet32x4/resnet8x4")
     return options, words

@@ -1,8 +1,13 @@
-"""The table of methods by pairs, as a user runs it."""
+"""The table of methods by pairs and the times of steps, as a user runs them."""
 
 import json
+import sys
 
+import pytest
 from conftest import call
+
+from benchmarks import step, table
+from utils.errors import UsageError
 
 
 def test_a_table_is_trained_printed_and_not_repeated(digits, tmp_path):
@@ -28,3 +33,75 @@ def test_a_method_without_a_page_and_a_wrong_pair_are_named(tmp_path):
     assert "--methods kdd: there is no configs/cifar100/kdd.py; there is ab, at, catkd" in done.stderr
     done = call("-m", "benchmarks.table", "--methods", "kd", "--pairs", "resnet20", *words, code=2)
     assert "expected teacher/student" in done.stderr
+
+
+def test_a_page_without_exactly_one_teacher_is_no_method(tmp_path):
+    words = ["--pairs", "resnet20/resnet8", "--work", str(tmp_path)]
+    for method in ("uskd", "teacher", "kd_ensemble"):
+        done = call("-m", "benchmarks.table", "--methods", "kd", method, *words, code=2)
+        assert (
+            f"--methods {method}: configs/cifar100/{method}.py does not learn from exactly one teacher" in done.stderr
+        )
+        known = done.stderr.partition("; there is ")[2].strip().split(", ")
+        assert {"ab", "kd", "crld"} <= set(known)
+        assert not {"uskd", "teacher", "kd_ensemble"} & set(known)
+    assert not list(tmp_path.iterdir())
+
+
+def parsed(module, monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", [module.__name__, *words])
+    return module.parse()
+
+
+def test_words_of_terms_and_first_stages_go_to_the_methods_that_have_them(monkeypatch):
+    words = ["--methods", "ab", "kd", "--pairs", "resnet20/resnet8", "train_params.epochs=2"]
+    own = ["first.boundaries.epochs=1", "terms.kd.weight=2", "terms.cross_entropy.weight=1"]
+    given = table.words_by_page(*parsed(table, monkeypatch, *words, *own))
+    assert given == {
+        "teacher": ["train_params.epochs=2"],
+        "ab": ["train_params.epochs=2", "first.boundaries.epochs=1", "terms.cross_entropy.weight=1"],
+        "kd": ["train_params.epochs=2", "terms.kd.weight=2", "terms.cross_entropy.weight=1"],
+    }
+
+
+@pytest.mark.parametrize("word", ["terms.dkd.weight=2", "first.boundaries.epochs=1", "optim.nosuch=1"])
+def test_a_word_that_fits_no_page_is_refused_before_training(tmp_path, word):
+    words = ["--methods", "kd", "--pairs", "resnet20/resnet8", "--work", str(tmp_path)]
+    done = call("-m", "benchmarks.table", *words, word, code=2)
+    assert word.partition("=")[0] in done.stderr
+    assert "training" not in done.stderr
+
+
+def test_a_method_with_a_first_stage_is_trained(digits, tmp_path):
+    words = ["--methods", "ab", "--pairs", "resnet14/resnet8", "--seeds", "1", "--work", str(tmp_path)]
+    words += [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
+    call("-m", "benchmarks.table", *words, "first.boundaries.epochs=1")
+    config = json.loads((tmp_path / "ab_resnet14_resnet8_seed0" / "config.json").read_text())
+    assert config["first"]["boundaries"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "message"),
+    [
+        (step, ["--pair", "resnet20"], "--pair resnet20: expected teacher/student, such as resnet32x4/resnet8x4"),
+        (step, ["--methods", "uskd", "teacher"], "--methods uskd: configs/cifar100/uskd.py does not learn from"),
+        (step, ["--methods", "kd_ensemble"], "--methods kd_ensemble: configs/cifar100/kd_ensemble.py does not"),
+        (step, ["--methods", "kdd"], "--methods kdd: there is no configs/cifar100/kdd.py; there is ab"),
+        (step, ["--rounds", "0"], "--rounds 0: at least 1"),
+        (step, ["--steps", "0"], "--steps 0: at least 1"),
+        (step, ["--batch", "0"], "--batch 0: at least 1"),
+        (table, ["--methods", "kd", "--pairs", "a/b", "--seeds", "0"], "--seeds 0: at least 1"),
+    ],
+)
+def test_wrong_options_are_refused(monkeypatch, module, words, message):
+    with pytest.raises(UsageError) as refused:
+        parsed(module, monkeypatch, *words)
+    assert message in str(refused.value)
+
+
+def test_a_step_of_another_folder_takes_its_first_pair(monkeypatch):
+    pages = ["--pages", "configs/imagenet", "--methods", "kd"]
+    assert parsed(step, monkeypatch, *pages).pair == "resnet34/resnet18"
+    words = ["--pair", "resnet50/timm/mobilenetv1_100", "--rounds", "1", "--steps", "1", "--batch", "1"]
+    done = call("-m", "benchmarks.step", *pages, *words)
+    assert '"method": "kd"' in done.stdout

@@ -88,17 +88,17 @@ def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[o
     return {} if old == new else {prefix: (old, new)}
 
 
-def _children(cfg: object) -> dict[str, object]:
-    return cfg if isinstance(cfg, dict) else vars(cfg) if dataclasses.is_dataclass(cfg) else {}
-
-
-def _leaves(cfg: object) -> list[str]:
+def leaves(cfg: object) -> list[str]:
     """The dotted keys of all values."""
     return [
         ".".join([name, *rest])
         for name, child in _children(cfg).items()
-        for rest in ([[leaf] for leaf in _leaves(child)] or [[]])
+        for rest in ([[leaf] for leaf in leaves(child)] or [[]])
     ]
+
+
+def _children(cfg: object) -> dict[str, object]:
+    return cfg if isinstance(cfg, dict) else vars(cfg) if dataclasses.is_dataclass(cfg) else {}
 
 
 def _lookup(cfg: object, key: str) -> object:
@@ -108,7 +108,7 @@ def _lookup(cfg: object, key: str) -> object:
         children = _children(cfg)
         if name not in children:
             near = difflib.get_close_matches(name, children, n=3, cutoff=0.3) or list(children)
-            deeper = [".".join([*walked, leaf]) for leaf in _leaves(cfg) if leaf.rpartition(".")[2] == name]
+            deeper = [".".join([*walked, leaf]) for leaf in leaves(cfg) if leaf.rpartition(".")[2] == name]
             shown = ", ".join(deeper or [".".join([*walked, child]) for child in near])
             raise UsageError(f"no setting {key!r}{f'; near: {shown}' if shown else ''}")
         walked.append(name)
