@@ -179,7 +179,7 @@ def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
         trainer([Stage(1, {"ft": Term("ft", options={"rate": 0.25})}), Stage(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
         trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.layer9",)))])
-    with pytest.raises(UsageError, match=r"optim\.moves: the loss has no gradient for student\.fc"):
+    with pytest.raises(UsageError, match=r"terms\.hint: the loss has no gradient for student\.fc; see optim\.moves"):
         moved(trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.fc",)))]))
     with pytest.raises(UsageError, match=r"train_params\.epochs: at least 1"):
         trainer([Stage(-1, {"hint": Term("fitnet")}), Stage(2, {"hint": Term("fitnet")})])
