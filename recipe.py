@@ -11,6 +11,7 @@ from models.zoo import NetworkConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.stages import Stage
+from utils.config import leaves
 from utils.errors import UsageError
 
 
@@ -54,12 +55,12 @@ class Recipe:
 
     def check(self) -> None:
         """Raises UsageError where a number is out of its range, or the name leads elsewhere."""
-        for key, least in _LEAST.items():
-            section, _, name = key.partition(".")
-            if (value := getattr(getattr(self, section), name)) < least:
-                raise UsageError(f"{key}={value}: at least {least}")
-        if self.optim.momentum >= 1:
-            raise UsageError(f"optim.momentum={self.optim.momentum}: below 1")
+        for key, value in leaves(self).items():
+            setting = ".".join(key.split(".")[-2:])  # those of first stages too
+            if setting in _LEAST and value < _LEAST[setting]:
+                raise UsageError(f"{key}={value}: at least {_LEAST[setting]}")
+            if setting == "optim.momentum" and value >= 1:
+                raise UsageError(f"{key}={value}: below 1")
         if {"..", "/"} & {*Path(self.name).parts}:
             raise UsageError(f"name={self.name}: a folder below train_params.output_path, without .. or a leading /")
 

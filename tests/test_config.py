@@ -145,11 +145,13 @@ def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
         ("optim.init_lr=-1.0", "at least 0"),
         ("optim.momentum=2.0", "below 1"),
         ("name=../x", "a folder below"),
+        ("first.boundaries.optim.init_lr=-1.0", "at least 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(word, message):
-    with pytest.raises(UsageError, match=rf"{word}: {message}"):
-        override(cfg, [word], "").check()
+    page, _ = read_page(ROOT / "configs" / "cifar100" / "ab.py", Recipe)
+    with pytest.raises(UsageError, match=rf"^{word}: {message}"):
+        override(page, [word], "").check()
 
 
 def test_lists_may_be_written_as_python_or_a_shell_would():
@@ -175,6 +177,10 @@ def test_a_page_may_be_a_function_of_words(capsys):
     assert "dkd.py: teacher=resnet32x4 student=resnet8x4" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"dkd\.py has no word 'tearcher'; its words: teacher, student"):
         read_page(page, Recipe, ["tearcher=vgg13"])
+    with pytest.raises(
+        UsageError, match=r"no word 'epochs'; its words: teacher, student; settings: train_params\.epochs"
+    ):
+        read_page(page, Recipe, ["epochs=3"])
     assert (
         read_page(ROOT / "configs" / "cifar100" / "teacher.py", Recipe, ["student=vgg13"])[0].name == "cifar100_vgg13"
     )

@@ -10,7 +10,7 @@ import runpy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -46,11 +46,12 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
         rest = [word for word in words if word.partition("=")[0] not in known]
         if "--help" in rest:
             print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}\n")
-        fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        for name in {word.partition("=")[0] for word in rest if "=" in word and word[0] != "-"} - fields:
-            if "." not in name:
-                raise UsageError(f"{path} has no word {name!r}; its words: {', '.join(known)}")
         cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in words if word not in rest})
+        for name in {word.partition("=")[0] for word in rest if "=" in word and word[0] != "-"} - _children(cfg).keys():
+            if "." not in name:
+                settings = ", ".join(key for key in leaves(cfg) if key.rpartition(".")[2] == name)
+                also = f"; settings: {settings}" if settings else ""
+                raise UsageError(f"{path} has no word {name!r}; its words: {', '.join(known)}{also}")
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
     return cfg, rest
@@ -88,13 +89,12 @@ def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[o
     return {} if old == new else {prefix: (old, new)}
 
 
-def leaves(cfg: object) -> list[str]:
-    """The dotted keys of all values."""
-    return [
-        ".".join([name, *rest])
-        for name, child in _children(cfg).items()
-        for rest in ([[leaf] for leaf in leaves(child)] or [[]])
-    ]
+def leaves(cfg: object) -> dict[str, Any]:
+    """All values by their dotted keys."""
+    found: dict[str, Any] = {}
+    for name, child in _children(cfg).items():
+        found |= {f"{name}.{key}": value for key, value in leaves(child).items()} or {name: child}
+    return found
 
 
 def _children(cfg: object) -> dict[str, object]:
