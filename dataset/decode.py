@@ -13,6 +13,7 @@ from dataset.rgb import rgb_pixels
 from dataset.scratch import scratch
 from dataset.tiles import align, window_jpeg
 
+_MAX_PIXELS = 1 << 27  # 134 million, of an image that is decoded whole
 _REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
     # The bit of REDUCED_GRAYSCALE halves; beside COLOR_RGB it keeps the colours.
@@ -65,6 +66,8 @@ def _decode(data: bytes, *, halve: bool = False) -> np.ndarray:
         raw = raw_pixels(data)
         pixels = rgb_pixels(data)[1] if raw is None else raw
         return resize(pixels, pixels.shape[0] // 2, pixels.shape[1] // 2) if halve else pixels
+    if header.height * header.width > _MAX_PIXELS:
+        raise BadImage(f"{header.width} x {header.height} pixels are more than {_MAX_PIXELS:,}: shrink it beforehand")
     return opencv_pixels(np.frombuffer(data, np.uint8), reduce=2 if halve else 1)
 
 

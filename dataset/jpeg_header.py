@@ -15,7 +15,6 @@ from numba import njit, types
 
 from utils.errors import DataError
 
-MAX_PIXELS = 1 << 27  # 134 million: larger headers are taken for damage or malice, not photographs
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 DHT, DQT, DRI, APP0, APP14 = 0xC4, 0xDB, 0xDD, 0xE0, 0xEE
 

@@ -81,7 +81,7 @@ def odd_jpeg(
         for start in range(0, len(units), step):
             if start:
                 parts.append(b"\xff" * fill + bytes([0xFF, marker(start // step - 1)]))
-            bits, before = "", {number: 0 for number in scan}
+            bits, before = "", dict.fromkeys(scan, 0)
             for number in (number for unit in units[start : start + step] for number in unit):
                 value = int(random.integers(-60, 61))
                 bits += _block(value - before[number], random)

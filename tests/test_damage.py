@@ -191,7 +191,7 @@ def test_what_is_no_image_is_called_by_its_kind(data, what):
 def test_an_image_above_the_limits_is_refused_and_shrunk_where_that_helps(monkeypatch, tmp_path):
     monkeypatch.setattr(rgb, "MAX_PIXELS", 5000)
     monkeypatch.setattr(fit, "MAX_PIXELS", 5000)
-    with pytest.raises(BadImage, match="128 x 96 pixels, the limit is 5,000: .*--image_size"):
+    with pytest.raises(BadImage, match=r"128 x 96 pixels, the limit is 5,000: .*--image_size"):
         fit.fit(photo(), TILED)
     shrunk, height, width, _ = fit.fit(photo(), WAYS["shrunk"])
     whole = np.asarray(Image.open(io.BytesIO(photo())).convert("RGB").resize((width, height), Image.Resampling.BOX))
@@ -218,5 +218,5 @@ def test_small_images_from_folders_are_checked_too(tmp_path):
         (tmp_path / name).write_bytes(data)
     images = find_images_of(tmp_path, "train")
     assert images.pixels(0).shape == (96, 128, 3)
-    with pytest.raises(DataError, match="2.jpg: damaged JPEG"):
+    with pytest.raises(DataError, match=r"2\.jpg: damaged JPEG"):
         images.pixels(1)

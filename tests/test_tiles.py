@@ -190,7 +190,7 @@ def test_damaged_files_are_not_tiled(data, why):
     st.data(),
 )
 def test_windows_of_every_lawful_file_are_those_of_the_whole(seed, height, width, name, interval, fill, split, draw):
-    """Any sampling factors, restart interval, fill bytes and scans, as foreign files have them and as they are tiled."""
+    """Any sampling factors, interval, fill bytes and scans, as foreign files have them and as they are tiled."""
     factors = FACTORS[name]
     scans = [[number] for number in range(len(factors))] if split else None
     data = odd_jpeg(seed, height, width, factors, scans=scans, interval=interval, fill=fill)
