@@ -251,6 +251,31 @@ def _segment(marker: int, body: bytes) -> bytes:
     return bytes([0xFF, marker]) + (2 + len(body)).to_bytes(2, "big") + body
 
 
+@njit("boolean(Array(uint8, 1, 'C', readonly=True), int64, int64, int64[::1])", cache=True, nogil=True)
+def _find_ends(data: np.ndarray, position: int, intervals: int, ends: np.ndarray) -> bool:
+    """Fill ``ends`` with those of the first of all ``intervals``: whether they are there, and their markers in turn.
+
+    Markers are FF before neither 00 nor FF. Most blocks of 64 bytes hold no FF before anything but 00, which a vector
+    loop tells. A marker out of turn would send a decoder of the whole image elsewhere.
+    """
+    found, block = 0, position
+    while found < len(ends) and block + 1 < len(data):
+        size = min(64, len(data) - 1 - block)
+        here = data[block : block + size + 1]
+        markers = 0
+        for at in range(size):
+            markers += np.uint8((here[at] == 0xFF) & (here[at + 1] != 0))
+        if markers:
+            for at in range(size):
+                if here[at] == 0xFF and here[at + 1] != 0 and here[at + 1] != 0xFF and found < len(ends):
+                    if found < intervals - 1 and here[at + 1] != 0xD0 | found & 7:
+                        return False
+                    ends[found] = block + at
+                    found += 1
+        block += size
+    return found == len(ends)
+
+
 @njit(
     "UniTuple(int64, 6)"
     "(Array(uint8, 1, 'C', readonly=True), int64, int64, int64, int64, int64, uint8[::1], int64[::1])",
@@ -273,16 +298,16 @@ def _cut(
     # The headers, but for EXIF, profiles and comments. JFIF's and Adobe's segments say which colours components are.
     length, frame = 2, 0
     out[0], out[1] = 0xFF, 0xD8
-    segment = next_segment(data, 2)
-    while segment.start <= header.sos:
+    position = 2
+    while position < header.scan:
+        segment = next_segment(data, position)
         if segment.start == header.frame:
             frame = length
         if segment.marker <= APP0 or segment.marker == APP14:
-            for at in range(segment.start, segment.end):
-                out[length] = data[at]
-                length += 1
-        segment = next_segment(data, segment.end)
-    position = header.scan
+            size = segment.end - segment.start
+            out[length : length + size] = data[segment.start : segment.end]
+            length += size
+        position = segment.end
 
     # Which MCUs the window touches, and which intervals hold them.
     high, wide = mcu_of(header)
@@ -307,30 +332,11 @@ def _cut(
     out[frame + 5], out[frame + 6] = new_high >> 8, new_high & 255
     out[frame + 7], out[frame + 8] = new_wide >> 8, new_wide & 255
 
-    # Where intervals end: markers are FF before neither 00 nor FF. Most blocks of 64 bytes hold none, which a vector
-    # loop tells. A marker that is not the next in turn would send a decoder of the whole image elsewhere.
     needed = min(intervals, ((end_row - 1) * columns + first) // interval + across)
     if needed > len(data):
         return 0, 0, 0, 0, 0, 0
-    ends = np.empty(needed + 64, np.int64)
-    found, block = 0, position
-    while found < needed and block + 1 < len(data):
-        size = min(64, len(data) - 1 - block)
-        here = data[block : block + size + 1]
-        markers = 0
-        for at in range(size):
-            markers += np.uint8((here[at] == 0xFF) & (here[at + 1] != 0) & (here[at + 1] != 0xFF))
-        if markers:
-            for at in range(size):
-                if here[at] == 0xFF and here[at + 1] != 0 and here[at + 1] != 0xFF:
-                    if found < intervals - 1 and here[at + 1] != 0xD0 | found & 7:
-                        return 0, 0, 0, 0, 0, 0
-                    ends[found] = block + at
-                    found += 1
-                    if found >= needed:
-                        break
-        block += size
-    if found < needed:
+    ends = np.empty(needed, np.int64)
+    if not _find_ends(data, position, intervals, ends):
         return 0, 0, 0, 0, 0, 0
 
     # The intervals of each row in one piece, restart markers renumbered.
