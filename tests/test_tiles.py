@@ -159,7 +159,7 @@ def test_what_cannot_be_tiled_says_why_and_is_read_whole(data, why):
     ("data", "why"),
     [
         (damaged_in_midstream(image_bytes(1, 64, 64)), "end too early"),
-        (image_bytes(1)[:-100], "end too early"),
+        (image_bytes(1)[:-100], "damaged JPEG"),
         (image_bytes(1)[:-2], "end marker is missing"),
         (image_bytes(1)[:100], "before its first scan"),
         (b"\xff\xd8", "before its first scan"),
