@@ -121,7 +121,7 @@ def read_symbols(
     # A symbol takes a bit at least, a block 64 symbols at most.
     symbols = np.empty(min(8 * len(data), 64 * len(blocks) * mcus) + mcus + _SLACK, np.uint32)
     counts = np.zeros((4, 256), np.int64)
-    clean = np.empty(-(-(len(data) + _SLACK) // 8) * 8, np.uint8)
+    clean = np.zeros(-(-(len(data) + _SLACK) // 8) * 8, np.uint8)
     number, end, unread, problem = _read_symbols(
         np.frombuffer(data, np.uint8),
         position,
