@@ -166,7 +166,7 @@ def _segments(data: bytearray) -> Iterator[tuple[int, int]]:
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF:
         end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if end > len(data):
+        if not place + 4 < end <= len(data):
             return
         yield place, end
         place = end

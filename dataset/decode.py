@@ -47,10 +47,7 @@ def decode_window(data: bytes, window: tuple[int, int, int, int], *, halve: bool
         if min(top, left) < 0 or top + height > pixels.shape[0] or left + width > pixels.shape[1]:
             raise BadImage(f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels, and the window {window} lies beyond")
         return pixels[top : top + height, left : left + width]
-    if part.usual:
-        pixels = _turbo_pixels(part.data, halve=halve)
-    else:
-        pixels = opencv_pixels(part.data, reduce=2 if halve else 1)
+    pixels = _turbo_pixels(part.data, halve=halve)
     if pixels.shape[:2] != tuple(-(-side // (1 + halve)) for side in part.size):
         raise BadImage(f"a part of it decodes to {pixels.shape[1]} x {pixels.shape[0]} pixels, not {part.size[::-1]}")
     if halve:
@@ -93,5 +90,5 @@ def _turbo_pixels(data: np.ndarray, *, halve: bool) -> np.ndarray:
         half = {"min_height": (height + 1) // 2, "min_width": (width + 1) // 2, "min_factor": 2} if halve else {}
         buffer = scratch("pixels", height * width * 3)
         return simplejpeg.decode_jpeg(data, buffer=buffer, strict=False, **half)
-    except ValueError as error:
-        raise BadImage(f"this JPEG cannot be decoded: {error}") from None
+    except (ValueError, KeyError):  # sampling factors or colours that TurboJPEG does not know
+        return opencv_pixels(data, reduce=2 if halve else 1)

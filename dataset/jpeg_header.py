@@ -214,11 +214,3 @@ def can_be_cut(header: Header) -> bool:
     plain = header.sof == 0xC0 or header.sof == 0xC1
     whole = header.precision == 8 and header.in_scan == header.components
     return plain and whole and (header.components == 1 or header.components == 3)
-
-
-@njit(types.boolean(_HEADER), cache=True, nogil=True)
-def is_usual(header: Header) -> bool:
-    """Whether TurboJPEG knows the sampling factors: gray, 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1 as mostly written."""
-    luma = header.factors & 255
-    known = luma == 0x11 or luma == 0x12 or luma == 0x21 or luma == 0x22 or luma == 0x41
-    return header.components == 1 or (known and header.factors >> 8 == 0x1111)

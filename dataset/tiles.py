@@ -29,7 +29,6 @@ from dataset.jpeg_header import (
     BadImage,
     Header,
     can_be_cut,
-    is_usual,
     mcu_of,
     next_segment,
     parse,
@@ -55,7 +54,6 @@ class WindowJpeg(NamedTuple):
     lefts: np.ndarray  # int64, of the window in each strip of MCUs
     aligned: bool  # all lefts are the same; otherwise strips are 8 pixels high
     size: tuple[int, int]  # height and width that it decodes to, pixels
-    usual: bool  # TurboJPEG can decode it
 
 
 @dataclass(frozen=True)
@@ -163,11 +161,11 @@ def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int], margin: int
     strips = max(window[2], 0) // 8 + 4  # at most
     jpeg = scratch("jpeg", 2 * (len(data) + strips))  # an interval over the end of a row may be needed in both rows
     lefts = np.empty(strips, np.int64)
-    length, top, aligned, high, wide, usual = _cut(data, *window, margin, jpeg, lefts)
+    length, top, aligned, high, wide = _cut(data, *window, margin, jpeg, lefts)
     if not length:
         return None
     strips = 1 if aligned else -(-high // 8)
-    return WindowJpeg(jpeg[:length], top, lefts[:strips], bool(aligned), (high, wide), bool(usual))
+    return WindowJpeg(jpeg[:length], top, lefts[:strips], bool(aligned), (high, wide))
 
 
 def _interval(frame: Frame, mcu_bytes: float) -> int:
@@ -277,23 +275,23 @@ def _find_ends(data: np.ndarray, position: int, intervals: int, ends: np.ndarray
 
 
 @njit(
-    "UniTuple(int64, 6)"
+    "UniTuple(int64, 5)"
     "(Array(uint8, 1, 'C', readonly=True), int64, int64, int64, int64, int64, uint8[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def _cut(
     data: np.ndarray, top: int, left: int, height: int, width: int, margin: int, out: np.ndarray, lefts: np.ndarray
-) -> tuple[int, int, int, int, int, int]:
+) -> tuple[int, int, int, int, int]:
     """Fill ``out``, ``lefts``; the JPEG's length (0: impossible), the window's top in it, whether all lefts agree, its
-    height and width, whether its sampling factors are usual.
+    height and width.
     """
     header = parse(data)
     interval, image_high, image_wide = header.restart, header.height, header.width
     if header.problem or not interval or not can_be_cut(header):
-        return 0, 0, 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
     if min(top, left) < 0 or min(height, width) < 1 or top + height > image_high or left + width > image_wide:
-        return 0, 0, 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
 
     # The headers, but for EXIF, profiles and comments. JFIF's and Adobe's segments say which colours components are.
     length, frame = 2, 0
@@ -316,7 +314,7 @@ def _cut(
     aligned = columns % interval == 0
     at_edge = left < margin or left + width + margin > image_wide
     if not aligned and (high > 8 or (wide > 8 and at_edge)):
-        return 0, 0, 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
     margin = margin if high > 8 or wide > 8 else 0
     first_row, end_row = max(0, top - margin) // high, -(-min(image_high, top + height + margin) // high)
     first, end_column = max(0, left - margin) // wide, -(-min(image_wide, left + width + margin) // wide)
@@ -328,16 +326,16 @@ def _cut(
         new_wide = across * interval * wide
     new_high = min(image_high, end_row * high) - first_row * high
     if new_wide > 65500:
-        return 0, 0, 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
     out[frame + 5], out[frame + 6] = new_high >> 8, new_high & 255
     out[frame + 7], out[frame + 8] = new_wide >> 8, new_wide & 255
 
     needed = min(intervals, ((end_row - 1) * columns + first) // interval + across)
     if needed > len(data):
-        return 0, 0, 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
     ends = np.empty(needed, np.int64)
     if not _find_ends(data, position, intervals, ends):
-        return 0, 0, 0, 0, 0, 0
+        return 0, 0, 0, 0, 0
 
     # The intervals of each row in one piece, restart markers renumbered.
     number = 0
@@ -347,7 +345,7 @@ def _cut(
         begin = ends[start - 1] + 2 if start else position
         end = ends[start + across - 1]
         if length + end - begin + 4 > len(out):
-            return 0, 0, 0, 0, 0, 0
+            return 0, 0, 0, 0, 0
         if row > first_row:
             out[length], out[length + 1] = 0xFF, 0xD0 | (number - 1) & 7
             length += 2
@@ -358,4 +356,4 @@ def _cut(
         number += 1
         length += end - begin
     out[length], out[length + 1] = 0xFF, 0xD9
-    return length + 2, top - first_row * high, np.int64(aligned), new_high, new_wide, np.int64(is_usual(header))
+    return length + 2, top - first_row * high, np.int64(aligned), new_high, new_wide
