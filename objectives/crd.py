@@ -9,6 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
+from objectives.numerics import unit
 
 _EPSILON = 1e-7
 
@@ -91,9 +92,7 @@ class Crd(nn.Module):
 
     def contrast(self, student: Tensor, teacher: Tensor, index: Tensor, compared: Tensor) -> Tensor:
         """As `forward`, with the samples ``compared`` [B, 1 + K]; the memory takes the batch in."""
-        embedded = [
-            F.normalize(embed(x), dim=1) for embed, x in ((self.embed_student, student), (self.embed_teacher, teacher))
-        ]  # each [B, dimensions]
+        embedded = [unit(self.embed_student(student)), unit(self.embed_teacher(teacher))]  # each [B, dimensions]
         # All N scores and then a choice of them, because [B, K, dimensions] of the memory would be many times larger.
         scores = torch.stack(
             [

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
+from objectives.numerics import unit
 
 _BIASES = ("zero", "mean", "median")
 
@@ -121,7 +122,7 @@ def _l2(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _directions(student: Tensor, teacher: Tensor) -> Tensor:
-    return _l2(F.normalize(student, dim=1), F.normalize(teacher, dim=1))
+    return _l2(unit(student), unit(teacher))
 
 
 _HASH = {"sign": _signs, "l1": _l1, "l2": _l2, "none": None}

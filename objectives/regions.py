@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from objectives.contract import objective
 from objectives.logits import divergence
+from objectives.numerics import in_float64, unit
 
 
 @objective(reads="last")
@@ -66,6 +67,7 @@ class Sdd(nn.Module):
         return weight @ pooled + bias[:, None]
 
 
+@in_float64
 def regional_kd(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
     """T^2 KL of each region, weighted as `Sdd` says, averaged over B and R.
 
@@ -131,7 +133,7 @@ def activation_distance(student: Tensor, teacher: Tensor, *, resolution: int, no
     """Of class activation maps, each [B, K, H, W] -> scalar; see `CatKD`."""
     ours, theirs = (F.adaptive_avg_pool2d(x, resolution).flatten(2) for x in (student, teacher))  # [B, K, pixels]
     if normalize:
-        ours, theirs = F.normalize(ours, dim=2), F.normalize(theirs, dim=2)
+        ours, theirs = unit(ours, 2), unit(theirs, 2)
     return F.mse_loss(ours, theirs)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import objective
+from objectives.numerics import unit
 
 _NEAR = 1e-6  # distances below count as this, with no gradient, as RepDistiller and MDistiller have it
 
@@ -35,7 +36,7 @@ def pkt(student: Tensor, teacher: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 
 def _similarities(x: Tensor, epsilon: float) -> Tensor:
     """[B, D] -> [B, B], rows that sum to one."""
-    x = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + epsilon)
+    x = unit(x, epsilon=epsilon)
     kernel = ((x @ x.T + 1) / 2).clamp(min=0)  # rounding takes opposite rows below, and the logarithm to NaN
     return kernel / kernel.sum(1, keepdim=True)
 
@@ -82,7 +83,7 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _angles(x: Tensor) -> Tensor:
     """[B, D] -> [B, B, B]: cosine at the first sample between the second and the third; 0 where two are the same."""
-    directions = F.normalize(x[None] - x[:, None], dim=2)  # [B, B, D]
+    directions = unit(x[None] - x[:, None], 2)  # [B, B, D]
     return directions @ directions.mT
 
 
@@ -105,7 +106,7 @@ def sp(student: Tensor, teacher: Tensor) -> Tensor:
 def _gram_rows(x: Tensor) -> Tensor:
     """[B, ...] -> [B, B], rows of length one."""
     x = x.flatten(1)
-    return F.normalize(x @ x.T, dim=1)
+    return unit(x @ x.T)
 
 
 @objective(reads="pooled")
@@ -128,7 +129,7 @@ def cc(student: Tensor, teacher: Tensor, *, gamma: float = 0.4) -> Tensor:
 
 def _rbf(x: Tensor, gamma: float) -> Tensor:
     """[B, D] -> [B, B]."""
-    x = F.normalize(x, dim=1)
+    x = unit(x)
     return torch.exp(-gamma * (2 - 2 * x @ x.T))
 
 
