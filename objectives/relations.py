@@ -42,7 +42,7 @@ def _similarities(x: Tensor, epsilon: float) -> Tensor:
 
 
 @objective(reads="pooled")
-def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def rkd_distance(student: Tensor, teacher: Tensor, *, squared: bool = False) -> Tensor:
     """Relational distillation, distance-wise: smooth L1 of the distances, each divided by their mean.
 
     Park et al., CVPR 2019, arXiv 1904.05068, equations 4 to 6; averaged over B^2 entries.
@@ -50,18 +50,21 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: [B, D_s].
         teacher: [B, D_t].
+        squared: compare squared distances, an option of RepDistiller and MDistiller.
 
     Returns:
-        Scalar.
+        Scalar; 0 for one sample.
     """
-    losses = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher), reduction="sum")
-    return 2 * losses / len(student) ** 2
+    ours, theirs = _relative_distances(student, squared), _relative_distances(teacher, squared)
+    return 2 * F.smooth_l1_loss(ours, theirs, reduction="sum") / len(student) ** 2
 
 
-def _relative_distances(x: Tensor) -> Tensor:
+def _relative_distances(x: Tensor, squared: bool) -> Tensor:
     """Of every pair once; [B, D] -> [B (B - 1) / 2]."""
     distances = F.pdist(x).clamp(min=_NEAR)
-    return distances / (distances.sum() / max(1, distances.numel())).clamp(min=_NEAR)
+    if squared:
+        distances = distances.square()
+    return distances / (distances.sum() / max(1, distances.numel()))
 
 
 @objective(reads="pooled")
