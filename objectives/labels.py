@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, SHARE, objective
 from objectives.numerics import in_float64
 
 
-@objective(reads="logits")
+@objective(reads="logits", label_smoothing=SHARE)
 @in_float64
 def cross_entropy(
     student: Tensor,
@@ -42,7 +42,7 @@ def cross_entropy(
     return torch.lerp(own, other, other_share.to(own)).mean()
 
 
-@objective(reads="logits")
+@objective(reads="logits", alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, mu=NOT_NEGATIVE)
 class Uskd(nn.Module):
     """Self-distillation without a teacher: soft labels made of the true class's probability and of Zipf's law.
 

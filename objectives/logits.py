@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, POSITIVE, SHARE, objective
 from objectives.numerics import centred, in_float64
 
 _EPSILON = 1e-7  # in the denominator of WSLD's weight, as its authors' code has it
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
 @in_float64
 def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0) -> Tensor:
     """Knowledge distillation: T^2 KL(softmax(z_t / T) || softmax(z_s / T)), averaged over the batch.
@@ -35,7 +35,7 @@ def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0) -
     return temperature**2 * F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
 @in_float64
 def wsld(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float = 2.0) -> Tensor:
     """Weighted soft labels: each sample's soft cross-entropy, weighted down where the student is ahead of the teacher.
@@ -71,7 +71,7 @@ def wsld_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return -torch.expm1(-student_loss / (teacher_loss + _EPSILON))
 
 
-@objective(reads="logits")
+@objective(reads="logits", alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, temperature=POSITIVE)
 @in_float64
 def dkd(
     student: Tensor,
@@ -129,7 +129,7 @@ def _lowest(logits: Tensor) -> float:
     return torch.finfo(logits.dtype).min / 4
 
 
-@objective(reads="logits")
+@objective(reads="logits", beta=NOT_NEGATIVE, gamma=NOT_NEGATIVE, temperature=POSITIVE)
 @in_float64
 def dist(
     student: Tensor, teacher: Tensor, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
@@ -162,7 +162,7 @@ def _correlation(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(1) / (lengths + 1e-8)
 
 
-@objective(reads="logits")
+@objective(reads="logits", gamma=NOT_NEGATIVE, temperature=POSITIVE)
 @in_float64
 def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5, temperature: float = 1.0) -> Tensor:
     """Normalised KD: the true class, weighted by the teacher, and gamma T^2 times the cross-entropy among the others.
@@ -189,7 +189,7 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5,
     return (true + gamma * temperature**2 * others).mean()
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
 @in_float64
 def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Squared distance of the classes' Gram matrices of the batch's probabilities, over K.
@@ -208,7 +208,7 @@ def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
     return _gram_distance(p_teacher, p_student) / student.shape[1]
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
 @in_float64
 def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Squared distance of the samples' Gram matrices of their probabilities, over B.
@@ -236,7 +236,7 @@ def _gram_distance(x: Tensor, y: Tensor) -> Tensor:
     return ((total @ total.T * (gap @ gap.T)).sum() + (crossed * crossed.T).sum()) / 2
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
 @in_float64
 def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Multi-level logit distillation: `kd`, `class_correlation` and `batch_correlation`, at several temperatures.
@@ -258,7 +258,14 @@ def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tenso
     return torch.stack(values).sum()
 
 
-@objective(reads="logits")
+@objective(
+    reads="logits",
+    within=NOT_NEGATIVE,
+    across=NOT_NEGATIVE,
+    confidence=SHARE,
+    strong_confidence=SHARE,
+    temperature=POSITIVE,
+)
 @in_float64
 def crld(
     student: Tensor,
@@ -318,7 +325,7 @@ def standardize(logits: Tensor) -> Tensor:
     return rest / (deviation + 1e-7)
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
 @in_float64
 def ttm(student: Tensor, teacher: Tensor, *, temperature: float = 4.0, weighted: bool = True) -> Tensor:
     """Transformed teacher matching: KL(softmax(z_t / T) || softmax(z_s)), a temperature for the teacher alone.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import Range, objective
 from objectives.numerics import unit
 
 Maps = Sequence[Tensor]
@@ -21,7 +21,7 @@ Maps = Sequence[Tensor]
 _LEAST = 1e-24  # of a squared length
 
 
-@objective(reads="stages")
+@objective(reads="stages", power=Range(1))
 def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
     """Attention transfer: mean squared distance of the normalised attention maps, summed over stages.
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from objectives.contract import objective
+from objectives.contract import COUNT, objective
 from objectives.maps import Maps, partial_l2, pooled_to
 
 
-@objective(reads="stages_pre")
+@objective(reads="stages_pre", kernel_size=COUNT)
 class Ofd(nn.Module):
     """Partial L2 distance before the ReLUs, of the teacher's maps behind a margin; a stage counts half of the next one.
 

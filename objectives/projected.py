@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import Range, objective
 from objectives.maps import mean_squared_distance, same_size
 from objectives.numerics import unit
 from objectives.regions import check_head
@@ -103,7 +103,7 @@ class Ickd(nn.Module):
         return (ours - theirs).square().sum((1, 2)).mean() / ours.shape[1]
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", power=Range(1))
 class Srd(nn.Module):
     """Log of the summed powers of the distances between a projection and the teacher's features, both batch-normalised.
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import COUNT, POSITIVE, objective
 from objectives.numerics import unit
 
 _NEAR = 1e-6  # distances below count as this, with no gradient, as RepDistiller and MDistiller have it
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", epsilon=POSITIVE)
 def pkt(student: Tensor, teacher: Tensor, *, epsilon: float = 1e-7) -> Tensor:
     """Probabilistic knowledge transfer: KL divergence of the rows of cosine similarities, averaged over all entries.
 
@@ -112,7 +112,7 @@ def _gram_rows(x: Tensor) -> Tensor:
     return unit(x @ x.T)
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", gamma=POSITIVE)
 def cc(student: Tensor, teacher: Tensor, *, gamma: float = 0.4) -> Tensor:
     """Correlation congruence: squared distance of the matrices of RBF correlations of the samples, over B^2.
 
@@ -136,7 +136,7 @@ def _rbf(x: Tensor, gamma: float) -> Tensor:
     return torch.exp(-gamma * (2 - 2 * x @ x.T))
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", dimensions=COUNT)
 class Consecutive_Correlation(nn.Module):
     """RepDistiller's `cc`: products of the distances of consecutive samples, summed over dimensions.
 
@@ -151,8 +151,8 @@ class Consecutive_Correlation(nn.Module):
 
     def __init__(self, student: Tensor, teacher: Tensor, *, dimensions: int = 128) -> None:
         super().__init__()
-        self.embed_student = nn.Linear(student.shape[1], int(dimensions))
-        self.embed_teacher = nn.Linear(teacher.shape[1], int(dimensions))
+        self.embed_student = nn.Linear(student.shape[1], dimensions)
+        self.embed_teacher = nn.Linear(teacher.shape[1], dimensions)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of [B, D_s] and [B, D_t]."""

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import POSITIVE, objective
 from objectives.maps import Maps, same_size
 
 
-@objective(reads="stages")
+@objective(reads="stages", variance=POSITIVE, epsilon=POSITIVE)
 class Vid(nn.Module):
     """Negative log-likelihood of the teacher's maps under Gaussians around what the student predicts, summed.
 
