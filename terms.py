@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
-from inspect import signature
+from traceback import format_exception
 from typing import Any
 
 import numpy as np
@@ -104,17 +105,15 @@ class Match(nn.Module):
         self.teachers = term.teachers if self.objective.needs_teacher else ()
         self.needs_strong_views = term.needs_strong_views
         self._check(example.networks)
+        options = self._options()
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
-        made, options = self.objective.made, term.options
-        try:
-            if self.objective.sized_by or isinstance(made, type):
-                examples = [self._example(parameter, example) for parameter in self.objective.sized_by]
-                self.function = made(*examples, **options)
-            else:
-                self.function = partial(made, **options)
-        except ValueError as error:
-            raise UsageError(f"terms.{name}: {error}") from None
+        made = self.objective.made
+        if isinstance(made, type):
+            examples = [self._example(parameter, example) for parameter in self.objective.sized_by]
+            self.function = self._called(made, *examples, **options)
+        else:
+            self.function = partial(made, **options)
 
     def forward(self, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Tensor:
         """The unweighted value on a batch; scalar.
@@ -124,9 +123,10 @@ class Match(nn.Module):
             batch: by key.
 
         Raises:
-            UsageError: the objective asks for what a batch has not, or returns something else than a scalar.
+            UsageError: the objective asks for what a batch has not, raises, or returns something else than a scalar.
         """
-        value = self.function(*(self._given(parameter, outputs, batch) for parameter in self.objective.inputs))
+        inputs = [self._given(parameter, outputs, batch) for parameter in self.objective.inputs]
+        value = self._called(self.function, *inputs)
         if not isinstance(value, Tensor) or value.ndim:
             found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(f"terms.{self.name}: {self.objective.name} must return a scalar tensor, not {found}")
@@ -137,6 +137,45 @@ class Match(nn.Module):
         if hasattr(self.function, "set_epoch"):
             self.function.set_epoch(epoch)
 
+    def _options(self) -> dict[str, Any]:
+        """The term's options, checked."""
+        name, objective, checked = f"terms.{self.name}.options", self.objective, {}
+        for option, value in self.term.options.items():
+            if option not in objective.options:
+                near = get_close_matches(option, objective.options, n=1)
+                known = f"; near: {near[0]}" if near else f"; it has {', '.join(objective.options) or 'none'}"
+                raise UsageError(f"{name}: {objective.name} has no option {option}{known}")
+            try:
+                checked[option] = objective.checked(option, value)
+            except ValueError as error:
+                raise UsageError(f"{name}.{option}={value}: {error}") from None
+        if missing := objective.required - checked.keys():
+            raise UsageError(f"{name}: {objective.name} needs {', '.join(sorted(missing))}")
+        return checked
+
+    def _called(self, made: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+        """The objective's function or constructor; what goes wrong in it names the term."""
+        try:
+            return made(*inputs, **options)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if self.objective.is_ours and not isinstance(error, ValueError):
+                raise
+            raise UsageError(self._explained(error)) from error
+
+    def _explained(self, error: Exception) -> str:
+        """What went wrong in the objective; of one's own also where, above the line that names the term."""
+        term, name, text = f"terms.{self.name}", self.objective.name, str(error)
+        if "more than 1 value per channel" in text:  # torch's words
+            return f"{term}: {name} normalises over the batch: data.batch_size must give each rank two samples or more"
+        if text.partition("=")[0] in self.objective.options:
+            return f"{term}.options.{text}"
+        if self.objective.is_ours:
+            return f"{term}: {text}"
+        where = "".join(format_exception(error)[2:])  # from its function on
+        return f"\n{where}{term}: {name} raised {type(error).__name__}: {text}"
+
     def _given(self, parameter: str, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Any:
         network, what = self.objective.place(parameter)
         if network == "batch":
@@ -146,11 +185,20 @@ class Match(nn.Module):
             return batch.get(what)
         if what in STAGES:
             (name,) = ("student",) if network == "student" else self.term.teachers
-            return [_full(outputs[name].read(feature)) for feature in self._stages(network, what)]
+            return [self._read(outputs, name, feature) for feature in self._stages(network, what)]
         names = ("student",) if network == "student" else self.term.teachers
         what = "strong_logits" if self.term.strong and what == "logits" else what
-        value = _average([_full(outputs[name].read(what)) for name in names])
+        value = _average([self._read(outputs, name, what) for name in names])
         return standardize(value) if what in LOGITS and self.term.standardize else value
+
+    def _read(self, outputs: Mapping[str, Outputs], name: str, what: str) -> Tensor:
+        """A tensor of the network called ``name``, in float32 at least."""
+        given = outputs[name]
+        if what != "logits" and what not in given.features and what not in given.context:
+            known = ", ".join(["logits", *given.features, *given.context])
+            raise UsageError(f"terms.{self.name}: {self.objective.name} reads {what} of {name}, which has {known}")
+        tensor = given.read(what)
+        return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
@@ -186,14 +234,6 @@ class Match(nn.Module):
         epochs = [point[0] for point in term.ramp]
         if epochs != sorted(epochs):
             raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
-        if unknown := set(term.options) - set(objective.options):
-            raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
-        for option, value in term.options.items():
-            default = signature(objective.made).parameters[option].default
-            if isinstance(value, str) != isinstance(default, str):
-                raise UsageError(f"{name}.options.{option}: {value!r} is no value like its default, {default!r}")
-            if option == "temperature" and float(value) <= 0:
-                raise UsageError(f"{name}.options.temperature={value}: above 0")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not all_reads & LOGITS:
@@ -209,7 +249,8 @@ class Match(nn.Module):
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
-            if reads & LOGITS and outputs != classes:
+            both_heads = "head_weight" in reads & objective.reads_of("student")
+            if (reads & LOGITS or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
 
 
@@ -218,8 +259,3 @@ def _average(logits: list[Tensor]) -> Tensor:
     if len(logits) == 1:
         return logits[0]
     return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - np.log(len(logits))
-
-
-def _full(tensor: Tensor) -> Tensor:
-    """In float32 at least."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

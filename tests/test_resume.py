@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, call
+from processes import alive, wait_until
 
 from figures.curves import read_metrics
 
@@ -126,19 +127,11 @@ def test_ctrl_c_leaves_no_process_behind(digits, tmp_path):
     children = _children(process.pid)
     assert len(children) >= 2
     os.killpg(process.pid, signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate()
     assert process.returncode == 75, output
     assert "Traceback" not in output
-    assert not [child for child in children if _alive(child)]
+    wait_until(lambda: not any(map(alive, children)))
 
 
 def _children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _alive(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
