@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.outputs import Normalization, Outputs
-from models.zoo import Network
+from models.zoo import Network, fitting_input
 from terms import LOGITS, Example, Match, Term
 from utils.errors import UsageError
 
@@ -179,7 +179,10 @@ def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | Non
     """What each network gives for an example, in eval mode: no statistics of a network may change."""
     modes = {name: network.training for name, network in networks.items()}
     normalised = {name: network.eval().normalize(images) for name, network in networks.items()}
-    outputs = {name: network(normalised[name]) for name, network in networks.items()}
+    outputs: dict[str, Outputs] = {}
+    for name, network in networks.items():
+        with fitting_input(name, network.classifier, images.shape[-1]):
+            outputs[name] = network(normalised[name])
     for name, network in networks.items():
         outputs[name].context["strong_logits"] = outputs[name].logits
         network.train(modes[name])

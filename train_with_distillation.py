@@ -77,7 +77,7 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     }
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, teachers, sync_bn=synced)
+    student = build_network(cfg.student, classes, reads, side, teachers, new_head=True, sync_bn=synced)
     for name, network in {"student": student, **teachers}.items():
         check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)

@@ -6,7 +6,8 @@ import torch
 from conftest import call
 from torch.nn import functional as F
 
-from models.zoo import NetworkConfig, build_network, read_weights
+from models.weights import read_weights
+from models.zoo import NetworkConfig, build_network
 from objectives.ft import Ft
 from objectives.projected import SimKd
 from utils.errors import UsageError
