@@ -125,7 +125,7 @@ class KnowledgeDistiller(nn.Module):
 
         Returns:
             "loss", the weighted sum; "taught", the part of it that looks at a teacher; each term under its own name,
-            unweighted scalars; "logits" [B, K], the student's.
+            unweighted scalars; "logits" [B, K], the student's; "teachers.NAME", whether that one's logits are finite.
         """
         matches = list(self._active.values())
         outputs = self._run(batch["images"], matches)
@@ -136,6 +136,7 @@ class KnowledgeDistiller(nn.Module):
             values = [match(outputs, batch) for match in matches]
             weighted = torch.stack(values) * self._weights
         parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
+        parts |= {f"teachers.{name}": one.logits.isfinite().all() for name, one in outputs.items() if name != "student"}
         return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
 
     def _run(self, images: Tensor, matches: Sequence[Match]) -> dict[str, Outputs]:

@@ -38,6 +38,7 @@ _OTHER_FILES = {
     b"\x89HDF": "HDF5, as Keras writes it",
 }
 _STATE = "saved.state_dict() if isinstance(saved, torch.nn.Module) else saved.get('state_dict') or saved['model']"
+_ABOUT = "limbeck"  # the entry of our own safetensors files that holds versions and a checksum
 _DEPTH = 3  # of dictionaries in dictionaries
 _ZIP, _PICKLE, _OLD_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -119,13 +120,13 @@ def is_averaged(label: str) -> bool:
 def packed(state: Mapping[str, Tensor]) -> bytes:
     """``state`` as the bytes of a safetensors file, with its modules' versions and a checksum of all."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    versions = json.dumps(getattr(state, "_metadata", {}))
-    metadata = {"format": "pt", "versions": versions, "sha256": _digest(tensors, versions)}
-    return safetensors.torch.save(tensors, metadata)
+    versions = dict(getattr(state, "_metadata", {}))
+    about = json.dumps({"sha256": _digest(tensors, versions), "versions": versions})
+    return safetensors.torch.save(tensors, {_ABOUT: about})  # one entry: several are written in any order
 
 
-def _digest(tensors: Mapping[str, Tensor], versions: str) -> str:
-    digest = hashlib.sha256(versions.encode())
+def _digest(tensors: Mapping[str, Tensor], versions: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(versions).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -197,13 +198,13 @@ def check_name(path: Path) -> None:
 def _read_safetensors(path: Path) -> OrderedDict[str, Tensor]:
     try:
         with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
             state = OrderedDict((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118
-        versions = metadata.get("versions", "{}")
-        state._metadata = json.loads(versions)  # type: ignore[attr-defined]
+        state._metadata = about.get("versions", {})  # type: ignore[attr-defined]
+        damaged = "sha256" in about and about["sha256"] != _digest(state, state._metadata)  # type: ignore[attr-defined]
     except Exception as error:  # of Rust
         raise DataError(f"{path} is damaged ({error}): fetch or write it again") from None
-    if metadata.get("sha256", (digest := _digest(state, versions))) != digest:
+    if damaged:
         raise DataError(f"{path} is damaged: its checksum differs; write it again")
     return state
 

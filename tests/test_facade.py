@@ -54,7 +54,8 @@ def build(terms=TERMS, normalization=IMAGENET):
 def test_the_loss_is_the_weighted_sum_of_named_terms():
     distiller, data = build().eval(), batch()
     result = distiller(data)
-    assert set(result) == {"loss", "taught", "logits", *TERMS}
+    assert set(result) == {"loss", "taught", "logits", "teachers.teacher", "teachers.other", *TERMS}
+    assert result["teachers.teacher"]
     torch.testing.assert_close(result["taught"], result["loss"] - 0.5 * result["cross_entropy"])
     teacher, other = (distiller.teachers[name].score(data["images"]) for name in ("teacher", "other"))
     torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
