@@ -20,6 +20,7 @@ from models.fitting import load_weights
 from models.neck import merged
 from models.outputs import IMAGENET, Tap, Tapped
 from models.zoo import NetworkConfig, build_network
+from training.loop import _enough_images
 from utils.errors import DataError, UsageError
 
 DATA = Path(os.environ.get("LIMBECK_DATA", "../shared/data")).resolve()
@@ -383,3 +384,9 @@ def test_batch_norms_of_all_ranks_keep_their_taps():
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in network.modules())
     with torch.no_grad():
         assert network(torch.randn(2, 3, 64, 64)).features["stage4"].shape[2:] == (2, 2)
+
+
+def test_a_batch_of_one_is_named_where_batch_norms_cannot_take_it():
+    network = build_network(NetworkConfig("mobilenet_v3_small"), 10, side=32).train()
+    with pytest.raises(UsageError, match=r"data\.batch_size leaves one image a rank and part"), _enough_images():
+        network.score(IMAGES[:1, :, :32, :32])
