@@ -16,6 +16,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -30,9 +31,10 @@ from recipe import Recipe
 from terms import features_of
 from training.loop import Scorer, Trainer, check_parts
 from training.run_folder import RunFolder
+from training.teacher_check import IMAGES, check_teachers
 from utils.config import override, read_page
 from utils.console import report
-from utils.distributed import Ranks, barrier, launch_on_every_gpu, ranks
+from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks
 from utils.errors import ExpectedError, UsageError
 
 
@@ -49,6 +51,9 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
     trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks)
+    if not any_rank(folder.last.exists() and not fresh):  # a run that goes on has the same teachers
+        some = scorer(validation.spread(IMAGES), ranks)
+        check_teachers(distiller.teachers, cfg.teachers, len(np.unique(val.labels)), some)
     folder.prepare(config, ranks, fresh=fresh)
     resumed = trainer.resume()
     if ranks.first:
@@ -77,7 +82,7 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     }
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, teachers, sync_bn=synced)
+    student = build_network(cfg.student, classes, reads, side, teachers, new_head=True, sync_bn=synced)
     for name, network in {"student": student, **teachers}.items():
         check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)

@@ -33,7 +33,7 @@ from torchvision import transforms
 from dataset.images import decode
 from dataset.shards import ShardReader
 from figures.curves import read_metrics
-from models.zoo import load_weights
+from models.fitting import load_weights
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 

@@ -20,6 +20,7 @@ On a CPU the images are the loader's own memory: they hold until the next batch 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -144,10 +145,18 @@ class EvalLoader:
         if config.val_batch_size < 1:
             raise UsageError(f"data.val_batch_size={config.val_batch_size}: at least 1")
         self.samples = samples
-        self._batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
+        self._share = (config.val_batch_size, rank, world)
+        self._batches = list(order.evaluation_batches(len(samples), *self._share))
         rows = max(map(len, self._batches), default=1)
         workers = min(config.num_workers, -(-len(samples) // world))
         self._stream = _Stream(Ring(BatchMaker(samples, config, None), rows, workers), device, _drop_skipped)
+
+    def spread(self, images: int) -> EvalLoader:
+        """At most ``images`` of the samples, at equal distances, read by the same processes; closed with this one."""
+        places = np.linspace(0, len(self.samples) - 1, min(images, len(self.samples))).astype(int)
+        some = copy.copy(self)
+        some._batches = [places[batch] for batch in order.evaluation_batches(len(places), *self._share)]
+        return some
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 
 from dataset.loader import DataConfig, EvalLoader, open_split
-from dataset.record import Record
-from dataset.shards import Samples
 from models.zoo import Network, NetworkConfig, build_network
 from utils.console import progress
 from utils.errors import UsageError
@@ -53,7 +51,7 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
     folder, kind = (
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
     )
-    samples = _Spread(open_split(data, folder, kind), images)
+    samples = open_split(data, folder, kind)
     networks = {"student": _restored(NetworkConfig, {**config["student"], "weights": str((run / "best.pt").resolve())})}
     if teachers:
         networks |= {name: _restored(NetworkConfig, values) for name, values in config["teachers"].items()}
@@ -64,25 +62,10 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
             name: build_network(one, len(samples.classes), ["pooled"], data.input_size).to(device).eval()
             for name, one in networks.items()
         }
-        return [_outputs(name, network, loader) for name, network in built.items()]
+        some = loader.spread(images) if images else loader
+        return [_outputs(name, network, some) for name, network in built.items()]
     finally:
         loader.close()
-
-
-class _Spread:
-    """``images`` samples at equal distances in a split, or all."""
-
-    def __init__(self, samples: Samples, images: int | None) -> None:
-        count = min(images or len(samples), len(samples))
-        self._samples, self._places = samples, np.linspace(0, len(samples) - 1, count).astype(int)
-        self.classes, self.labels = samples.classes, samples.labels[self._places]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def read(self, index: int) -> Record:
-        """The record at ``index`` of those chosen."""
-        return self._samples.read(int(self._places[index]))
 
 
 @torch.no_grad()

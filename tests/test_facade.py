@@ -13,7 +13,8 @@ from models.zoo import Network, NetworkConfig, build_network
 from objectives import contract
 from objectives.logits import kd, standardize, wsld
 from terms import _average
-from utils.errors import UsageError
+from training.meters import Meters
+from utils.errors import Diverged, UsageError
 
 HALF = Normalization((0.5,) * 3, (0.5,) * 3)
 
@@ -54,7 +55,8 @@ def build(terms=TERMS, normalization=IMAGENET):
 def test_the_loss_is_the_weighted_sum_of_named_terms():
     distiller, data = build().eval(), batch()
     result = distiller(data)
-    assert set(result) == {"loss", "taught", "logits", *TERMS}
+    assert set(result) == {"loss", "taught", "logits", "teachers.teacher", "teachers.other", *TERMS}
+    assert result["teachers.teacher"]
     torch.testing.assert_close(result["taught"], result["loss"] - 0.5 * result["cross_entropy"])
     teacher, other = (distiller.teachers[name].score(data["images"]) for name in ("teacher", "other"))
     torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
@@ -62,6 +64,21 @@ def test_the_loss_is_the_weighted_sum_of_named_terms():
     torch.testing.assert_close(result["kd"], kd(result["logits"], mean.log()))
     expected = 0.5 * result["cross_entropy"] + 2.5 * result["wsld"] + result["kd"]
     torch.testing.assert_close(result["loss"], expected)
+
+
+def test_a_teacher_whose_logits_are_not_finite_is_named():
+    distiller, data = build(), batch()
+    meters = Meters(list(TERMS), torch.device("cpu"))
+    meters.add(distiller(data), data["labels"], 1)
+    meters.raise_if_diverged()
+    with torch.no_grad():
+        distiller.teachers["other"].head.bias[0] = float("nan")
+    for step in (2, 3):
+        meters.add(distiller(data), data["labels"], step)
+    with pytest.raises(
+        Diverged, match=r"^teachers\.other gives logits that are not finite at step 2: check its weights"
+    ):
+        meters.raise_if_diverged()
 
 
 def test_an_ensemble_speaks_in_log_probabilities():

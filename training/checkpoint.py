@@ -7,10 +7,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from models.weights import packed
 from utils.errors import DataError
 from utils.files import write_atomically
 
@@ -37,6 +37,5 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def export(path: Path, state: dict[str, Tensor]) -> None:
-    """Write plain weights as safetensors."""
-    data = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()})
-    write_atomically(path, data)
+    """Write plain weights as safetensors, with a checksum that is compared when they are read."""
+    write_atomically(path, packed(state))

@@ -6,8 +6,8 @@ import gc
 import json
 import signal
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from itertools import accumulate
@@ -216,7 +216,7 @@ class Trainer:
             last = number == len(parts)
             unsynced = isinstance(module, DistributedDataParallel) and not last
             with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
-                with self._autocast():
+                with self._autocast(), _enough_images():
                     outputs = module(part)
                 if not outputs["loss"].requires_grad:
                     moved = ", ".join(self.stage.optim.moves) or "anything that is trained"
@@ -333,6 +333,24 @@ class Trainer:
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.ranks.device.type, _AUTOCAST.get(self.params.amp), enabled=self.params.amp != "off")
+
+
+@contextmanager
+def _enough_images() -> Iterator[None]:
+    """Say in terms of settings what batch norms lack in a batch of one.
+
+    Raises:
+        UsageError: a map of one pixel of one image has no variance.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "data.batch_size leaves one image a rank and part, too few for batch norms: raise it, lower "
+            "train_params.accumulate, or raise data.input_size"
+        ) from None
 
 
 def _extras(distiller: KnowledgeDistiller) -> dict[str, Tensor]:

@@ -116,6 +116,12 @@ def from_first(value: str) -> str:
     return box[0]
 
 
+def say(line: str) -> None:
+    """Print ``line`` on the first rank alone."""
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        print(line)
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     if dist.is_initialized():
