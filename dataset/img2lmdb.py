@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -40,6 +41,7 @@ from dataset.tiles import NotTiled, tile
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically
+from utils.text import counted, spelled
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
@@ -108,7 +110,9 @@ def main() -> None:
         mine = jobs if options.part is None else jobs[options.part[0] - 1 :: options.part[1]]
         outcomes = _pack_all(mine, options.num_workers)
         if _finish(folder, outcomes, options.split, classes, packing, joined=options.part is None):
-            print(f"{folder}: {len(mine)} of {len(jobs)} shards; run the command without --part to join them")
+            print(
+                f"{folder}: {len(mine)} of {counted(len(jobs), 'shard')}; run the command without --part to join them"
+            )
 
 
 def _finish(
@@ -121,8 +125,8 @@ def _finish(
         print(line, file=sys.stderr)
     if bad:
         raise DataError(
-            f"{len(bad)} images cannot be packed (named above). Mend or replace them and run the same command again, "
-            "or leave them out with --skip_bad; finished shards are kept"
+            f"{counted(len(bad), 'image')} cannot be packed (named above). Mend or replace them and run the same command "
+            "again, or leave them out with --skip_bad; finished shards are kept"
         )
     if not joined:
         return True
@@ -143,24 +147,29 @@ def _finish(
     reader = ShardReader(folder)
     size = sum(shard.bytes for shard in shards)
     print(
-        f"{folder}: {len(reader)} images, {len(classes)} classes, {len(shards)} shards, {size / 1e6:,.1f} MB, "
-        f"verified; {len(remarks)} remarks in {folder / REPORT}"
+        f"{folder}: {counted(len(reader), 'image')}, {counted(len(classes), 'class', 'classes')}, "
+        f"{counted(len(shards), 'shard')}, {size / 1e6:,.1f} MB, verified; "
+        f"{counted(len(remarks), 'remark')} in {folder / REPORT}"
     )
     return False
 
 
 def _plan(folder: Path, image_folder: Path, entries: list[Entry], packing: Packing, shard_mb: int) -> list[Job]:
     """Deal the list into shards of about ``shard_mb`` of source bytes, the same way every time."""
-    sizes, missing = [], []
+    sizes, missing = [], list[str]()
     for entry in progress(iterable=entries, desc="looking at files", unit="img"):
         path = image_folder / entry.path
         try:
-            sizes.append(path.stat().st_size)
-        except OSError:
-            missing.append(str(path))
+            status = path.stat()
+            sizes.append(status.st_size)
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                missing.append(f"{spelled(str(path))}: not a file")
+        except OSError as error:
+            missing.append(f"{spelled(str(path))}: {error.strerror}")
     if missing:
-        shown = "\n  ".join(_printable(path) for path in missing[:10])
-        raise UsageError(f"{len(missing)} files of the list are missing, such as\n  {shown}\nnothing was written")
+        shown = "\n  ".join(missing[:10])
+        files = counted(len(missing), "file of the list is missing", "files of the list are missing")
+        raise UsageError(f"{files} or cannot be read, such as\n  {shown}\nnothing was written")
 
     ends = _agreed_ends(folder, entries, packing, shard_mb, _deal(sizes, shard_mb << 20))
     jobs: list[Job] = []
@@ -330,9 +339,12 @@ def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
 
 
 def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
-    """Class names of a list that came without classes.txt: the folder of each label, or the label itself."""
-    names = {entry.label: entry.path.split("/")[0] for entry in entries}
-    return tuple(names.get(label, str(label)) for label in range(max(names) + 1))
+    """Class names of a list that came without classes.txt: the one folder of each label, or the label itself."""
+    folders: dict[int, set[str]] = {}
+    for entry in entries:
+        folders.setdefault(entry.label, set()).add(entry.path.split("/")[0] if "/" in entry.path else "")
+    named = {label: min(names) for label, names in folders.items() if len(names) == 1}
+    return tuple(named.get(label) or str(label) for label in range(max(folders) + 1))
 
 
 def _printable(path: str) -> str:

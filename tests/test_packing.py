@@ -29,6 +29,7 @@ from dataset.images import decode, encode, read_header, resize
 from dataset.shards import ShardReader
 from dataset.tiles import NotTiled, tile
 from utils.files import lock
+from utils.text import counted
 
 ODD = {
     "a/gray.JPEG": image_bytes(1, mode="L"),
@@ -75,7 +76,7 @@ def test_jpeg_bytes_labels_and_sizes_are_kept(plain):
         shard_mb = ("--shard_mb", "0") if shards > 1 else ()
         output = pack_images(plain, "--num_workers", workers, *shard_mb, split=split).stdout
         records, reader = packed(plain, split=split)
-        assert f"{len(records)} images, 2 classes, {shards} shards" in output
+        assert f"{len(records)} images, 2 classes, {counted(shards, 'shard')}" in output
         assert reader.classes == ("class0", "class1")
         assert list(records) == sorted(records)
         for key, row, label in zip(records, reader.sizes, reader.labels, strict=True):
@@ -154,9 +155,13 @@ def test_mended_files_go_where_the_bad_ones_were(plain):
 
 def test_a_missing_file_is_named_before_any_work(plain):
     (plain / "images/train/class1/001.JPEG").unlink()
+    for number, make in ((0, os.mkfifo), (2, os.mkdir)):  # a pipe would be read for ever
+        (plain / f"images/train/class0/00{number}.JPEG").unlink()
+        make(plain / f"images/train/class0/00{number}.JPEG")
     error = pack_images(plain, code=2).stderr
-    assert "1 files of the list are missing" in error
-    assert "train/class1/001.JPEG" in error
+    assert "3 files of the list are missing or cannot be read" in error
+    assert "train/class1/001.JPEG': No such file" in error
+    assert error.count("JPEG': not a file") == 2
     assert not list((plain / "lmdb/train").glob("*.lmdb"))
 
 
@@ -318,4 +323,4 @@ def test_a_full_disk_keeps_the_finished_shards(tmp_path, size):
     assert done.returncode == 3, done.stderr
     assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "6 images, 1 classes, 6 shards" in done.stdout
+    assert "6 images, 1 class, 6 shards" in done.stdout
