@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from dataset.classes import check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from dataset.shards import Samples
 from evaluation.topk import evaluate
@@ -41,6 +42,7 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    check_same_classes(train, val)
     distiller = build_distiller(cfg, train, val, ranks).to(ranks.device)
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)
@@ -52,6 +54,8 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     folder.prepare(config, ranks, fresh=fresh)
     resumed = trainer.resume()
     if ranks.first:
+        for remark in (*getattr(train, "remarks", ()), *getattr(val, "remarks", ())):
+            print(remark)
         resumed_at = f", goes on after step {trainer.step}" if resumed else ""
         print(f"{folder.path}: {len(train)} + {len(val)} images, {ranks.world} x {ranks.device.type}{resumed_at}")
     with closing(loader), closing(validation):

@@ -125,8 +125,8 @@ def _finish(
         print(line, file=sys.stderr)
     if bad:
         raise DataError(
-            f"{counted(len(bad), 'image')} cannot be packed (named above). Mend or replace them and run the same command "
-            "again, or leave them out with --skip_bad; finished shards are kept"
+            f"{counted(len(bad), 'image')} cannot be packed (named above). Mend or replace them and run the same "
+            "command again, or leave them out with --skip_bad; finished shards are kept"
         )
     if not joined:
         return True

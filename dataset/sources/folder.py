@@ -28,7 +28,8 @@ class ImageFolder:
     def __init__(self, root: Path, split: str) -> None:
         self.classes = find_classes(root)
         self._folder = root / split
-        entries, self.remarks = find_images(self._folder, self.classes)
+        entries, remarks = find_images(self._folder, self.classes)
+        self.remarks = [f"{self._folder}: {remark}" for remark in remarks]
         self._paths = PackedNames(os.fsencode(entry.path) for entry in entries)
         self.labels = np.array([entry.label for entry in entries])
 
