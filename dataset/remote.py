@@ -19,9 +19,9 @@ from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 
 import fsspec
-import lmdb
 import numpy as np
 
+from dataset.environments import Reading
 from dataset.record import Record
 from dataset.shards import INDEX, Index, Shard, ShardReader, columns_path
 from utils.console import progress
@@ -117,18 +117,18 @@ class RemoteReader(ShardReader):
     def _locate(self, shard: Shard) -> Path:
         return self._cache.path(shard)
 
-    def _open(self, shard: Shard) -> lmdb.Environment:
+    def _open(self, number: int) -> Reading:
         self._close_removed()
         while True:
             try:
-                return super()._open(shard)
-            except lmdb.Error:  # in a small cache it may have had to go already
-                if (self.folder / shard.file).exists():
+                return super()._open(number)
+            except DataError:  # in a small cache it may have had to go already
+                if (self.folder / self.index.shards[number].file).exists():
                     raise
 
     def _close_removed(self) -> None:
         """Let go of shards that made room: the disk keeps a file for as long as it is open."""
-        self._close_where(lambda number: not (self.folder / self.index.shards[number].file).exists())
+        self._files.close(lambda number: not (self.folder / self.index.shards[number].file).exists())
 
     def _check_size(self, shard: Shard) -> None:
         pass  # the cache does when it fetches

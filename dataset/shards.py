@@ -17,7 +17,6 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +26,7 @@ import lmdb
 import numpy as np
 from isal.isal_zlib import crc32
 
+from dataset.environments import OpenFiles, Reading
 from dataset.record import Record, labels_of, pack, unpack
 from utils.errors import DataError
 from utils.files import disk_is_full, sha256, sync_folder, write_atomically
@@ -255,8 +255,7 @@ class ShardReader:
             present = np.zeros((len(counts), len(self.classes)), bool)
             present[np.repeat(np.arange(len(counts)), counts), self.labels] = True
             self.labels = present
-        self._opened: dict[int, tuple[lmdb.Environment, lmdb.Transaction]] = {}
-        self._process = os.getpid()
+        self._files = OpenFiles()
 
     def __len__(self) -> int:
         return self.index.records
@@ -273,18 +272,21 @@ class ShardReader:
     def view(self, index: int) -> Record:
         """The record at ``index``, its image a view of the shard's memory, which holds until `close`.
 
+        It is a copy where there are more shards than may be open, for the shard may be closed at the next call.
+
         Raises:
             DataError: its bytes are not those that were packed.
         """
         number, local = self._place(index)
         shard = self.index.shards[number]
         try:
-            value = self._transaction(number).get(_lmdb_key(local))
+            value = self._files.transaction(number, self._open).get(_lmdb_key(local))
         except lmdb.Error as error:
             raise DataError(f"{self.folder / shard.file}, record {local}: {error}; {self._mend}") from None
         if value is None or crc32(value) != self._crc32[index]:
             raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; {self._mend}")
-        return unpack(value)
+        record = unpack(value)
+        return record if len(self.index.shards) <= self._files.most else replace(record, image=bytes(record.image))
 
     def describe(self, index: int) -> str:
         """How to find a sample again: its shard, its record there, its key."""
@@ -308,10 +310,7 @@ class ShardReader:
 
     def close(self) -> None:
         """Release the shards, so that a forked process may open them."""
-        self._close_where(lambda number: True)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_opened": {}}
+        self._files.close()
 
     def _place(self, index: int) -> tuple[int, int]:
         """The shard of a sample and its record there."""
@@ -322,23 +321,8 @@ class ShardReader:
         names = self._open_columns(shard)["key"].tobytes().split(b"\0")
         return [os.fsdecode(name) for name in names] if shard.records else []
 
-    def _transaction(self, number: int) -> lmdb.Transaction:
-        if self._process != os.getpid():
-            assert not self._opened, "shards were read before a fork: close() the reader first"
-            self._process = os.getpid()
-        if number not in self._opened:
-            environment = self._open(self.index.shards[number])
-            self._opened[number] = environment, environment.begin(buffers=True)
-        return self._opened[number][1]
-
-    def _close_where(self, unwanted: Callable[[int], bool]) -> None:
-        for number in list(filter(unwanted, self._opened)):
-            environment, transaction = self._opened.pop(number)
-            transaction.abort()
-            environment.close()
-
-    def _open(self, shard: Shard) -> lmdb.Environment:
-        return open_readonly(self._locate(shard), readahead=self.readahead)
+    def _open(self, number: int) -> Reading:
+        return Reading(self._locate(self.index.shards[number]), self._mend, readahead=self.readahead)
 
     def _locate(self, shard: Shard) -> Path:
         return self.folder / shard.file
@@ -366,11 +350,6 @@ class ShardReader:
             raise DataError(f"{columns_path(path)} is not what the index describes; {self._mend}")
         with np.load(io.BytesIO(data)) as arrays:
             return {name: arrays[name] for name in arrays.files}
-
-
-def open_readonly(path: Path, *, readahead: bool = False) -> lmdb.Environment:
-    """An LMDB file or folder, read-only and without a lock file, so that a read-only disk serves."""
-    return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=readahead, create=False)
 
 
 def _lmdb_key(number: int) -> bytes:
