@@ -17,7 +17,7 @@ import hashlib
 import io
 import json
 import os
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -34,6 +34,15 @@ from utils.files import disk_is_full, sha256, sync_folder, write_atomically
 FORMAT, VERSION = "limbeck-shards", 1
 INDEX = "index.json"
 TARGETS = ("single", "multi", "detection")
+_CHECKSUM = "sha256"  # the last field of an index: of the text before its comma
+_COLUMNS = {
+    "key": np.uint8,
+    "label": np.int32,
+    "label_count": np.int32,
+    "height": np.int32,
+    "width": np.int32,
+    "crc32": np.uint32,
+}
 _COMMIT_EVERY = 500  # records a transaction; 100 to 1000 is fastest
 
 
@@ -76,8 +85,9 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write `index.json`: the split is finished."""
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=True)
-        write_atomically(folder / INDEX, text.encode())
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=True).encode().removesuffix(b"\n}")
+        digest = hashlib.sha256(text).hexdigest()
+        write_atomically(folder / INDEX, text + f',\n "{_CHECKSUM}": "{digest}"\n}}'.encode())
 
     @staticmethod
     def read(folder: Path) -> Index:
@@ -102,21 +112,33 @@ class Index:
             DataError: it is damaged or of another version.
         """
         try:
-            fields = json.loads(content)
+            values = json.loads(content)
         except ValueError as error:
             raise DataError(f"{name}: {error}") from None
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT or fields.get("version") != VERSION:
+        if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
             raise DataError(f"{name} is not a {FORMAT} index of version {VERSION}: pack the data again")
+        digest = values.pop(_CHECKSUM, None)  # of all that stands before it; indexes written before have none
+        if digest is not None and digest != hashlib.sha256(content.rpartition(b",")[0]).hexdigest():
+            raise DataError(f"{name} is damaged: its checksum differs; copy it again, or pack the split again")
         try:
-            shards = tuple(Shard(**row) for row in fields.pop("shards"))
-            index = Index(**{**fields, "shards": shards, "classes": tuple(fields["classes"])})
-            counted = sum(shard.records for shard in shards)
-            plain = all(Path(shard.file).name == shard.file for shard in shards)  # and leads to no other folder
+            shards = tuple(Shard(**row) for row in values.pop("shards"))
+            index = Index(**{**values, "shards": shards, "classes": tuple(values["classes"])})
         except (TypeError, KeyError) as error:
             raise DataError(f"{name}: a field is missing, unknown or of another type ({error})") from None
-        if index.target not in TARGETS or not shards or counted != index.records or not plain:
+        if not index.is_sound():
             raise DataError(f"{name} is damaged: its fields disagree; copy it again, or pack the split again")
         return index
+
+    def is_sound(self) -> bool:
+        """Whether every field is of its type, and they agree."""
+        named = all(type(name) is str for name in (self.split, *self.classes))
+        rows = [(getattr(shard, column.name), column.type) for shard in self.shards for column in fields(Shard)]
+        if not (named and rows and all(type(value).__name__ == kind for value, kind in rows)):
+            return False
+        plain = all(Path(shard.file).name == shard.file for shard in self.shards)  # and leads to no other folder
+        counts = [shard.records for shard in self.shards]
+        counted = min(counts) >= 0 and sum(counts) == self.records
+        return plain and counted and self.target in TARGETS and isinstance(self.packing, dict)
 
 
 class ShardWriter:
@@ -348,8 +370,34 @@ class ShardReader:
             raise DataError(f"{error.filename} is missing; {self._mend}") from None
         if hashlib.sha256(data).hexdigest() != shard.columns_sha256:
             raise DataError(f"{columns_path(path)} is not what the index describes; {self._mend}")
-        with np.load(io.BytesIO(data)) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(io.BytesIO(data)) as arrays:
+                columns = {name: arrays[name] for name in _COLUMNS}
+        except Exception as error:  # one that another program wrote may raise any
+            raise DataError(f"{columns_path(path)}: {type(error).__name__}: {error}; {self._mend}") from None
+        if problem := self._problem_of(columns, shard):
+            raise DataError(f"{columns_path(path)}: {problem}; {self._mend}")
+        return columns
+
+    def _problem_of(self, columns: dict[str, np.ndarray], shard: Shard) -> str | None:
+        """What is wrong with the columns of a shard."""
+        for name, kind in _COLUMNS.items():
+            if columns[name].dtype != kind or columns[name].ndim != 1:
+                return (
+                    f"{name} is {columns[name].dtype} of {columns[name].ndim} dimensions, not {np.dtype(kind)} of one"
+                )
+            if name not in ("key", "label") and len(columns[name]) != shard.records:
+                return f"{name} has {len(columns[name])} entries, the shard {shard.records} records"
+        counts, labels = columns["label_count"], columns["label"]
+        if (counts < 0).any() or counts.sum() != len(labels) or (self.index.target == "single" and (counts != 1).any()):
+            return "label and label_count disagree"
+        if ((labels < 0) | (labels >= len(self.classes))).any():
+            return f"a label is not in 0 to {len(self.classes) - 1}"
+        if ((columns["height"] < 1) | (columns["width"] < 1)).any():
+            return "an image has no pixels"
+        if (columns["key"] == 0).sum() != max(shard.records - 1, 0):
+            return f"there are not {shard.records} keys"
+        return None
 
 
 def _lmdb_key(number: int) -> bytes:
