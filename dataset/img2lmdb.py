@@ -17,15 +17,10 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import stat
 import sys
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -34,6 +29,8 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from dataset.images import BadImage, as_jpeg, decode, encode, find_damage, resize, resized_shape
+from dataset.pool import advance as _advance
+from dataset.pool import work_through
 from dataset.record import Record
 from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
@@ -225,53 +222,8 @@ def _check_free_space(folder: Path, jobs: list[Job]) -> None:
 
 
 def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
-    context = get_context("spawn")
-    counter = context.Value("q", 0)
-    total = sum(len(job.entries) for job in jobs)
-    workers = max(1, min(num_workers, len(jobs)))
-    with (
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter,)) as pool,
-        progress(total=total, desc="packing", unit="img") as bar,
-    ):
-        futures = [pool.submit(_pack_or_verify, job) for job in jobs]
-        pending = set(futures)
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                bar.update(counter.value - bar.n)
-                for future in done:
-                    future.result()
-        except BrokenProcessPool:
-            raise DataError(
-                "a packing process was killed, perhaps for memory; finished shards are kept: run the same command again"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return [future.result() for future in futures]
-
-
-_counter: Any = None
-
-
-def _start_worker(counter: Any) -> None:
-    global _counter
-    _counter = counter
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; one message is enough
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A packer that is killed leaves no process behind that still writes."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _advance(images: int) -> None:
-    with _counter.get_lock():
-        _counter.value += images
+    with progress(total=sum(len(job.entries) for job in jobs), desc="packing", unit="img") as bar:
+        return work_through(_pack_or_verify, jobs, max(1, num_workers), bar.update)
 
 
 def _pack_or_verify(job: Job) -> Outcome:

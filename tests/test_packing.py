@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import synchronize
 from types import SimpleNamespace
 
+import jobs
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -26,8 +28,10 @@ from dataset_helpers import (
 
 from dataset import img2lmdb
 from dataset.images import decode, encode, read_header, resize
+from dataset.pool import work_through
 from dataset.shards import ShardReader
 from dataset.tiles import NotTiled, tile
+from utils.errors import DataError
 from utils.files import lock
 from utils.text import counted
 
@@ -240,6 +244,34 @@ def test_a_kill_loses_only_the_shard_in_hand(tmp_path):
     for path, written in (finished | shards).items():
         assert path.stat().st_mtime_ns == written
     assert not list(folder.glob("*.partial*"))
+
+
+def test_packing_makes_no_semaphore(plain, monkeypatch):
+    """Which would stay in /dev/shm when all its processes are killed together."""
+
+    def semaphore(*_, **__):
+        raise AssertionError("a semaphore")
+
+    monkeypatch.setattr(synchronize.SemLock, "__init__", semaphore)
+    monkeypatch.setattr(sys, "argv", packing_command(plain, "--shard_mb", "0", "--num_workers", "2"))
+    img2lmdb.main.__wrapped__()
+    assert len(packed(plain)[0]) == 6
+
+
+def test_what_happens_in_a_packing_process_is_heard(capfd):
+    steps = []
+    assert work_through(jobs.work, ["two", "three"], 4, steps.append) == ["TWO", "THREE"]
+    assert sorted(steps) == [3, 5]
+    for job, error, reason in (
+        ("kill", DataError, "a packing process was killed"),
+        ("refuse", DataError, "refused"),
+        ("fail", KeyError, "bug"),
+    ):
+        steps.clear()
+        with pytest.raises(error, match=reason):
+            work_through(jobs.work, ["two", job, *(["three"] * 20)], 1, steps.append)
+        assert steps == [3]  # those behind it were not begun
+        assert ("Traceback" in capfd.readouterr().err) == (job == "fail")
 
 
 def test_a_second_packer_is_refused(plain):

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from tqdm import tqdm
 
 from utils.errors import ExpectedError
+
+tqdm.set_lock(RLock())  # its own is a semaphore too, which a kill would leave in /dev/shm
 
 
 def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
