@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -156,4 +157,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a file that shrinks while it is mapped ends the process: with a word
     main()

@@ -310,6 +310,14 @@ class ShardReader:
         record = unpack(value)
         return record if len(self.index.shards) <= self._files.most else replace(record, image=bytes(record.image))
 
+    def check(self, index: int) -> None:
+        """Look whether the shard of a sample is still as long as it was.
+
+        Raises:
+            DataError: it is not.
+        """
+        self._check_size(self.index.shards[self._place(index)[0]])
+
     def describe(self, index: int) -> str:
         """How to find a sample again: its shard, its record there, its key."""
         number, local = self._place(index)

@@ -2,9 +2,11 @@
 
 import errno
 import os
+import re
 import resource
 import signal
 from contextlib import closing
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import lmdb
 import numpy as np
 import pytest
 import torch
+from dataset_helpers import image_bytes
 from test_shards import records, write_split
 from test_wsld_format import FILES, write_wsld
 
@@ -23,6 +26,7 @@ from dataset.shards import ShardReader, ShardWriter
 from dataset.sources.wsld import WsldReader
 from utils.errors import DataError
 
+CPU = torch.device("cpu")
 PAGE = 4096
 META, BRANCH, LEAF = 8, 1, 2
 
@@ -123,6 +127,30 @@ def test_a_tree_of_several_levels_is_walked(tmp_path):
     os.truncate(tmp_path / "00000.lmdb", 1 << 20)
     with pytest.raises(DataError, match="is truncated: 1048576 of"):
         check_pages(tmp_path / "00000.lmdb", "")
+
+
+@pytest.mark.parametrize("on_fault", ["stop", "skip"])
+def test_a_shard_that_shrinks_while_it_is_read_is_named(tmp_path, on_fault):
+    images = [replace(record, image=image_bytes(1, 16, 16)) for record in records(30)]
+    folder = write_split(tmp_path / "val", images)
+    settings = {"input_size": 8, "val_resize": 8, "val_batch_size": 3, "on_fault": on_fault}
+    loader = EvalLoader(ShardReader(folder), DataConfig(str(tmp_path), num_workers=1, **settings), 0, 1, CPU)
+    batches = iter(loader)
+    next(batches)
+    whole = (folder / "00000.lmdb").stat().st_size
+    os.truncate(folder / "00000.lmdb", 2 * PAGE)
+    cut = rf"was ended by signal 7 at .*00000\.lmdb, record \d+ .* \(.* has {2 * PAGE} bytes, the index says {whole}"
+    if on_fault == "stop":
+        with pytest.raises(DataError, match=cut):
+            list(batches)
+    else:
+        with pytest.warns(RuntimeWarning) as said:
+            rest = list(batches)
+        assert sum(len(batch["index"]) for batch in rest) < 27
+        lines = [str(warning.message) for warning in said]
+        assert re.search(cut, lines[0])
+        assert all("00000.lmdb is truncated" in line for line in lines[1:])  # which the next process sees
+    loader.close()
 
 
 def test_an_empty_file_of_lmdb_is_sound(tmp_path):

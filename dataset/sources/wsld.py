@@ -14,7 +14,7 @@ import lmdb
 import msgpack
 import numpy as np
 
-from dataset.environments import OpenFiles, Reading
+from dataset.environments import OpenFiles, Reading, check_pages
 from dataset.packed import PackedNames
 from dataset.record import Record
 from dataset.sources.walk import is_of_a_system
@@ -79,6 +79,14 @@ class WsldReader:
             return Record(os.fsdecode(key), blob[:-2], int(np.frombuffer(blob[-2:], "<u2")[0]))
         except (ValueError, TypeError, IndexError, msgpack.UnpackException, lmdb.Error) as error:
             raise DataError(f"{self._folders[number]}, key {os.fsdecode(key)}: not a WSLD record ({error})") from None
+
+    def check(self, index: int) -> None:
+        """Look whether the file of a sample is still whole.
+
+        Raises:
+            DataError: it is not.
+        """
+        check_pages(self._folders[int(self._folder_of[index])] / "data.mdb", _MEND)
 
     def keys(self) -> list[str]:
         """Every record's key, in order."""
