@@ -117,10 +117,11 @@ class RemoteReader(ShardReader):
     def _open(self, number: int) -> Reading:
         self._close_removed()
         while True:
+            path = self._locate(self.index.shards[number])
             try:
-                return super()._open(number)
+                return Reading(path, self._mend, readahead=self.readahead)
             except DataError:  # in a small cache it may have had to go already
-                if (self.folder / self.index.shards[number].file).exists():
+                if path.exists():
                     raise
 
     def _close_removed(self) -> None:

@@ -25,7 +25,7 @@ from utils.files import expanded, lock, make_folder, write_atomically
 @pytest.fixture
 def no_caches(monkeypatch):
     """Numba may keep nothing anywhere; what the process does about it is undone."""
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
     monkeypatch.setattr(dataset, "_can_be_written", lambda folder: False)
     made = []
     registry = SimpleNamespace(register=lambda function, folder, **_: made.append(folder))
@@ -50,7 +50,7 @@ def test_a_folder_that_numba_can_use_is_left_to_it(no_caches, monkeypatch, tmp_p
     monkeypatch.setenv(where, str(tmp_path))
     dataset._give_numba_a_folder()
     assert not no_caches
-    assert os.environ.get("NUMBA_CACHE_DIR") == (str(tmp_path) if where == "NUMBA_CACHE_DIR" else None)
+    assert os.environ["NUMBA_CACHE_DIR"] == (str(tmp_path) if where == "NUMBA_CACHE_DIR" else "")
 
 
 def test_what_can_be_written(tmp_path):
