@@ -19,6 +19,7 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,18 +201,24 @@ def _agreed_ends(folder: Path, entries: list[Entry], packing: Packing, shard_mb:
     plan = {"list_sha256": digest.hexdigest(), "shard_mb": shard_mb, **settings}
     path = folder / _PLAN
     with lock(folder / ".plan.lock", wait=True):  # parts that start at the same time
-        before = _read_json(path) if path.exists() else {**plan, "ends": ends}
+        before = _read_json(path, plan.keys() | {"ends"}) if path.exists() else {**plan, "ends": ends}
         if changed := ", ".join(key for key in plan if before.get(key) != plan[key]):
             raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
+        if before["ends"] != sorted(set(before["ends"])) or before["ends"][-1:] != [len(entries)]:
+            raise DataError(f"{path} is damaged: delete it and run the same command again")
         write_atomically(path, json.dumps(before).encode())
     return before["ends"]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, keys: Set[str]) -> dict[str, Any]:
+    """An object with these keys and no others."""
     try:
-        return dict(json.loads(path.read_bytes()))
+        values = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}): delete it and run the same command again") from None
+    if not isinstance(values, dict) or values.keys() != keys:
+        raise DataError(f"{path} is damaged: delete it and run the same command again")
+    return values
 
 
 def _check_free_space(folder: Path, jobs: list[Job]) -> None:
@@ -231,9 +238,9 @@ def _pack_or_verify(job: Job) -> Outcome:
     remarks_path, lock_path = job.path.with_suffix(".remarks.json"), job.path.with_suffix(".lock")
     with lock(lock_path, f"another packer is writing {job.path}"):
         if job.path.exists() and columns_path(job.path).exists() and remarks_path.exists():
-            saved = _read_json(remarks_path)
-            outcome = Outcome(Shard(**saved["shard"]), saved["remarks"], [])
-            if describe(job.path, saved["shard"]["records"]) != outcome.shard:
+            saved = _read_json(remarks_path, {"shard", "remarks"})
+            outcome = Outcome(describe(job.path, saved["shard"].get("records")), saved["remarks"], [])
+            if vars(outcome.shard) != saved["shard"]:
                 raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
             _advance(len(job.entries))
         else:

@@ -307,7 +307,10 @@ class ShardReader:
             raise DataError(f"{self.folder / shard.file}, record {local}: {error}; {self._mend}") from None
         if value is None or crc32(value) != self._crc32[index]:
             raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; {self._mend}")
-        record = unpack(value)
+        try:
+            record = unpack(value)
+        except DataError as error:  # another program wrote it
+            raise DataError(f"{self.folder / shard.file}, record {local}: {error}") from None
         return record if len(self.index.shards) <= self._files.most else replace(record, image=bytes(record.image))
 
     def check(self, index: int) -> None:

@@ -18,6 +18,7 @@ import dataset
 from dataset import cifar2lmdb, img2lmdb, inspect_lmdb, mk_img_list
 from dataset.loader import DataConfig, open_split
 from utils import files
+from utils.console import exit_with_its_code
 from utils.errors import DataError, UsageError
 from utils.files import expanded, lock, make_folder, write_atomically
 
@@ -157,6 +158,32 @@ def test_every_tool_names_the_option_of_an_output_that_cannot_be_written(tmp_pat
             UsageError, match=rf"{option}: the folder .*out.* cannot be written to: {nothing_can_be_made}"
         ):
             tool.main.__wrapped__()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied", "/x/lists"), OSError("odd")])
+def test_a_tool_ends_in_one_line_whatever_the_system_refuses(capsys, error):
+    @exit_with_its_code
+    def tool():
+        raise error
+
+    with pytest.raises(SystemExit, match="2"):
+        tool()
+    assert capsys.readouterr().err in (
+        "UsageError: /x/lists: Permission denied\n",
+        "UsageError: input or output: odd\n",
+    )
+
+
+def test_a_closed_pipe_ends_a_tool_without_a_word():
+    script = "from utils.console import exit_with_its_code as e; e(lambda: print('line\\n' * 10**6))()"
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -c "$0" | head -1', script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("line\n", "")
 
 
 def test_a_file_of_somebody_elses_is_named(tmp_path):

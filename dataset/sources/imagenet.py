@@ -36,9 +36,10 @@ def find_classes(image_path: Path, listed: tuple[str, ...] | None = None) -> tup
         UsageError: `train` is missing or has no class folder, or one that is not listed, or two of the same letters.
     """
     train = image_path / "train"
-    if not train.is_dir():
-        raise UsageError(f"{train} is not a folder: expected train/<class>/<image>")
-    names = folders_in(train)
+    try:
+        names = folders_in(train)
+    except UsageError as error:
+        raise UsageError(f"{error}; expected train/<class>/<image>") from None
     if not names:
         raise UsageError(f"{train} has no class folders: expected train/<class>/<image>")
     if alike := look_alike(names):

@@ -7,6 +7,7 @@ one LMDB folder, or ("patched") a folder of such folders. The format holds neith
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -46,18 +47,15 @@ class WsldReader:
         labels: list[int] = []
         names: dict[int, str] = {}
         for number, path in enumerate(self._folders):
-            with closing(Reading(path, _MEND)) as reading:
-                for view, value in reading.transaction.cursor():
-                    key = bytes(view)
-                    label = int.from_bytes(bytes(value[-2:]), "little")
-                    name = os.fsdecode(key).rpartition("/")[0]
-                    if names.setdefault(label, name) != name:
-                        raise DataError(
-                            f"{path}: label {label} stands for both {names[label]} and {name}: pack the images again"
-                        )
-                    folders.append(number)
-                    keys.append(key)
-                    labels.append(label)
+            for key, label in _keys_and_labels(path):
+                name = os.fsdecode(key).rpartition("/")[0]
+                if names.setdefault(label, name) != name:
+                    raise DataError(
+                        f"{path}: label {label} stands for both {names[label]} and {name}: pack the images again"
+                    )
+                folders.append(number)
+                keys.append(key)
+                labels.append(label)
         if not names:
             raise DataError(f"{folder} holds no records")
         self._folder_of, self._keys = np.array(folders), PackedNames(keys)
@@ -95,6 +93,15 @@ class WsldReader:
     def close(self) -> None:
         """Release the environments, so that a forked process may open them."""
         self._files.close()
+
+
+def _keys_and_labels(path: Path) -> Iterator[tuple[bytes, int]]:
+    with closing(Reading(path, _MEND)) as reading:
+        try:
+            for key, value in reading.transaction.cursor():
+                yield bytes(key), int.from_bytes(bytes(value[-2:]), "little")
+        except lmdb.Error as error:
+            raise DataError(f"{path / 'data.mdb'}: {error}; {_MEND}") from None
 
 
 def _environments(folder: Path) -> list[Path]:
