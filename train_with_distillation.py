@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import faulthandler
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from dataset.classes import check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from dataset.shards import Samples
 from evaluation.topk import evaluate
@@ -43,6 +45,7 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    check_same_classes(train, val)
     distiller = build_distiller(cfg, train, val, ranks).to(ranks.device)
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)
@@ -57,6 +60,8 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     folder.prepare(config, ranks, fresh=fresh)
     resumed = trainer.resume()
     if ranks.first:
+        for remark in (*getattr(train, "remarks", ()), *getattr(val, "remarks", ())):
+            print(remark)
         resumed_at = f", goes on after step {trainer.step}" if resumed else ""
         print(f"{folder.path}: {len(train)} + {len(val)} images, {ranks.world} x {ranks.device.type}{resumed_at}")
     with closing(loader), closing(validation):
@@ -157,4 +162,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a file that shrinks while it is mapped ends the process: with a word
     main()

@@ -27,6 +27,7 @@ from dataset.sources.cifar import Images, find_images_of, iterate
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
 from utils.files import lock, make_folder
+from utils.text import counted
 
 _LARGEST = 256  # pixels a side: larger images are for img2lmdb.py
 
@@ -52,7 +53,8 @@ def pack_split(images: Images, folder: Path, split: str) -> None:
         if (folder / INDEX).exists():
             reader = ShardReader(folder)
             reader.verify()
-            print(f"{folder}: {len(reader)} images, {len(reader.classes)} classes, packed before, verified")
+            said = f"{counted(len(reader), 'image')}, {counted(len(reader.classes), 'class', 'classes')}"
+            print(f"{folder}: {said}, packed before, verified")
             return
         with ShardWriter(folder / "00000.lmdb", 8192 * len(images) + (1 << 20)) as writer:
             for key, pixels, label in progress(iterable=iterate(images), desc=f"packing {split}", total=len(images)):
@@ -63,7 +65,10 @@ def pack_split(images: Images, folder: Path, split: str) -> None:
             records = writer.finish()
         shard = describe(folder / "00000.lmdb", records)
         Index(split, "single", images.classes, records, (shard,), {"pixels": "raw"}).write(folder)
-    print(f"{folder}: {records} images, {len(images.classes)} classes, {shard.bytes / 1e6:,.1f} MB, verified")
+    size = f"{shard.bytes / 1e6:,.1f} MB"
+    print(
+        f"{folder}: {counted(records, 'image')}, {counted(len(images.classes), 'class', 'classes')}, {size}, verified"
+    )
 
 
 if __name__ == "__main__":

@@ -17,14 +17,11 @@ import hashlib
 import json
 import os
 import shutil
-import signal
+import stat
 import sys
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Set
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -35,12 +32,15 @@ if __name__ == "__main__":
 from dataset.fit import Packing, fit
 from dataset.images import read_image
 from dataset.jpeg_header import BadImage
+from dataset.pool import advance as _advance
+from dataset.pool import work_through
 from dataset.record import Record
 from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically
+from utils.text import counted, spelled
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
@@ -96,7 +96,9 @@ def main() -> None:
         mine = jobs if options.part is None else jobs[options.part[0] - 1 :: options.part[1]]
         outcomes = _pack_all(mine, options.num_workers)
         if _finish(folder, outcomes, options.split, classes, packing, joined=options.part is None):
-            print(f"{folder}: {len(mine)} of {len(jobs)} shards; run the command without --part to join them")
+            print(
+                f"{folder}: {len(mine)} of {counted(len(jobs), 'shard')}; run the command without --part to join them"
+            )
 
 
 def _finish(
@@ -109,8 +111,8 @@ def _finish(
         print(line, file=sys.stderr)
     if bad:
         raise DataError(
-            f"{len(bad)} images cannot be packed (named above). Mend or replace them and run the same command again, "
-            "or leave them out with --skip_bad; finished shards are kept"
+            f"{counted(len(bad), 'image')} cannot be packed (named above). Mend or replace them and run the same "
+            "command again, or leave them out with --skip_bad; finished shards are kept"
         )
     if not joined:
         return True
@@ -131,24 +133,29 @@ def _finish(
     reader = ShardReader(folder)
     size = sum(shard.bytes for shard in shards)
     print(
-        f"{folder}: {len(reader)} images, {len(classes)} classes, {len(shards)} shards, {size / 1e6:,.1f} MB, "
-        f"verified; {len(remarks)} remarks in {folder / REPORT}"
+        f"{folder}: {counted(len(reader), 'image')}, {counted(len(classes), 'class', 'classes')}, "
+        f"{counted(len(shards), 'shard')}, {size / 1e6:,.1f} MB, verified; "
+        f"{counted(len(remarks), 'remark')} in {folder / REPORT}"
     )
     return False
 
 
 def _plan(folder: Path, image_folder: Path, entries: list[Entry], packing: Packing, shard_mb: int) -> list[Job]:
     """Deal the list into shards of about ``shard_mb`` of source bytes, the same way every time."""
-    sizes, missing = [], []
+    sizes, missing = [], list[str]()
     for entry in progress(iterable=entries, desc="looking at files", unit="img"):
         path = image_folder / entry.path
         try:
-            sizes.append(path.stat().st_size)
-        except OSError:
-            missing.append(str(path))
+            status = path.stat()
+            sizes.append(status.st_size)
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                missing.append(f"{spelled(str(path))}: not a file")
+        except OSError as error:
+            missing.append(f"{spelled(str(path))}: {error.strerror}")
     if missing:
-        shown = "\n  ".join(_printable(path) for path in missing[:10])
-        raise UsageError(f"{len(missing)} files of the list are missing, such as\n  {shown}\nnothing was written")
+        shown = "\n  ".join(missing[:10])
+        files = counted(len(missing), "file of the list is missing", "files of the list are missing")
+        raise UsageError(f"{files} or cannot be read, such as\n  {shown}\nnothing was written")
 
     ends = _agreed_ends(folder, entries, packing, shard_mb, _deal(sizes, shard_mb << 20))
     jobs: list[Job] = []
@@ -182,18 +189,24 @@ def _agreed_ends(folder: Path, entries: list[Entry], packing: Packing, shard_mb:
     plan = {"list_sha256": digest.hexdigest(), "shard_mb": shard_mb, **settings}
     path = folder / _PLAN
     with lock(folder / ".plan.lock", wait=True):  # parts that start at the same time
-        before = _read_json(path) if path.exists() else {**plan, "ends": ends}
+        before = _read_json(path, plan.keys() | {"ends"}) if path.exists() else {**plan, "ends": ends}
         if changed := ", ".join(key for key in plan if before.get(key) != plan[key]):
             raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
+        if before["ends"] != sorted(set(before["ends"])) or before["ends"][-1:] != [len(entries)]:
+            raise DataError(f"{path} is damaged: delete it and run the same command again")
         write_atomically(path, json.dumps(before).encode())
     return before["ends"]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, keys: Set[str]) -> dict[str, Any]:
+    """An object with these keys and no others."""
     try:
-        return dict(json.loads(path.read_bytes()))
+        values = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}): delete it and run the same command again") from None
+    if not isinstance(values, dict) or values.keys() != keys:
+        raise DataError(f"{path} is damaged: delete it and run the same command again")
+    return values
 
 
 def _check_free_space(folder: Path, jobs: list[Job]) -> None:
@@ -204,53 +217,8 @@ def _check_free_space(folder: Path, jobs: list[Job]) -> None:
 
 
 def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
-    context = get_context("spawn")
-    counter = context.Value("q", 0)
-    total = sum(len(job.entries) for job in jobs)
-    workers = max(1, min(num_workers, len(jobs)))
-    with (
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter,)) as pool,
-        progress(total=total, desc="packing", unit="img") as bar,
-    ):
-        futures = [pool.submit(_pack_or_verify, job) for job in jobs]
-        pending = set(futures)
-        try:
-            while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                bar.update(counter.value - bar.n)
-                for future in done:
-                    future.result()
-        except BrokenProcessPool:
-            raise DataError(
-                "a packing process was killed, perhaps for memory; finished shards are kept: run the same command again"
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-        return [future.result() for future in futures]
-
-
-_counter: Any = None
-
-
-def _start_worker(counter: Any) -> None:
-    global _counter
-    _counter = counter
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; one message is enough
-    Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A packer that is killed leaves no process behind that still writes."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _advance(images: int) -> None:
-    with _counter.get_lock():
-        _counter.value += images
+    with progress(total=sum(len(job.entries) for job in jobs), desc="packing", unit="img") as bar:
+        return work_through(_pack_or_verify, jobs, max(1, num_workers), bar.update)
 
 
 def _pack_or_verify(job: Job) -> Outcome:
@@ -258,9 +226,9 @@ def _pack_or_verify(job: Job) -> Outcome:
     remarks_path, lock_path = job.path.with_suffix(".remarks.json"), job.path.with_suffix(".lock")
     with lock(lock_path, f"another packer is writing {job.path}"):
         if job.path.exists() and columns_path(job.path).exists() and remarks_path.exists():
-            saved = _read_json(remarks_path)
-            outcome = Outcome(Shard(**saved["shard"]), saved["remarks"], [])
-            if describe(job.path, saved["shard"]["records"]) != outcome.shard:
+            saved = _read_json(remarks_path, {"shard", "remarks"})
+            outcome = Outcome(describe(job.path, saved["shard"].get("records")), saved["remarks"], [])
+            if vars(outcome.shard) != saved["shard"]:
                 raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
             _advance(len(job.entries))
         else:
@@ -303,9 +271,12 @@ def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
 
 
 def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
-    """Class names of a list that came without classes.txt: the folder of each label, or the label itself."""
-    names = {entry.label: entry.path.split("/")[0] for entry in entries}
-    return tuple(names.get(label, str(label)) for label in range(max(names) + 1))
+    """Class names of a list that came without classes.txt: the one folder of each label, or the label itself."""
+    folders: dict[int, set[str]] = {}
+    for entry in entries:
+        folders.setdefault(entry.label, set()).add(entry.path.split("/")[0] if "/" in entry.path else "")
+    named = {label: min(names) for label, names in folders.items() if len(names) == 1}
+    return tuple(named.get(label) or str(label) for label in range(max(folders) + 1))
 
 
 def _printable(path: str) -> str:

@@ -41,10 +41,13 @@ from dataset.raw import raw_pixels
 from dataset.record import Boxes, Record, labels_of
 from dataset.shards import INDEX, ShardReader, describe
 from dataset.sources.imagenet import SPLITS
+from dataset.sources.walk import folders_in
 from dataset.sources.wsld import WsldReader, is_wsld_folder
 from dataset.tiles import NotTiled, read_frame, window_jpeg
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
+from utils.files import make_folder, write_atomically
+from utils.text import counted
 
 _SAMPLE = 2000  # records whose images are looked at
 _ROWS, _COLUMNS = 4, 6  # of the sheet
@@ -80,6 +83,9 @@ def main() -> None:
     options = parser.parse_args()
     if not options.sheet.parent.is_dir():
         raise UsageError(f"--sheet: {options.sheet.parent} is not a folder")
+    if options.sheet.is_dir():
+        raise UsageError(f"--sheet: {options.sheet} is a folder; name a .png file")
+    make_folder(options.sheet.parent, "--sheet")
     folders = find_splits(options.path)
     damaged = 0
     for folder in folders:
@@ -89,21 +95,25 @@ def main() -> None:
         try:
             damaged += inspect(folder, sheet, verify=options.verify)
         except DataError as error:
-            print(f"damaged: {error}", file=sys.stderr)
+            state = "damaged" if (folder / INDEX).exists() or is_wsld_folder(folder) else "unfinished"
+            print(f"{state}: {error}", file=sys.stderr)
             damaged += 1
     if damaged:
-        raise DataError(f"{damaged} records or files are damaged (named above): copy or pack their shards again")
+        what = counted(damaged, "record, file or split is", "records, files or splits are")
+        raise DataError(f"{what} damaged or unfinished (named above): copy or pack their shards again")
 
 
 def find_splits(path: Path) -> list[Path]:
     """``path`` itself, or the splits in it.
 
     Raises:
-        UsageError: it is not a folder.
+        UsageError: it is not a folder, or holds none.
     """
     if not path.is_dir():
         raise UsageError(f"{path} is not a folder: expected a split that img2lmdb.py wrote, or the folder above it")
-    below = [folder for folder in sorted(path.iterdir()) if _is_split(folder)]
+    below = [path / name for name in folders_in(path) if _is_split(path / name)]
+    if not below and not _is_split(path):
+        raise UsageError(f"{path} holds no split: no {INDEX}, no *.lmdb, no data.mdb, and no folder with one of them")
     # A split in WSLD's format may itself be a folder of LMDB folders.
     if not below or (is_wsld_folder(path) and not any(folder.name in SPLITS for folder in below)):
         return [path]
@@ -173,7 +183,8 @@ def _compare_checksums(reader: ShardReader, faults: Faults) -> None:
                     _read(reader, index, faults)
             first += shard.records
             bar.update(shard.bytes)
-    _line("checksums", f"{differing:,} shards differ" if differing else "all shards are as they were packed")
+    said = counted(differing, "shard differs", "shards differ")
+    _line("checksums", said if differing else "all shards are as they were packed")
 
 
 def _read(samples: Samples, index: int, faults: Faults) -> Record | None:
@@ -301,7 +312,7 @@ def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Fault
             except DataError as error:
                 faults[index] = str(error)
     figure.suptitle("red, yellow, blue: training windows; bright: what decoding the red one reads", size=11)
-    figure.savefig(output, dpi=100, format="png")
+    write_atomically(output, lambda file: figure.savefig(file, dpi=100, format="png"))
     plt.close(figure)
 
 

@@ -24,7 +24,6 @@ import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -39,6 +38,7 @@ from dataset.sources.folder import ImageFolder
 from dataset.sources.wsld import WsldReader, is_wsld_folder
 from dataset.strong import strong_views
 from utils.errors import DataError, UsageError
+from utils.files import expanded
 
 __all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
 
@@ -56,8 +56,8 @@ def open_split(config: DataConfig, split: str, kind: str) -> Samples:
                 f"data.data_path: {config.data_path} must hold LMDB shards; folders of images must be local"
             )
         url = f"{config.data_path.rstrip('/')}/{split}"
-        return open_remote(url, Path(config.cache_path).expanduser(), int(config.cache_gb * 1e9))
-    root = Path(config.data_path).expanduser()
+        return open_remote(url, expanded(config.cache_path, "data.cache_path"), int(config.cache_gb * 1e9))
+    root = expanded(config.data_path, "data.data_path")
     folder = root / split
     if not folder.is_dir():
         which = f"the folder that holds {split}/" + ("" if kind == "img" else ", written by the tools in dataset/")

@@ -5,7 +5,11 @@
 One `relative/path label` a line, sorted. The label is the position of the class folder among the sorted folders of
 `train`, the same for every split; line n of classes.txt (from 0) names class n. Running it twice gives the same bytes.
 --class_list gives the classes instead, for a subset that keeps the labels of the whole (ten classes of ImageNet under
-a 1000-way teacher).
+a 1000-way teacher). Hidden files and folders and those of systems (@eaDir, Thumbs.db, ...) are passed over.
+
+Where the images of `val` lie in one folder, as ImageNet's do in their archive, --val_labels names the file of their
+labels: ILSVRC2012_validation_ground_truth.txt in the devkit's `data`, or a CSV file of file names and class folders
+such as Kaggle's LOC_val_solution.csv. No image is moved.
 """
 
 from __future__ import annotations
@@ -18,10 +22,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.sources.imagenet import CLASSES, SPLITS, find_classes, find_images, list_bytes, read_classes
+from dataset.sources.imagenet import CLASSES, SPLITS, Entry, find_classes, find_images, list_bytes, read_classes
+from dataset.sources.val_labels import find_labelled
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import make_folder, write_atomically
+from utils.text import counted
 
 
 @exit_with_its_code
@@ -33,27 +39,34 @@ def main() -> None:
     parser.add_argument(
         "--class_list", type=Path, help="file of class folders, one a line, in the order of their labels"
     )
+    parser.add_argument(
+        "--val_labels", type=Path, help="the devkit's ground truth or a CSV file, for a val/ without folders"
+    )
     options = parser.parse_args()
 
     listed = read_classes(options.class_list) if options.class_list else None
     classes = find_classes(options.image_path, listed)
-    if any("\n" in name for name in classes):
+    if any("\n" in name or "\r" in name for name in classes):
         raise UsageError("a class folder has a line break in its name; rename it")
+    found: dict[str, list[Entry]] = {}  # all before one is written
+    for split in SPLITS:
+        folder = options.image_path / split
+        if not os.path.lexists(folder):
+            print(f"{folder}: no such folder, no list written for {split}")
+            continue
+        if split == "val" and options.val_labels:
+            found[split], remarks = find_labelled(folder, options.val_labels, classes)
+        else:
+            found[split], remarks = find_images(folder, classes)
+        for remark in remarks:
+            print(f"{split}: {remark}")
     make_folder(options.output_path, "--output_path")
     names = b"".join(os.fsencode(f"{name}\n") for name in classes)
     write_atomically(options.output_path / CLASSES, names)
-    for split in SPLITS:
-        folder = options.image_path / split
-        if not folder.is_dir():
-            print(f"{folder}: no such folder, no list written for {split}")
-            continue
-        entries, remarks = find_images(folder, classes)
-        for remark in remarks:
-            print(f"{split}: {remark}")
+    for split, entries in found.items():
         target = options.output_path / f"{split}_list.txt"
-        lines = list_bytes(entries)
-        write_atomically(target, lines)
-        print(f"{target}: {len(entries)} images, {len(classes)} classes")
+        write_atomically(target, list_bytes(entries))
+        print(f"{target}: {counted(len(entries), 'image')}, {counted(len(classes), 'class', 'classes')}")
 
 
 if __name__ == "__main__":

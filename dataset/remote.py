@@ -19,14 +19,14 @@ from threading import Thread
 from typing import Any, BinaryIO, TypeVar
 
 import fsspec
-import lmdb
 import numpy as np
 
+from dataset.environments import Reading
 from dataset.record import Record
 from dataset.shards import INDEX, Index, Shard, ShardReader, columns_path
 from utils.console import progress
 from utils.errors import DataError, UsageError
-from utils.files import disk_is_full, lock, write_atomically
+from utils.files import disk_is_full, lock, make_folder, write_atomically
 
 _ATTEMPTS, _PAUSE = 3, 2.0  # of a fetch; seconds, doubled each time
 _CHUNK = 1 << 24  # bytes a request: enough that its delay does not count
@@ -51,14 +51,11 @@ def open_remote(url: str, cache: Path, limit: int) -> RemoteReader:
     content = _fetched(f"{url}/{INDEX}", lambda file: file.read())
     index = Index.parse(content, f"{url}/{INDEX}")
     folder = cache / hashlib.sha256(url.encode() + content).hexdigest()[:16]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with lock(folder / ".lock", wait=True):
-            write_atomically(folder / INDEX, content)
-            for shard in progress(iterable=index.shards, desc=f"fetching the index of {url}", unit="file"):
-                _fetch_columns(url, columns_path(folder / shard.file), shard.columns_sha256)
-    except OSError as error:
-        raise UsageError(f"data.cache_path: {error}; set it to a folder that can be written to") from None
+    make_folder(folder, "data.cache_path")
+    with lock(folder / ".lock", wait=True):
+        write_atomically(folder / INDEX, content)
+        for shard in progress(iterable=index.shards, desc=f"fetching the index of {url}", unit="file"):
+            _fetch_columns(url, columns_path(folder / shard.file), shard.columns_sha256)
     return RemoteReader(url, folder, ShardCache(url, folder, limit))
 
 
@@ -117,18 +114,19 @@ class RemoteReader(ShardReader):
     def _locate(self, shard: Shard) -> Path:
         return self._cache.path(shard)
 
-    def _open(self, shard: Shard) -> lmdb.Environment:
+    def _open(self, number: int) -> Reading:
         self._close_removed()
         while True:
+            path = self._locate(self.index.shards[number])
             try:
-                return super()._open(shard)
-            except lmdb.Error:  # in a small cache it may have had to go already
-                if (self.folder / shard.file).exists():
+                return Reading(path, self._mend, readahead=self.readahead)
+            except DataError:  # in a small cache it may have had to go already
+                if path.exists():
                     raise
 
     def _close_removed(self) -> None:
         """Let go of shards that made room: the disk keeps a file for as long as it is open."""
-        self._close_where(lambda number: not (self.folder / self.index.shards[number].file).exists())
+        self._files.close(lambda number: not (self.folder / self.index.shards[number].file).exists())
 
     def _check_size(self, shard: Shard) -> None:
         pass  # the cache does when it fetches

@@ -55,6 +55,7 @@ class Ring:
         self._free = deque(range(count))
         self._layout = layout
         self._workers: list[_Worker] = []
+        self._fatal: set[int] = set()  # samples at which a process died or hung
         self.memory: mmap.mmap | None = None
         self.slots: list[Batch] = []
 
@@ -76,7 +77,9 @@ class Ring:
     def submit(self, index: np.ndarray, epoch: int) -> int:
         """Ask for the samples ``index``, int64 [at most rows]; returns the slot they will be in."""
         slot = self._free.popleft()
-        self.slots[slot]["index"][: len(index)] = index
+        wanted = self.slots[slot]["index"][: len(index)]
+        wanted[:] = index
+        wanted[np.isin(index, list(self._fatal))] = -1
         self._sizes[slot] = len(index)
         self._epochs[slot] = epoch
         if self._layout.workers:
@@ -135,7 +138,7 @@ class Ring:
 
     def _start_workers(self, layout: Layout) -> None:
         try:
-            pickled = pickle.dumps(self._maker)
+            self._pickled = pickle.dumps(self._maker)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UsageError(f"the samples cannot go to a decoding process ({error}): move them to a module") from None
         descriptor = _anonymous_file(layout.bytes)
@@ -145,29 +148,35 @@ class Ring:
         self._done, done = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._done, selectors.EVENT_READ)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])}
+        self._of_workers = descriptor, self._waiting, done
         for number in range(layout.workers):
-            control, theirs = Pipe()
-            descriptors = (descriptor, self._waiting, done, theirs.fileno())
-            process = subprocess.Popen(
-                [sys.executable, "-m", "dataset.worker", *map(str, descriptors)],
-                pass_fds=descriptors,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for the trainer, which saves its state first
-            )
-            theirs.close()
-            control.send((sys.path, number, layout, pickled))
-            worker = _Worker(number, process, control)
-            self._workers.append(worker)
-            self._selector.register(control, selectors.EVENT_READ, worker)
-        os.close(descriptor)
-        os.close(done)
-        pipes = (self._tasks, self._waiting, self._done)
+            self._start_worker(number)
+        pipes = (self._tasks, self._done, *self._of_workers)
         self._end = weakref.finalize(self, _end, self._workers, pipes, self._selector)
 
+    def _start_worker(self, number: int) -> None:
+        control, theirs = Pipe()
+        descriptors = (*self._of_workers, theirs.fileno())
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dataset.worker", *map(str, descriptors)],
+            pass_fds=descriptors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
+            start_new_session=True,  # Ctrl-C is for the trainer, which saves its state first
+        )
+        theirs.close()
+        control.send((sys.path, number, self._layout, self._pickled))
+        worker = _Worker(number, process, control)
+        self._workers.append(worker)
+        self._selector.register(control, selectors.EVENT_READ, worker)
+
     def _send(self, slot: int, start: int, stop: int) -> None:
-        self._owed[slot][start] = stop
-        os.write(self._tasks, TASK.pack(slot, start, stop, self._epochs[slot]))
+        """Hand out rows of a slot, but for those whose sample cannot be read."""
+        rows = start + np.flatnonzero(self.slots[slot]["index"][start:stop] >= 0)
+        for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+            if len(run):
+                first, end = int(run[0]), int(run[-1]) + 1
+                self._owed[slot][first] = end
+                os.write(self._tasks, TASK.pack(slot, first, end, self._epochs[slot]))
 
     def _receive(self, timeout: float) -> bool:
         """Take note of what workers report within ``timeout`` seconds; whether they did."""
@@ -208,28 +217,37 @@ class Ring:
         queue = select.poll()
         queue.register(self._waiting, select.POLLIN)
         if not self._status[:, 4].any() and not queue.poll(0):
-            for start, stop in list(self._owed[slot].items()):
+            pieces = list(self._owed[slot].items())
+            self._owed[slot].clear()
+            for start, stop in pieces:
                 self._send(slot, start, stop)
 
     def _lose(self, worker: _Worker, how: str) -> None:
-        """Go on without a worker, if the page allows; the sample it was at is given up, the rest handed out again."""
+        """Replace a worker, if the page allows; the sample it was at is given up, the rest handed out again."""
         slot, start, stop, row, since = self._status[worker.number].tolist()
         busy = since != 0 and start in self._owed[slot]
-        where = f" at {name_of(self._maker.samples, int(self.slots[slot]['index'][row]))}" if busy else ""
-        message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}{where}"
+        index = int(self.slots[slot]["index"][row])
+        message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}"
+        if busy:
+            message += f" at {name_of(self._maker.samples, index)}{_fault_of(self._maker.samples, index)}"
         self._selector.unregister(worker.control)
         self._workers.remove(worker)
-        if self._maker.config.on_fault == "stop" or not self._workers:
-            left = "" if self._workers else "; none is left"
-            raise DataError(f"{message}{left}. Is memory short, or the disk gone? data.on_fault=skip goes on without")
-        warnings.warn(f"{message}; going on with {len(self._workers)}", RuntimeWarning, stacklevel=2)
+        if self._maker.config.on_fault == "stop":
+            raise DataError(f"{message}. Is memory short, or the disk gone? data.on_fault=skip goes on without")
+        if self._status[worker.number].any():
+            self._start_worker(worker.number)
+            message += "; another takes its place"
+        elif self._workers:  # one that dies before its first sample would do so again
+            message += f"; going on with {len(self._workers)}"
+        else:
+            raise DataError(f"{message}; none is left. Is memory short?")
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
         self._status[worker.number] = 0
         if busy:
+            self._fatal.add(index)
             self.slots[slot]["index"][row] = -1
             del self._owed[slot][start]
-            for begin, end in ((start, row), (row + 1, stop)):  # rows before it may hold records without pixels
-                if begin < end:
-                    self._send(slot, begin, end)
+            self._send(slot, start, stop)  # rows before it may hold records without pixels
 
 
 @dataclass(frozen=True)
@@ -243,6 +261,17 @@ def name_of(samples: object, index: int) -> str:
     """How to find a sample again: its shard, record and key where the samples know them."""
     describe = getattr(samples, "describe", None)
     return describe(index) if describe else f"sample {index}"
+
+
+def _fault_of(samples: object, index: int) -> str:
+    """What is wrong with the file that a sample lies in, where the samples know it and can tell."""
+    check = getattr(samples, "check", None)
+    try:
+        if check:
+            check(index)
+    except DataError as error:
+        return f" ({error})"
+    return ""
 
 
 def _skipped(remark: str) -> None:

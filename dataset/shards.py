@@ -17,8 +17,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -27,6 +26,7 @@ import lmdb
 import numpy as np
 from isal.isal_zlib import crc32
 
+from dataset.environments import OpenFiles, Reading
 from dataset.record import Record, labels_of, pack, unpack
 from utils.errors import DataError
 from utils.files import disk_is_full, sha256, sync_folder, write_atomically
@@ -34,6 +34,15 @@ from utils.files import disk_is_full, sha256, sync_folder, write_atomically
 FORMAT, VERSION = "limbeck-shards", 1
 INDEX = "index.json"
 TARGETS = ("single", "multi", "detection")
+_CHECKSUM = "sha256"  # the last field of an index: of the text before its comma
+_COLUMNS = {
+    "key": np.uint8,
+    "label": np.int32,
+    "label_count": np.int32,
+    "height": np.int32,
+    "width": np.int32,
+    "crc32": np.uint32,
+}
 _COMMIT_EVERY = 500  # records a transaction; 100 to 1000 is fastest
 
 
@@ -76,8 +85,9 @@ class Index:
 
     def write(self, folder: Path) -> None:
         """Write `index.json`: the split is finished."""
-        text = json.dumps(asdict(self), indent=1, ensure_ascii=True)
-        write_atomically(folder / INDEX, text.encode())
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=True).encode().removesuffix(b"\n}")
+        digest = hashlib.sha256(text).hexdigest()
+        write_atomically(folder / INDEX, text + f',\n "{_CHECKSUM}": "{digest}"\n}}'.encode())
 
     @staticmethod
     def read(folder: Path) -> Index:
@@ -102,21 +112,33 @@ class Index:
             DataError: it is damaged or of another version.
         """
         try:
-            fields = json.loads(content)
+            values = json.loads(content)
         except ValueError as error:
             raise DataError(f"{name}: {error}") from None
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT or fields.get("version") != VERSION:
+        if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
             raise DataError(f"{name} is not a {FORMAT} index of version {VERSION}: pack the data again")
+        digest = values.pop(_CHECKSUM, None)  # of all that stands before it; indexes written before have none
+        if digest is not None and digest != hashlib.sha256(content.rpartition(b",")[0]).hexdigest():
+            raise DataError(f"{name} is damaged: its checksum differs; copy it again, or pack the split again")
         try:
-            shards = tuple(Shard(**row) for row in fields.pop("shards"))
-            index = Index(**{**fields, "shards": shards, "classes": tuple(fields["classes"])})
-            counted = sum(shard.records for shard in shards)
-            plain = all(Path(shard.file).name == shard.file for shard in shards)  # and leads to no other folder
+            shards = tuple(Shard(**row) for row in values.pop("shards"))
+            index = Index(**{**values, "shards": shards, "classes": tuple(values["classes"])})
         except (TypeError, KeyError) as error:
             raise DataError(f"{name}: a field is missing, unknown or of another type ({error})") from None
-        if index.target not in TARGETS or not shards or counted != index.records or not plain:
+        if not index.is_sound():
             raise DataError(f"{name} is damaged: its fields disagree; copy it again, or pack the split again")
         return index
+
+    def is_sound(self) -> bool:
+        """Whether every field is of its type, and they agree."""
+        named = all(type(name) is str for name in (self.split, *self.classes))
+        rows = [(getattr(shard, column.name), column.type) for shard in self.shards for column in fields(Shard)]
+        if not (named and rows and all(type(value).__name__ == kind for value, kind in rows)):
+            return False
+        plain = all(Path(shard.file).name == shard.file for shard in self.shards)  # and leads to no other folder
+        counts = [shard.records for shard in self.shards]
+        counted = min(counts) >= 0 and sum(counts) == self.records
+        return plain and counted and self.target in TARGETS and isinstance(self.packing, dict)
 
 
 class ShardWriter:
@@ -255,8 +277,7 @@ class ShardReader:
             present = np.zeros((len(counts), len(self.classes)), bool)
             present[np.repeat(np.arange(len(counts)), counts), self.labels] = True
             self.labels = present
-        self._opened: dict[int, tuple[lmdb.Environment, lmdb.Transaction]] = {}
-        self._process = os.getpid()
+        self._files = OpenFiles()
 
     def __len__(self) -> int:
         return self.index.records
@@ -273,18 +294,32 @@ class ShardReader:
     def view(self, index: int) -> Record:
         """The record at ``index``, its image a view of the shard's memory, which holds until `close`.
 
+        It is a copy where there are more shards than may be open, for the shard may be closed at the next call.
+
         Raises:
             DataError: its bytes are not those that were packed.
         """
         number, local = self._place(index)
         shard = self.index.shards[number]
         try:
-            value = self._transaction(number).get(_lmdb_key(local))
+            value = self._files.transaction(number, self._open).get(_lmdb_key(local))
         except lmdb.Error as error:
             raise DataError(f"{self.folder / shard.file}, record {local}: {error}; {self._mend}") from None
         if value is None or crc32(value) != self._crc32[index]:
             raise DataError(f"{self.folder / shard.file}, record {local}: damaged on disk; {self._mend}")
-        return unpack(value)
+        try:
+            record = unpack(value)
+        except DataError as error:  # another program wrote it
+            raise DataError(f"{self.folder / shard.file}, record {local}: {error}") from None
+        return record if len(self.index.shards) <= self._files.most else replace(record, image=bytes(record.image))
+
+    def check(self, index: int) -> None:
+        """Look whether the shard of a sample is still as long as it was.
+
+        Raises:
+            DataError: it is not.
+        """
+        self._check_size(self.index.shards[self._place(index)[0]])
 
     def describe(self, index: int) -> str:
         """How to find a sample again: its shard, its record there, its key."""
@@ -308,10 +343,7 @@ class ShardReader:
 
     def close(self) -> None:
         """Release the shards, so that a forked process may open them."""
-        self._close_where(lambda number: True)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_opened": {}}
+        self._files.close()
 
     def _place(self, index: int) -> tuple[int, int]:
         """The shard of a sample and its record there."""
@@ -322,23 +354,8 @@ class ShardReader:
         names = self._open_columns(shard)["key"].tobytes().split(b"\0")
         return [os.fsdecode(name) for name in names] if shard.records else []
 
-    def _transaction(self, number: int) -> lmdb.Transaction:
-        if self._process != os.getpid():
-            assert not self._opened, "shards were read before a fork: close() the reader first"
-            self._process = os.getpid()
-        if number not in self._opened:
-            environment = self._open(self.index.shards[number])
-            self._opened[number] = environment, environment.begin(buffers=True)
-        return self._opened[number][1]
-
-    def _close_where(self, unwanted: Callable[[int], bool]) -> None:
-        for number in list(filter(unwanted, self._opened)):
-            environment, transaction = self._opened.pop(number)
-            transaction.abort()
-            environment.close()
-
-    def _open(self, shard: Shard) -> lmdb.Environment:
-        return open_readonly(self._locate(shard), readahead=self.readahead)
+    def _open(self, number: int) -> Reading:
+        return Reading(self._locate(self.index.shards[number]), self._mend, readahead=self.readahead)
 
     def _locate(self, shard: Shard) -> Path:
         return self.folder / shard.file
@@ -364,13 +381,34 @@ class ShardReader:
             raise DataError(f"{error.filename} is missing; {self._mend}") from None
         if hashlib.sha256(data).hexdigest() != shard.columns_sha256:
             raise DataError(f"{columns_path(path)} is not what the index describes; {self._mend}")
-        with np.load(io.BytesIO(data)) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        try:
+            with np.load(io.BytesIO(data)) as arrays:
+                columns = {name: arrays[name] for name in _COLUMNS}
+        except Exception as error:  # one that another program wrote may raise any
+            raise DataError(f"{columns_path(path)}: {type(error).__name__}: {error}; {self._mend}") from None
+        if problem := self._problem_of(columns, shard):
+            raise DataError(f"{columns_path(path)}: {problem}; {self._mend}")
+        return columns
 
-
-def open_readonly(path: Path, *, readahead: bool = False) -> lmdb.Environment:
-    """An LMDB file or folder, read-only and without a lock file, so that a read-only disk serves."""
-    return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=readahead, create=False)
+    def _problem_of(self, columns: dict[str, np.ndarray], shard: Shard) -> str | None:
+        """What is wrong with the columns of a shard."""
+        for name, kind in _COLUMNS.items():
+            if columns[name].dtype != kind or columns[name].ndim != 1:
+                return (
+                    f"{name} is {columns[name].dtype} of {columns[name].ndim} dimensions, not {np.dtype(kind)} of one"
+                )
+            if name not in ("key", "label") and len(columns[name]) != shard.records:
+                return f"{name} has {len(columns[name])} entries, the shard {shard.records} records"
+        counts, labels = columns["label_count"], columns["label"]
+        if (counts < 0).any() or counts.sum() != len(labels) or (self.index.target == "single" and (counts != 1).any()):
+            return "label and label_count disagree"
+        if ((labels < 0) | (labels >= len(self.classes))).any():
+            return f"a label is not in 0 to {len(self.classes) - 1}"
+        if ((columns["height"] < 1) | (columns["width"] < 1)).any():
+            return "an image has no pixels"
+        if (columns["key"] == 0).sum() != max(shard.records - 1, 0):
+            return f"there are not {shard.records} keys"
+        return None
 
 
 def _lmdb_key(number: int) -> bytes:

@@ -116,9 +116,10 @@ def test_every_split_below_a_folder_and_damage_in_one(root, command, tmp_path):
         assert said["images"] == "2"  # of val, the last
         assert "damaged: many/1.JPEG: " in error
         assert "damaged: two/4.JPEG: " in error
+        assert "unfinished: " in error
         assert "lmdb/unfinished holds no index.json" in error
-        assert error.count("damaged: ") == reports
-        assert f"DataError: {reports} records or files are damaged" in error
+        assert error.count("damaged: ") == reports - 1
+        assert f"DataError: {reports} records, files or splits are damaged or unfinished" in error
     assert "damaged: 00004.lmdb: not what index.json describes" in error
     assert {path.name for path in tmp_path.glob("*.png")} == {"contact_sheet_train.png", "contact_sheet_val.png"}
 
@@ -130,7 +131,7 @@ def test_verifying_names_every_damaged_record(root, command, tmp_path, monkeypat
     damage(folder, "00002.lmdb")
     command(folder)
     said, error = command(folder, "--verify", code=3)
-    assert said["checksums"] == "1 shards differ"
+    assert said["checksums"] == "1 shard differs"
     assert "damaged: many/2.JPEG: " in error
 
 
@@ -227,6 +228,10 @@ def test_images_that_are_not_whole_though_their_checksums_agree(command, tmp_pat
 def test_wrong_words_are_refused_before_any_work(root, command, tmp_path):
     assert "is not a folder" in command(tmp_path / "absent", code=2)[1]
     assert "--sheet: absent is not a folder" in command(root, "--sheet", "absent/sheet.png", code=2)[1]
+    assert f"--sheet: {tmp_path} is a folder" in command(root, "--sheet", str(tmp_path), code=2)[1]
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden/00000.lmdb").touch()
+    assert f"UsageError: {tmp_path} holds no split" in command(tmp_path, code=2)[1]
 
 
 def test_the_sheet_shows_classes_evenly():

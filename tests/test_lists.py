@@ -25,7 +25,7 @@ def test_labels_are_positions_among_sorted_train_folders(tmp_path):
     ]
     assert listed(tmp_path, "val") == b"N3/y.PNG 0\nn2/z.jpeg 2\n"  # the label of train, though val has two folders
     assert "12 images, 3 classes" in output
-    assert "val: 1 classes have no images in val and keep their labels: n10" in output
+    assert "val: 1 class has no images and keeps its label: n10" in output
 
 
 def test_a_file_as_the_output_folder_is_refused(tmp_path):
@@ -46,7 +46,7 @@ def test_running_twice_gives_the_same_bytes(tmp_path):
 def test_a_validation_class_that_train_lacks_is_refused(tmp_path):
     write_tree(tmp_path / "images", {"train/a/1.jpg": b"x", "val/a/1.jpg": b"x", "val/stranger/1.jpg": b"x"})
     error = make_lists(tmp_path, code=2).stderr
-    assert "val has 1 class folders that train lacks: stranger" in error
+    assert "val has 1 class folder that is not among the classes of train: 'stranger'" in error
     assert "Traceback" not in error
     assert not (tmp_path / "lists").exists()
 
@@ -61,8 +61,8 @@ def test_an_empty_class_keeps_its_label(tmp_path):
     write_tree(tmp_path / "images", {"train/a/1.jpg": b"x", "train/c/1.jpg": b"x", "train/b/notes.txt": b"x"})
     output = make_lists(tmp_path).stdout
     assert listed(tmp_path) == b"a/1.jpg 0\nc/1.jpg 2\n"
-    assert "b/notes.txt: not an image by its extension, passed over" in output
-    assert "1 classes have no images in train and keep their labels: b" in output
+    assert "1 file passed over, no image by the extension, such as b/notes.txt" in output
+    assert "1 class has no images and keeps its label: b" in output
 
 
 def test_given_classes_keep_their_labels(tmp_path):
@@ -73,7 +73,7 @@ def test_given_classes_keep_their_labels(tmp_path):
     assert listed(tmp_path) == b"a/1.jpg 0\nc/1.jpg 2\n"
     (tmp_path / "all.txt").write_text("a\nb\n")
     error = call("dataset/mk_img_list.py", *words, "--class_list", str(tmp_path / "all.txt"), code=2).stderr
-    assert "not listed: c" in error
+    assert "1 class folder that is not listed: 'c'" in error
 
 
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
@@ -103,7 +103,7 @@ def test_images_in_deeper_folders_and_links_are_found(tmp_path):
     (tmp_path / "train/a/link").symlink_to(tmp_path / "elsewhere")
     entries, remarks = find_images(tmp_path / "train", ("a",))
     assert [entry.path for entry in entries] == ["a/1.jpg", "a/deep/2.jpg", "a/link/3.jpg"]
-    assert remarks == []
+    assert remarks == ["1 link leads out of the folder, such as a/link"]
 
 
 def read(tmp_path, data, classes=("a", "b", "c")):
@@ -149,6 +149,8 @@ def test_lists_of_other_editors_are_read(tmp_path, data):
         (b"a/2.jpg 3", "must lie in 0 to 2"),
         (b"a/2.jpg " + b"9" * 5000, "must lie in 0 to 2"),
         (b"a/1.jpg 1", "stands on line 1"),
+        (b"./a/1.jpg 0", "stands on line 1"),
+        (b"a//./1.jpg 0", "stands on line 1"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, reason):
@@ -177,11 +179,24 @@ def test_missing_files_are_named(tmp_path):
         (tmp_path / f"{split}_list.txt").touch()
     with pytest.raises(UsageError, match=r"tain_list\.txt is missing: .* whose list is there: train, val$"):
         read_list(tmp_path / "tain_list.txt", None)
-    with pytest.raises(UsageError, match=r"classes\.txt: no such file"):
+    with pytest.raises(UsageError, match=r"classes\.txt: No such file"):
         read_classes(tmp_path / "classes.txt")
 
 
 def test_a_class_named_twice_is_refused(tmp_path):
     (tmp_path / "classes.txt").write_text("a\nb\na\n")
-    with pytest.raises(UsageError, match="names 'a' twice"):
+    with pytest.raises(UsageError, match="line 3: 'a' stands on line 1"):
+        read_classes(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize("text", ["a\nb c\n", "a\nb c", "a\r\nb c\r\n", "\ufeffa\nb c\n\n \n"])
+def test_classes_of_other_editors_are_read(tmp_path, text):
+    (tmp_path / "classes.txt").write_text(text, encoding="utf-8", newline="")
+    assert read_classes(tmp_path / "classes.txt") == ("a", "b c")
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a\n\nb\n", "line 2 is empty"), ("", "is empty"), ("\n", "is empty")])
+def test_an_empty_line_is_no_class(tmp_path, text, reason):
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(UsageError, match=reason):
         read_classes(tmp_path / "classes.txt")

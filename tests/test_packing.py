@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import synchronize
 from types import SimpleNamespace
 
+import jobs
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -26,9 +28,12 @@ from dataset_helpers import (
 
 from dataset import img2lmdb
 from dataset.images import decode, encode, read_header, resize
+from dataset.pool import work_through
 from dataset.shards import ShardReader
 from dataset.tiles import NotTiled, tile
+from utils.errors import DataError
 from utils.files import lock
+from utils.text import counted
 
 ODD = {
     "a/gray.JPEG": image_bytes(1, mode="L"),
@@ -75,7 +80,7 @@ def test_jpeg_bytes_labels_and_sizes_are_kept(plain):
         shard_mb = ("--shard_mb", "0") if shards > 1 else ()
         output = pack_images(plain, "--num_workers", workers, *shard_mb, split=split).stdout
         records, reader = packed(plain, split=split)
-        assert f"{len(records)} images, 2 classes, {shards} shards" in output
+        assert f"{len(records)} images, 2 classes, {counted(shards, 'shard')}" in output
         assert reader.classes == ("class0", "class1")
         assert list(records) == sorted(records)
         for key, row, label in zip(records, reader.sizes, reader.labels, strict=True):
@@ -154,9 +159,13 @@ def test_mended_files_go_where_the_bad_ones_were(plain):
 
 def test_a_missing_file_is_named_before_any_work(plain):
     (plain / "images/train/class1/001.JPEG").unlink()
+    for number, make in ((0, os.mkfifo), (2, os.mkdir)):  # a pipe would be read for ever
+        (plain / f"images/train/class0/00{number}.JPEG").unlink()
+        make(plain / f"images/train/class0/00{number}.JPEG")
     error = pack_images(plain, code=2).stderr
-    assert "1 files of the list are missing" in error
-    assert "train/class1/001.JPEG" in error
+    assert "3 files of the list are missing or cannot be read" in error
+    assert "train/class1/001.JPEG': No such file" in error
+    assert error.count("JPEG': not a file") == 2
     assert not list((plain / "lmdb/train").glob("*.lmdb"))
 
 
@@ -237,6 +246,34 @@ def test_a_kill_loses_only_the_shard_in_hand(tmp_path):
     assert not list(folder.glob("*.partial*"))
 
 
+def test_packing_makes_no_semaphore(plain, monkeypatch):
+    """Which would stay in /dev/shm when all its processes are killed together."""
+
+    def semaphore(*_, **__):
+        raise AssertionError("a semaphore")
+
+    monkeypatch.setattr(synchronize.SemLock, "__init__", semaphore)
+    monkeypatch.setattr(sys, "argv", packing_command(plain, "--shard_mb", "0", "--num_workers", "2"))
+    img2lmdb.main.__wrapped__()
+    assert len(packed(plain)[0]) == 6
+
+
+def test_what_happens_in_a_packing_process_is_heard(capfd):
+    steps = []
+    assert work_through(jobs.work, ["two", "three"], 4, steps.append) == ["TWO", "THREE"]
+    assert sorted(steps) == [3, 5]
+    for job, error, reason in (
+        ("kill", DataError, "a packing process was killed"),
+        ("refuse", DataError, "refused"),
+        ("fail", KeyError, "bug"),
+    ):
+        steps.clear()
+        with pytest.raises(error, match=reason):
+            work_through(jobs.work, ["two", job, *(["three"] * 20)], 1, steps.append)
+        assert steps == [3]  # those behind it were not begun
+        assert ("Traceback" in capfd.readouterr().err) == (job == "fail")
+
+
 def test_a_second_packer_is_refused(plain):
     (plain / "lmdb/train").mkdir(parents=True)
     with lock(plain / "lmdb/train/.lock", "held"):
@@ -270,7 +307,8 @@ def test_running_again_verifies_and_finds_damage(plain, file):
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("0*")}
     pack_images(plain, "--shard_mb", "0")
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("0*")}
-    for position in (0, (folder / file).stat().st_size // 2):
+    size = (folder / file).stat().st_size
+    for position in (0, size // 2, size - 6):
         flip_bit(folder / file, position, 7)
         error = pack_images(plain, "--shard_mb", "0", code=3).stderr
         assert file.split(".")[0] in error
@@ -318,4 +356,4 @@ def test_a_full_disk_keeps_the_finished_shards(tmp_path, size):
     assert done.returncode == 3, done.stderr
     assert "the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
-    assert "6 images, 1 classes, 6 shards" in done.stdout
+    assert "6 images, 1 class, 6 shards" in done.stdout

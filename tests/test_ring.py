@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from faulty import Faulty
+from faulty import Faulty, Stillborn
 from processes import alive, shared_memory, wait_until
 
 from dataset.batches import BatchMaker, DataConfig
@@ -96,15 +96,31 @@ def test_a_process_that_hangs_is_named_with_its_sample():
 @pytest.mark.parametrize("fault", ["die", "hang"])
 def test_the_run_goes_on_without_it_where_the_page_says_so(fault):
     samples = Faulty(200, _23=fault, _150=fault)
-    with pytest.warns(RuntimeWarning, match=r"at square (23|150); going on with \d"):
+    with pytest.warns(RuntimeWarning, match=r"at square (23|150); another takes its place"):
         index, brightness = evaluate(samples, val_batch_size=40, num_workers=4, on_fault="skip", worker_timeout=3.0)
     assert index == [number for number in range(200) if number not in (23, 150)]
     assert brightness == index
 
 
+def test_a_process_is_replaced_and_what_ended_it_is_not_tried_again():
+    loader = EvalLoader(Faulty(60, _0="die", _3="die", _30="die"), configure(on_fault="skip", num_workers=1), 0, 1, CPU)
+    wanted = [number for number in range(60) if number not in (0, 3, 30)]
+    with pytest.warns(RuntimeWarning, match="another takes its place") as said:
+        assert torch.cat([batch["index"] for batch in loader]).tolist() == wanted
+    assert len(said) == 3
+    assert torch.cat([batch["index"] for batch in loader]).tolist() == wanted  # without a word
+    loader.close()
+
+
+def test_damage_before_the_sample_that_ends_a_process():
+    samples = Faulty(40, _3="error", _5="die")
+    with pytest.warns(RuntimeWarning):
+        index, brightness = evaluate(samples, val_batch_size=40, on_fault="skip", num_workers=1)
+    assert index == brightness == [number for number in range(40) if number not in (3, 5)]
+
+
 def test_without_any_process_left_the_run_ends():
-    samples = Faulty(60, _3="die", _30="die")
-    loader = EvalLoader(samples, configure(on_fault="skip", val_batch_size=40), 0, 1, CPU)
+    loader = EvalLoader(Stillborn(60), configure(on_fault="skip", val_batch_size=40), 0, 1, CPU)
     with pytest.warns(RuntimeWarning, match="going on with 1"), pytest.raises(DataError, match="none is left"):
         list(loader)
     with pytest.raises(DataError, match="no decoding process is left"):
@@ -125,7 +141,7 @@ def test_an_idle_process_that_is_killed(on_fault):
             with pytest.raises(DataError, match=r"decoding process 0 \(pid \d+\) was ended by signal 9\. Is"):
                 ring.wait(slots[0])
         else:
-            with pytest.warns(RuntimeWarning, match="going on with 1"):
+            with pytest.warns(RuntimeWarning, match="another takes its place"):
                 batch = ring.wait(slots[0])
             assert np.array_equal(batch["images"][:, 0, 0, 0], np.arange(40) + 3)
 

@@ -95,7 +95,7 @@ def test_a_truncated_environment_is_a_data_error_and_no_signal(tmp_path, size):
 
 def test_a_file_that_is_no_lmdb_is_named(tmp_path):
     (tmp_path / "data.mdb").write_bytes(b"no database" * 2000)
-    with pytest.raises(DataError, match=r"data\.mdb: "):
+    with pytest.raises(DataError, match=r"data\.mdb is not an LMDB file"):
         WsldReader(tmp_path)
 
 

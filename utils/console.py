@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from tqdm import tqdm
 
-from utils.errors import ExpectedError
+from utils.errors import ExpectedError, UsageError
+
+tqdm.set_lock(RLock())  # its own is a semaphore too, which a kill would leave in /dev/shm
 
 
 def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
@@ -23,6 +27,10 @@ def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
             main()
         except ExpectedError as error:
             sys.exit(report(error))
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            sys.exit(report(UsageError(f"{error.filename or 'input or output'}: {error.strerror or error}")))
         except KeyboardInterrupt:
             print("stopped; the same command goes on from here", file=sys.stderr)
             sys.exit(130)

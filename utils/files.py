@@ -6,54 +6,92 @@ import errno
 import fcntl
 import hashlib
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import DataError, UsageError
+
+_SAID = "LIMBECK_SAID_NO_LOCKS"  # in the environment, which decoding and packing processes inherit
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write bytes, or what ``content(file)`` writes, to a temporary name, sync it and rename it to ``path``.
 
     Raises:
-        DataError: the disk is full; what stood at ``path`` before is untouched.
+        DataError: the disk is full or cannot be written; what stood at ``path`` before is untouched.
     """
     temporary = path.with_name(f"{path.name}.partial")
     try:
         with temporary.open("wb") as file:
             file.write(content) if isinstance(content, bytes) else content(file)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if disk_is_full(error):
             raise DataError(f"{path}: the disk is full; free some space and run the same command again") from error
+        if isinstance(error, OSError):
+            raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
-    temporary.replace(path)
-    sync_folder(path.parent)
 
 
 def make_folder(path: Path, option: str) -> None:
-    """Make ``path`` and the folders above it, where they are missing.
+    """Make ``path`` and the folders above it, where they are missing, and try to write there.
 
     Raises:
-        UsageError: naming the ``option`` that asks for it: a file stands there, or the folder above is read-only.
+        UsageError: naming the ``option`` that asks for it: a file stands there, or no file can be made in it.
+        DataError: the disk is full.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise UsageError(f"{option}: the folder {path} cannot be made: {error.strerror}") from None
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        if disk_is_full(error):
+            raise DataError(f"{option}: {path}: the disk is full; free some space") from None
+        raise UsageError(f"{option}: the folder {path} cannot be written to: {error.strerror}") from None
+
+
+def expanded(path: str, setting: str) -> Path:
+    """``path`` with its `~`.
+
+    Raises:
+        UsageError: naming the ``setting``: this user has no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{setting}: {path} leads to a home folder, and this user has none: write the path whole"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames inside ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make renames inside ``folder`` durable, where its file system can."""
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # it can be written to, and not be read
+        return
+    try:
+        _sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    """Wait until the disk has it; file systems that cannot say so refuse, and each with an error of its own."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
 
 
 def disk_is_full(error: BaseException) -> bool:
@@ -82,12 +120,23 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
 def lock(path: Path, message: str = "", *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold ``path`` as an advisory lock that the kernel drops when the process ends, however it ends.
 
+    A file system without locks is said once, for this process and those that it starts, and then goes without.
+
     Raises:
-        UsageError: with ``message``, when another process holds it and ``wait`` is off.
+        UsageError: with ``message``, when another process holds it and ``wait`` is off; or the file cannot be opened.
     """
-    with path.open("a") as file:
+    try:
+        opened = path.open("a")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be opened: {error.strerror}") from None
+    with opened as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise UsageError(message) from None
+        except OSError as error:
+            if _SAID not in os.environ:
+                os.environ[_SAID] = "1"
+                why = f"no file locks on {path.parent} ({error.strerror})"
+                print(f"warning: {why}: see to it that nothing else writes there", file=sys.stderr)
         yield

@@ -126,9 +126,9 @@ def _from_folders(path: Path, split: str) -> Images:
     if folder is None:
         raise UsageError(f"{path} has train/, but neither val/ nor test/: expected one of them with <class>/<image>")
     classes = find_classes(path)
-    entries, _ = find_images(folder, classes)
-    if not entries:
-        raise UsageError(f"{folder} holds no images: expected <class>/<image>")
+    entries, remarks = find_images(folder, classes)
+    for remark in remarks:
+        print(f"{split}: {remark}")
 
     def pixels(number: int) -> np.ndarray:
         file = folder / entries[number].path

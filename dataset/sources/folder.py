@@ -21,17 +21,17 @@ class ImageFolder:
     Attributes:
         classes: class names, by label.
         labels: int64 [N].
+        remarks: what was passed over, a line for each kind.
 
     Raises:
-        DataError: the split holds no images.
+        UsageError: as `find_classes` and `find_images`.
     """
 
     def __init__(self, root: Path, split: str) -> None:
         self.classes = find_classes(root)
         self._folder = root / split
-        entries, _ = find_images(self._folder, self.classes)
-        if not entries:
-            raise DataError(f"{self._folder} holds no images: expected {split}/<class>/<image>")
+        entries, remarks = find_images(self._folder, self.classes)
+        self.remarks = [f"{self._folder}: {remark}" for remark in remarks]
         self._paths = PackedNames(os.fsencode(entry.path) for entry in entries)
         self.labels = np.array([entry.label for entry in entries])
 

@@ -6,11 +6,14 @@ A list holds one `relative/path label` a line. Names that are not UTF-8 keep the
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset.sources.walk import folders_in, look_into
 from utils.errors import UsageError
+from utils.text import counted, look_alike, printable, some, spelled
 
 SPLITS = ("train", "val")
 CLASSES = "classes.txt"
@@ -30,52 +33,72 @@ def find_classes(image_path: Path, listed: tuple[str, ...] | None = None) -> tup
     """The class folders of `train` in sorted order, or those ``listed``: the position is the label, in every split.
 
     Raises:
-        UsageError: `train` is missing or has no class folder, `val` has a class folder that `train` lacks, or a split
-            one that is not listed.
+        UsageError: `train` is missing or has no class folder, or one that is not listed, or two of the same letters.
     """
-    names = {
-        split: _folders(image_path / split) for split in SPLITS if split == "train" or (image_path / split).exists()
-    }
-    if not names["train"]:
-        raise UsageError(f"{image_path / 'train'} has no class folders: expected train/<class>/<image>")
-    if listed is not None and (strangers := sorted(set(names["train"]) - set(listed))):
-        raise UsageError(f"{image_path / 'train'} has class folders that are not listed: {', '.join(strangers[:5])}")
-    unknown = sorted(set(names.get("val", ())) - set(names["train"]))
-    if unknown:
-        shown = ", ".join(map(_show, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
-        raise UsageError(
-            f"{image_path / 'val'} has {len(unknown)} class folders that train lacks: {shown}. "
-            "Sort the validation images into the folders of train"
-        )
-    return listed or tuple(names["train"])
+    train = image_path / "train"
+    try:
+        names = folders_in(train)
+    except UsageError as error:
+        raise UsageError(f"{error}; expected train/<class>/<image>") from None
+    if not names:
+        raise UsageError(f"{train} has no class folders: expected train/<class>/<image>")
+    if alike := look_alike(names):
+        shown = " and ".join(map(spelled, alike))
+        raise UsageError(f"{train}: the folders {shown} are the same letters (NFC and NFD): move the images into one")
+    if listed is None:
+        return tuple(names)
+    if strangers := sorted(set(names) - set(listed)):
+        raise UsageError(f"{train} has {_folders(strangers)} not listed: {some([*map(spelled, strangers)])}")
+    if odd := [name for name in listed if "/" in name or "\0" in name or name in ("", ".", "..")]:
+        raise UsageError(f"{spelled(odd[0])} is listed as a class, and cannot be the name of a folder")
+    return listed
 
 
 def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], list[str]]:
-    """The images below ``folder/<class>``, sorted by path, and a remark for every file or class passed over.
+    """The images below ``folder/<class>``, sorted by label and path, each file once, and a remark for each kind of
+    things passed over.
 
     Raises:
-        UsageError: a file name holds a line break, which a list cannot express.
+        UsageError: there are none, or a class folder that is not among the ``classes``; what cannot be read; a link
+            that leads nowhere; a name with a line break, which a list cannot express.
     """
-    entries: list[Entry] = []
-    remarks: list[str] = []
-    empty: list[str] = []
-    for label, name in enumerate(classes):
-        before = len(entries)
-        for parent, folders, files in os.walk(folder / name, followlinks=True):
-            folders.sort()
-            for file in files:
-                path = Path(parent, file).relative_to(folder).as_posix()
-                if not file.lower().endswith(EXTENSIONS):
-                    remarks.append(f"{_show(path)}: not an image by its extension, passed over")
-                elif "\n" in path or "\r" in path:
-                    raise UsageError(f"{_show(path)}: a list cannot hold a name with a line break; rename the file")
-                else:
-                    entries.append(Entry(path, label))
-        if len(entries) == before:
-            empty.append(_show(name))
-    if empty:
-        shown = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        remarks.append(f"{len(empty)} classes have no images in {folder.name} and keep their labels: {shown}")
+    labels = {name: label for label, name in enumerate(classes)}
+    if strangers := [name for name in folders_in(folder) if name not in labels]:
+        shown = some([*map(spelled, strangers)])
+        alike = look_alike([*classes, *strangers])
+        if alike and alike[0] in labels:
+            shown += f"; train has {spelled(alike[0])}, the same letters in another form of Unicode (NFC, NFD)"
+        raise UsageError(
+            f"{folder} has {_folders(strangers)} not among the classes of train: {shown}. "
+            "Sort the images into the folders of train"
+        )
+    found = look_into(folder)
+    images = [path for path in found.files if path.lower().endswith(EXTENSIONS)]
+    if broken := [path for path in images if "\n" in path or "\r" in path]:
+        raise UsageError(f"{printable(broken[0])}: a list cannot hold a name with a line break; rename the file")
+    entries = [Entry(path, labels[path.split("/")[0]]) for path in images if "/" in path]
+    flat = sorted(path for path in images if "/" not in path)
+    if not entries and flat:
+        raise UsageError(
+            f"{folder} holds {counted(len(flat), 'image')} and no class folders: sort them into the folders of train, "
+            "or list them by a file of labels with dataset/mk_img_list.py --val_labels"
+        )
+    if not entries:
+        raise UsageError(f"{folder} holds no images: expected {folder.name}/<class>/<image>")
+    remarks = found.remarks()
+    if flat:
+        remarks.append(
+            f"{counted(len(flat), 'image')} outside of class folders passed over, such as {printable(flat[0])}"
+        )
+    if others := sorted(set(found.files) - set(images)):
+        shown = printable(others[0])
+        remarks.append(f"{counted(len(others), 'file')} passed over, no image by the extension, such as {shown}")
+    present = {entry.label for entry in entries}
+    if empty := [printable(name) for label, name in enumerate(classes) if label not in present]:
+        n = counted(
+            len(empty), "class has no images and keeps its label", "classes have no images and keep their labels"
+        )
+        remarks.append(f"{n}: {some(empty)}")
     return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), remarks
 
 
@@ -91,23 +114,23 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
         UsageError: naming the line: no label, a label outside ``classes``, an absolute path or one that leaves the
             folder, the same path twice. Or the file is missing or empty.
     """
-    try:
-        lines = os.fsdecode(path.read_bytes()).removeprefix("﻿").split("\n")
-    except FileNotFoundError:
-        splits = sorted(_show(file.name.removesuffix("_list.txt")) for file in path.parent.glob("*_list.txt"))
+    if not path.exists():
+        splits = sorted(printable(file.name.removesuffix("_list.txt")) for file in path.parent.glob("*_list.txt"))
         others = f", or take a split whose list is there: {', '.join(splits)}" if splits else ""
-        raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py{others}") from None
+        raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py{others}")
+    lines = lines_of(path)
     entries: list[Entry] = []
     seen: dict[str, int] = {}
-    for number, line in enumerate((line.rstrip("\r") for line in lines), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{path}, line {number} ({_show(line[:200])})"
+        where = f"{path}, line {number} ({printable(line[:200])})"
         name, _, label = line.rpartition(" ")
         if not name or not re.fullmatch("-?[0-9]+", label):
             raise UsageError(f"{where}: expected `relative/path label`; write the list with dataset/mk_img_list.py")
         if name.startswith("/") or ".." in name.split("/") or "\0" in name:
             raise UsageError(f"{where}: the path must stay below the image folder")
+        name = posixpath.normpath(name)  # `find` writes ./a/a.jpg
         if name in seen:
             raise UsageError(f"{where}: the same file stands on line {seen[name]}")
         limit = len(classes) if classes is not None else _MOST_CLASSES
@@ -124,22 +147,35 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """The class names of a file, one a line.
 
     Raises:
-        UsageError: the file is missing, or names a class twice.
+        UsageError: the file is missing, or a line is empty or names a class a second time.
+    """
+    names = lines_of(path)
+    while names and not names[-1].strip():
+        names.pop()
+    lines: dict[str, int] = {}
+    for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise UsageError(f"{path}, line {number} is empty, and every line is a class: name it, or delete the line")
+        if name in lines:
+            raise UsageError(f"{path}, line {number}: {spelled(name)} stands on line {lines[name]}")
+        lines[name] = number
+    if not names:
+        raise UsageError(f"{path} is empty")
+    return tuple(names)
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file that any editor wrote.
+
+    Raises:
+        UsageError: it cannot be read.
     """
     try:
-        names = tuple(os.fsdecode(path.read_bytes()).removesuffix("\n").split("\n"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    if len(set(names)) < len(names):
-        raise UsageError(f"{path} names {next(name for name in names if names.count(name) > 1)!r} twice")
-    return names
+        text = os.fsdecode(path.read_bytes()).removeprefix("\ufeff")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _folders(path: Path) -> list[str]:
-    if not path.is_dir():
-        raise UsageError(f"{path} is not a folder: --image_path must hold train/<class>/ and val/<class>/")
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
-
-
-def _show(name: str) -> str:
-    return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\n", "\\n")
+def _folders(names: list[str]) -> str:
+    return counted(len(names), "class folder that is", "class folders that are")

@@ -7,16 +7,21 @@ one LMDB folder, or ("patched") a folder of such folders. The format holds neith
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import lmdb
 import msgpack
 import numpy as np
 
+from dataset.environments import OpenFiles, Reading, check_pages
 from dataset.packed import PackedNames
 from dataset.record import Record
-from dataset.shards import open_readonly
+from dataset.sources.walk import is_of_a_system
 from utils.errors import DataError
+
+_MEND = "copy it again"
 
 
 def is_wsld_folder(folder: Path) -> bool:
@@ -42,25 +47,21 @@ class WsldReader:
         labels: list[int] = []
         names: dict[int, str] = {}
         for number, path in enumerate(self._folders):
-            with _open(path) as environment, environment.begin(buffers=True) as transaction:
-                for view, value in transaction.cursor():
-                    key = bytes(view)
-                    label = int.from_bytes(bytes(value[-2:]), "little")
-                    name = os.fsdecode(key).rpartition("/")[0]
-                    if names.setdefault(label, name) != name:
-                        raise DataError(
-                            f"{path}: label {label} stands for both {names[label]} and {name}: pack the images again"
-                        )
-                    folders.append(number)
-                    keys.append(key)
-                    labels.append(label)
+            for key, label in _keys_and_labels(path):
+                name = os.fsdecode(key).rpartition("/")[0]
+                if names.setdefault(label, name) != name:
+                    raise DataError(
+                        f"{path}: label {label} stands for both {names[label]} and {name}: pack the images again"
+                    )
+                folders.append(number)
+                keys.append(key)
+                labels.append(label)
         if not names:
             raise DataError(f"{folder} holds no records")
         self._folder_of, self._keys = np.array(folders), PackedNames(keys)
         self.labels = np.array(labels, np.int32)
         self.classes = tuple(names.get(label, str(label)) for label in range(max(names) + 1))
-        self._transactions: dict[int, lmdb.Transaction] = {}
-        self._opened: list[lmdb.Environment] = []
+        self._files = OpenFiles()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -68,16 +69,22 @@ class WsldReader:
     def read(self, index: int) -> Record:
         """The record at ``index``."""
         number, key = int(self._folder_of[index]), self._keys[index]
-        if number not in self._transactions:
-            self._opened.append(_open(self._folders[number]))
-            self._transactions[number] = self._opened[-1].begin(buffers=True)
+        transaction = self._files.transaction(number, lambda number: Reading(self._folders[number], _MEND))
         try:
-            blob = msgpack.unpackb(self._transactions[number].get(key), raw=True)  # msgpack before 1.0 wrote `raw`
+            blob = msgpack.unpackb(transaction.get(key), raw=True)  # msgpack before 1.0 wrote `raw`
             if not isinstance(blob, bytes):
                 raise TypeError(f"a {type(blob).__name__} in place of bytes")
             return Record(os.fsdecode(key), blob[:-2], int(np.frombuffer(blob[-2:], "<u2")[0]))
         except (ValueError, TypeError, IndexError, msgpack.UnpackException, lmdb.Error) as error:
             raise DataError(f"{self._folders[number]}, key {os.fsdecode(key)}: not a WSLD record ({error})") from None
+
+    def check(self, index: int) -> None:
+        """Look whether the file of a sample is still whole.
+
+        Raises:
+            DataError: it is not.
+        """
+        check_pages(self._folders[int(self._folder_of[index])] / "data.mdb", _MEND)
 
     def keys(self) -> list[str]:
         """Every record's key, in order."""
@@ -85,15 +92,16 @@ class WsldReader:
 
     def close(self) -> None:
         """Release the environments, so that a forked process may open them."""
-        for transaction in self._transactions.values():
-            transaction.abort()
-        for environment in self._opened:
-            environment.close()
-        self._transactions.clear()
-        self._opened.clear()
+        self._files.close()
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_transactions": {}, "_opened": []}
+
+def _keys_and_labels(path: Path) -> Iterator[tuple[bytes, int]]:
+    with closing(Reading(path, _MEND)) as reading:
+        try:
+            for key, value in reading.transaction.cursor():
+                yield bytes(key), int.from_bytes(bytes(value[-2:]), "little")
+        except lmdb.Error as error:
+            raise DataError(f"{path / 'data.mdb'}: {error}; {_MEND}") from None
 
 
 def _environments(folder: Path) -> list[Path]:
@@ -101,17 +109,4 @@ def _environments(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if (path / "data.mdb").is_file())
-
-
-def _open(path: Path) -> lmdb.Environment:
-    try:
-        environment = open_readonly(path)
-    except lmdb.Error as error:
-        raise DataError(f"{path / 'data.mdb'}: {error}; copy it again") from None
-    pages, page_size = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
-    size = (path / "data.mdb").stat().st_size
-    if size < pages * page_size:  # reading past the end of the file would be a SIGBUS
-        environment.close()
-        raise DataError(f"{path / 'data.mdb'} is truncated: {size} of {pages * page_size} bytes; copy it again")
-    return environment
+    return sorted(path for path in folder.iterdir() if (path / "data.mdb").is_file() and not is_of_a_system(path.name))

@@ -1,0 +1,38 @@
+"""Whether two splits mean the same by their labels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dataset.shards import Samples
+from utils.errors import UsageError
+from utils.text import spelled
+
+
+def check_same_classes(train: Samples, val: Samples) -> None:
+    """Compare the names of the classes; ``val`` may lack the last ones.
+
+    Where nothing names a class (no image of it in WSLD's format, or in a list without classes.txt), its name is its
+    label, and agrees with any.
+
+    Raises:
+        UsageError: naming the first label that is another class in ``val``, or none of ``train``.
+    """
+    ours, theirs = _names(train), _names(val)
+    again = "list and pack both splits again, from one folder that holds train/ and val/"
+    for label, (our, their) in enumerate(zip(ours, theirs)):
+        if our is not None and their is not None and our != their:
+            raise UsageError(f"label {label} is {spelled(our)} in train and {spelled(their)} in val: {again}")
+    if len(theirs) > len(ours):
+        label, name = len(ours), val.classes[len(ours)]
+        raise UsageError(
+            f"label {label} is {spelled(name)} in val, and train has labels 0 to {label - 1} only: {again}"
+        )
+
+
+def _names(samples: Samples) -> list[str | None]:
+    """The name of each class by label, as an index spells it; None where nothing tells."""
+    labels = samples.labels
+    present = set((labels.any(axis=0).nonzero()[0] if labels.ndim == 2 else np.unique(labels)).tolist())
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in samples.classes]
+    return [name if label in present or name != str(label) else None for label, name in enumerate(names)]

@@ -1,0 +1,119 @@
+"""Jobs over processes that talk through pipes alone.
+
+The executors of the standard library hold named semaphores, which stay in /dev/shm when all processes are killed
+together, as containers and schedulers do.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from threading import Thread
+from typing import Any, TypeVar
+
+from utils.errors import DataError, ExpectedError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_packer: Connection | None = None  # of a process at work: where its progress and results go
+
+
+def advance(steps: int) -> None:
+    """Tell how far the job in hand has come."""
+    assert _packer is not None
+    _packer.send(steps)
+
+
+def work_through(
+    work: Callable[[Job], Result], jobs: Sequence[Job], processes: int, advanced: Callable[[int], object]
+) -> list[Result]:
+    """``work`` on each of the ``jobs`` in ``processes`` of their own; returns the results in the order of the jobs.
+
+    Args:
+        work: a function of a module. It may call `advance`.
+        jobs: what it is called with.
+        processes: at least one.
+        advanced: called with what `advance` was.
+
+    Raises:
+        DataError: a process was killed.
+        Exception: what ``work`` raised, once the jobs in hand are done; others are not begun.
+    """
+    context = get_context("spawn")
+    results: dict[int, Result] = {}
+    waiting = list(enumerate(jobs))[::-1]
+    busy: dict[Connection, int] = {}
+    started: list[SpawnProcess] = []
+    failure: Exception | None = None
+
+    def hand_out(connection: Connection) -> None:
+        if waiting and failure is None:
+            busy[connection], job = waiting.pop()
+            connection.send(job)
+        else:
+            connection.send(None)
+
+    try:
+        connections = []
+        for _ in range(min(processes, len(jobs))):
+            connection, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+            process.start()
+            theirs.close()
+            started.append(process)
+            connections.append(connection)
+        for connection in connections:
+            hand_out(connection)
+        while busy:
+            for connection in [each for each in wait(list(busy)) if isinstance(each, Connection)]:
+                message = connection.recv()
+                if isinstance(message, int):
+                    advanced(message)
+                    continue
+                number = busy.pop(connection)
+                if isinstance(message, Exception):
+                    failure = failure or message
+                else:
+                    results[number] = message[0]
+                hand_out(connection)
+    except (EOFError, OSError):
+        raise DataError(
+            "a packing process was killed, perhaps for memory; finished shards are kept: run the same command again"
+        ) from None
+    finally:
+        for process in started:
+            if busy:
+                process.terminate()
+            process.join()
+    if failure is not None:
+        raise failure
+    return [results[number] for number in range(len(jobs))]
+
+
+def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
+    """What a process does: jobs, until there are none."""
+    global _packer
+    _packer = connection
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every process; one message is enough
+    Thread(target=_end_with_parent, daemon=True).start()
+    while (job := connection.recv()) is not None:
+        try:
+            connection.send((work(job),))
+        except Exception as error:
+            if not isinstance(error, ExpectedError):
+                traceback.print_exc()
+            connection.send(error)
+
+
+def _end_with_parent() -> None:
+    """A packer that is killed leaves no process behind that still writes."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

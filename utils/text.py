@@ -1,0 +1,39 @@
+"""Names and numbers in messages."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Collection
+
+
+def printable(name: str) -> str:
+    """A name on one line: bytes that are not UTF-8 as `\\xNN`, line breaks and what else is not seen escaped."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def spelled(name: str) -> str:
+    """The name in quotes, and its letters in ASCII where they may look like others: 'é' ('e\\u0301')."""
+    shown = printable(name)
+    return f"'{shown}'" if shown.isascii() else f"'{shown}' ({name!a})"
+
+
+def look_alike(names: Collection[str]) -> tuple[str, str] | None:
+    """Two of the names that are the same letters in two forms of Unicode, as macOS and Linux write them."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            return other, name
+    return None
+
+
+def some(names: Collection[str]) -> str:
+    """The first five of them."""
+    return ", ".join([*list(names)[:5], *(["..."] if len(names) > 5 else [])])
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """`1 shard`, `2 shards`, `1,000 classes`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
