@@ -5,7 +5,8 @@
     python train_with_distillation.py --eval runs/x/best.pt                a checkpoint, or the name of a teacher
 
 The same command goes on where a stopped run left off; --fresh starts over and keeps the old run beside the new one.
-Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 75 stopped by a signal, state saved.
+Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 5 another rank lost, 75 stopped by a
+signal or a closed pipe, state saved.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ from models.zoo import Network, build_network
 from objectives import get
 from recipe import Recipe
 from terms import features_of
+from training.advice import advising
+from training.facts import facts_of
+from training.logs import Extra
 from training.loop import Scorer, Trainer, check_parts
 from training.run_folder import RunFolder
+from training.signals import Stop
+from training.state import resume
 from utils.config import override, read_page
-from utils.console import report
-from utils.distributed import Ranks, barrier, launch_on_every_gpu, ranks
+from utils.console import numbers, report
+from utils.distributed import Ranks, barrier, launch_on_every_gpu, ranks, said_once
 from utils.errors import ExpectedError, UsageError
 
 
-def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
+def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     """Page to data, networks, stages, scores."""
     check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
@@ -48,18 +54,19 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     folder, config = RunFolder(Path(cfg.train_params.output_path, cfg.name)), dataclasses.asdict(cfg)
     loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
-    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks)
-    folder.prepare(config, ranks, fresh=fresh)
-    resumed = trainer.resume()
+    names = [*cfg.first, "last"] if cfg.first else []
+    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks, names)
+    facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
+    folder.prepare(config, facts, ranks, fresh=fresh)
+    resumed = resume(trainer)
     if ranks.first:
         resumed_at = f", goes on after step {trainer.step}" if resumed else ""
         print(f"{folder.path}: {len(train)} + {len(val)} images, {ranks.world} x {ranks.device.type}{resumed_at}")
     with closing(loader), closing(validation):
-        best = trainer.train(scorer(validation, ranks), config)
+        best = trainer.train(scorer(validation, ranks), config, stop)
     if ranks.first:
-        curves.draw([folder.path], folder.path / "curves.png")
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in best.items() if name not in ("epoch", "step"))
-        print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores}")
+        Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
+        print(f"{folder.path}: best after epoch {best['epoch']:g}: {numbers(best)}")
 
 
 def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> KnowledgeDistiller:
@@ -112,7 +119,7 @@ def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     with closing(validation):
         scores = scorer(validation, ranks)(network.score)
     if ranks.first:
-        print(f"{what}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+        print(f"{what}: {numbers(scores)}")
 
 
 def scorer(validation: EvalLoader, ranks: Ranks) -> Scorer:
@@ -134,21 +141,23 @@ def main() -> None:
     parser.add_argument("--eval")
     parser.add_argument("--fresh", action="store_true")
     options, words = parser.parse_known_args()
-    try:
-        cfg, words = read_page(options.cfg, Recipe, words)
-        cfg = override(cfg, words, __doc__ or "")
-        cfg.check()
-        code = launch_on_every_gpu(__file__)
-        if code is not None:
-            sys.exit(code)
-        with ranks(cfg.train_params.timeout_minutes) as place:
-            if options.eval:
-                score(cfg, options.eval, place)
-            else:
-                run(cfg, place, fresh=options.fresh)
-            barrier()
-    except ExpectedError as error:
-        sys.exit(report(error))
+    with Stop() as stop:
+        try:
+            with said_once():
+                cfg, words = read_page(options.cfg, Recipe, words)
+                cfg = override(cfg, words, __doc__ or "")
+                cfg.check()
+            code = launch_on_every_gpu(__file__)
+            if code is not None:
+                sys.exit(code)
+            with ranks(cfg.train_params.timeout_minutes) as place, advising():
+                if options.eval:
+                    score(cfg, options.eval, place)
+                else:
+                    run(cfg, place, stop, fresh=options.fresh)
+                barrier()
+        except ExpectedError as error:
+            sys.exit(report(error))
 
 
 if __name__ == "__main__":

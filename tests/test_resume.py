@@ -13,7 +13,7 @@ from conftest import ROOT, call
 
 from figures.curves import read_metrics
 
-SPEED = ("images_per_second", "data_wait")
+SPEED = ("images_per_second", "data_wait", "seconds", "time")  # never twice the same
 # Kills the process when training step N has been taken in, or inside the Nth file that is about to be named.
 KILL_AT_STEP = """
 import os, signal

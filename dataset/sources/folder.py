@@ -43,3 +43,7 @@ class ImageFolder:
             return Record(path, (self._folder / path).read_bytes(), int(self.labels[index]))
         except OSError as error:
             raise DataError(f"{self._folder / path}: {error.strerror}") from None
+
+    def keys(self) -> list[str]:
+        """Every image's path below the split, in order."""
+        return [os.fsdecode(path) for path in self._paths]
