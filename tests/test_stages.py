@@ -75,6 +75,7 @@ def uninterrupted(page, digits, tmp_path_factory):
 def test_each_stage_logs_its_own_terms(uninterrupted):
     rows = [row for row in read_metrics(uninterrupted) if row["kind"] == "train"]
     terms = {(row["epoch"], *sorted(row.keys() & {"hint", "ft", "cross_entropy"})) for row in rows}
+    assert {(row["epoch"], row["stage"]) for row in rows} == {(1, "hint"), (2, "paraphraser"), (3, "last"), (4, "last")}
     assert terms == {(1, "hint"), (2, "ft"), (3, "cross_entropy", "ft"), (4, "cross_entropy", "ft")}
 
 

@@ -187,9 +187,9 @@ def _take_up(trainer: Trainer, state: dict[str, Any]) -> None:
     trainer.best = position["best"]
 
 
-def _compare(what: str, then: dict[str, Tensor], now: dict[str, Tensor]) -> None:
+def _compare(what: str, then: dict[str, Tensor] | None, now: dict[str, Tensor]) -> None:
     """Raises ValueError where names or shapes differ."""
-    old, new = ({name: list(value.shape) for name, value in tensors.items()} for tensors in (then, now))
+    old, new = ({name: list(value.shape) for name, value in (tensors or {}).items()} for tensors in (then, now))
     differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if differing:
         shown = [f"{name} {old.get(name, 'none')} -> {new.get(name, 'none')}" for name in differing[:_SHOWN]]
