@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.common import check_counts, show
 from figures.curves import read_metrics
@@ -41,7 +42,8 @@ def main() -> None:
     settings = [f"train_params.output_path={options.work}", "train_params.print_freq=1", *words]
     settings.append("train_params.checkpoint_steps=7")
     command = [*TORCHRUN, "train_with_distillation.py", "--cfg", str(options.cfg), *settings]
-    launch([*command, "name=whole"]).wait()
+    options.work.mkdir(parents=True)
+    launch([*command, "name=whole"], options.work / "whole.log").wait()
     whole = learned(options.work / "whole")
     last = max((row["step"] for row in whole), default=0)
     if last < 2:
@@ -51,22 +53,25 @@ def main() -> None:
         draws = random.Random(number)
         step, rank = draws.randrange(1, last), draws.randrange(2)
         name = f"round{number}"
-        process = launch([*command, f"name={name}"])
+        log = options.work / f"{name}.log"
+        process = launch([*command, f"name={name}"], log)
         kill(process, options.work / name, step, rank)
-        starts = process.communicate()[0].count(f"{options.work / name}: ") - 1  # one line a start, one at the end
+        process.wait()
+        starts = log.read_text().count(f"{options.work / name}: ") - 1  # one line a start, one at the end
         same = process.returncode == 0 and learned(options.work / name) == whole
         good += same and starts == 2
         show("restarts", {"round": number, "step": step, "rank": rank, "starts": starts, "same": same})
     show("restarts", {"rounds": options.rounds, "steps": last, "back_at_the_first_restart": good})
 
 
-def launch(command: list[str]) -> subprocess.Popen[str]:
-    """torchrun, beside this process."""
+def launch(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """torchrun, beside this process; what it prints goes to ``log``."""
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=quiet)
+    with log.open("w") as file:
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, env=quiet)
 
 
-def kill(process: subprocess.Popen[str], run: Path, step: int, rank: int) -> None:
+def kill(process: subprocess.Popen[bytes], run: Path, step: int, rank: int) -> None:
     """SIGKILL to a rank of ``process`` when ``step`` is logged."""
     metrics = run / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and any(row["step"] >= step for row in read_metrics(run))):
@@ -82,7 +87,7 @@ def place(process: int) -> int:
     return next((int(one.partition(b"=")[2]) for one in settings if one.startswith(b"RANK=")), -1)
 
 
-def learned(run: Path) -> list[dict[str, object]]:
+def learned(run: Path) -> list[dict[str, Any]]:
     """What was logged, without what is never the same twice."""
     return [{name: value for name, value in row.items() if name not in UNLIKE} for row in read_metrics(run)]
 

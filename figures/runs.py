@@ -16,7 +16,7 @@ from dataset.record import Record
 from dataset.shards import Samples
 from models.zoo import Network, NetworkConfig, build_network
 from utils.console import progress
-from utils.errors import UsageError
+from utils.errors import DataError, UsageError
 
 Kind = TypeVar("Kind")
 
@@ -48,8 +48,11 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
     path = run / "config.json"
     if not path.exists() or not (run / "best.pt").exists():
         raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
-    config = json.loads(path.read_text())
-    data = _restored(DataConfig, config["data"])
+    try:
+        config = json.loads(path.read_bytes())
+        data = _restored(DataConfig, config["data"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is damaged, or of another version ({error})") from None
     folder, kind = (
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
     )

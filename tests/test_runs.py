@@ -239,7 +239,7 @@ def replaced(name, value):
         (replaced("position", '{"stage": 7}'), "IndexError"),
         (
             replaced("ema", None),
-            "EMA: conv1.weight none -> [16, 3, 3, 3], bn1.weight none -> [16], bn1.bias none -> [16] and",
+            "EMA: conv1.weight none -> [16, 3, 3, 3]",
         ),
         (replaced("meters", torch.zeros(9)), "does not fit this run"),
         (replaced("optimizer", {"state": {}, "param_groups": []}), "parameter group"),

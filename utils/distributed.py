@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -28,7 +28,7 @@ from utils.memory import keep_freed_memory
 # How gloo, whose errors have no type of their own, says that another rank is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "gloo")
 _FOLLOWS = (RankLost.exit_code, -signal.SIGTERM)  # exit codes of ranks that another made fail
-_PATIENCE = 5.0  # seconds in which ranks that live say so, after one was lost
+_PATIENCE = 5.0  # seconds in which ranks that live, or have failed too, show it
 
 Value = TypeVar("Value")
 
@@ -103,15 +103,22 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
 
 @contextmanager
 def said_once() -> Iterator[None]:
-    """Before the ranks have met: what all of a machine would print alike, its first prints."""
+    """Before the ranks have met: what ends all ranks of a machine alike is said by its first.
+
+    The others wait for torchrun to end them because that one has ended; one that is left alone says what it has.
+    """
     if os.environ.get("LOCAL_RANK", "0") == "0":
         yield
         return
-    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        try:
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
             yield
-        except ExpectedError as error:
-            sys.exit(error.exit_code)
+    except (SystemExit, *ExpectedError) as error:
+        if not isinstance(error, SystemExit) or error.code:
+            time.sleep(_PATIENCE)
+            sys.stderr.write(said.getvalue())
+        raise
 
 
 def _attempt(store: dist.Store, rank: int, world: int, timeout: timedelta) -> str:
