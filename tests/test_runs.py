@@ -408,6 +408,11 @@ def test_short_memory_says_what_to_lower(error):
         raise error
 
 
+def test_a_file_that_cannot_be_read_is_named():
+    with pytest.raises(DataError, match="here/x: Is a directory"), advice.advising():
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", "here/x")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("other"), OSError(errno.EIO, "other"), DataError("other")])
 def test_other_errors_stay(error):
     with pytest.raises(type(error), match="other"), advice.advising():

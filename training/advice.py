@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from utils.errors import UsageError
+from utils.errors import DataError, UsageError
 
 _NO_MEMORY = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
 _CUDNN = ("cuDNN error", "CUDNN_STATUS")
@@ -20,7 +20,12 @@ _LESS = (
 
 @contextmanager
 def advising() -> Iterator[None]:
-    """Raises UsageError, with what to change, in place of a library's error for lack of memory or of cuDNN."""
+    """Give one line in place of what libraries raise.
+
+    Raises:
+        UsageError: memory is short, or cuDNN failed, which is mostly the same; with what to change.
+        DataError: a file cannot be read or written.
+    """
     try:
         yield
     except (RuntimeError, MemoryError, OSError) as error:
@@ -29,6 +34,8 @@ def advising() -> Iterator[None]:
             raise UsageError(f"memory is short ({first}): {_LESS}") from error
         if any(text in str(error) for text in _CUDNN):
             raise UsageError(f"cuDNN failed ({first}): mostly memory is short, then {_LESS}") from error
+        if isinstance(error, OSError) and error.filename is not None:
+            raise DataError(f"{error.filename}: {error.strerror}") from error
         raise
 
 

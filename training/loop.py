@@ -152,7 +152,9 @@ class Trainer:
             for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
                 self._train_stage(number, score, stop)
         except RuntimeError as error:
-            raise lost(error, self.ranks, f" at step {self.step + 1}") or error from error
+            if (gone := lost(error, self.ranks, f" at step {self.step + 1}")) is not None:
+                raise gone from error
+            raise
         state.raise_if_unsaved(self)
         if self.ranks.first:
             self.run.close()

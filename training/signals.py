@@ -110,7 +110,7 @@ def _is_ignored(number: int) -> bool:
 
 
 def _say(line: str) -> None:
-    """Past Python's buffers, which a signal may have found half written."""
+    """Past Python's buffers, which a signal may have found half written; on a terminal below the bar."""
     if os.environ.get("RANK", "0") == "0":
         with suppress(OSError):
-            os.write(2, f"{line}\n".encode())
+            os.write(2, f"{chr(10) * os.isatty(2)}{line}\n".encode())

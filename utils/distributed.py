@@ -61,9 +61,8 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
-        here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-        if here > gpus:
-            raise UsageError(f"torchrun --nproc_per_node={here}: there are {gpus} GPUs, and each rank needs its own")
+        if local >= (gpus := torch.cuda.device_count()):
+            raise UsageError(f"torchrun started rank {local + 1} on a machine with {gpus} GPUs: one rank a GPU")
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # the input size does not change
     else:
@@ -93,7 +92,7 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
         if _is_first_to_say(known, place):
             report(known)
         if isinstance(known, RankLost):
-            sys.stderr.flush()
+            sys.stdout.flush()
             os._exit(known.exit_code)  # leaving the group would wait for the rank that is lost
         sys.exit(known.exit_code)
     finally:
@@ -154,7 +153,8 @@ def lost(error: RuntimeError, place: Ranks, when: str) -> RankLost | None:
         when: how far the run is.
     """
     text = str(error)
-    if place.world == 1 or not (isinstance(error, dist.DistError) or any(one in text for one in _GONE)):
+    of_ranks = isinstance(error, dist.DistError) or any(one in text for one in _GONE)
+    if place.world == 1 or isinstance(error, ExpectedError) or not of_ranks:
         return None
     gone = f"rank {', '.join(map(str, _silent(place)))}" if place.store else "another rank"
     why = next((one for one in _GONE[:-1] if one in text), text.partition("\n")[0])
