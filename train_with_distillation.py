@@ -37,7 +37,7 @@ from training.run_folder import RunFolder
 from training.signals import Stop
 from training.state import resume
 from utils.config import override, read_page
-from utils.console import numbers, report
+from utils.console import report, scores_line
 from utils.distributed import Ranks, barrier, launch_on_every_gpu, ranks, said_once
 from utils.errors import ExpectedError, UsageError
 
@@ -66,7 +66,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         best = trainer.train(scorer(validation, ranks), config, stop)
     if ranks.first:
         Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
-        print(f"{folder.path}: best after epoch {best['epoch']:g}: {numbers(best)}")
+        print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
 def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> KnowledgeDistiller:
@@ -119,7 +119,7 @@ def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     with closing(validation):
         scores = scorer(validation, ranks)(network.score)
     if ranks.first:
-        print(f"{what}: {numbers(scores)}")
+        print(f"{what}: {scores_line(scores)}")
 
 
 def scorer(validation: EvalLoader, ranks: Ranks) -> Scorer:

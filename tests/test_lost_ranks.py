@@ -16,7 +16,7 @@ from test_resume import KILL_AT_STEP, learned, words
 from torch import distributed as dist
 
 from utils.console import exit_with_its_code
-from utils.distributed import _attempt, said_once
+from utils.distributed import _attempt, ranks, said_once
 from utils.errors import RankLost, UsageError
 
 # Both ranks give up after seconds in a collective, but wait for each other at the start however slow the machine is.
@@ -45,17 +45,17 @@ def test_a_hung_rank_is_named_with_the_step_and_the_setting(digits, tmp_path):
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     hang = HURRY + KILL_AT_STEP.format(step=4, signal="SIGSTOP").replace("\n", "\n    ")
-    ranks = []
+    started = []
     for rank in "01":
         place = {**os.environ, **address, "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "tests/door.py", hang, *words(digits, tmp_path)]
-        ranks.append(subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True))
+        started.append(subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True))
     try:
-        _, said = ranks[0].communicate(timeout=120)
+        _, said = started[0].communicate(timeout=120)
     finally:
-        ranks[1].send_signal(signal.SIGKILL)
-        ranks[1].communicate()
-    assert ranks[0].returncode == 5, said
+        started[1].send_signal(signal.SIGKILL)
+        started[1].communicate()
+    assert started[0].returncode == 5, said
     assert "RankLost: rank 1 ended or does not answer at step 5 (Timed out waiting; seen by rank 0)" in said
     assert "train_params.timeout_minutes" in said
     assert "Traceback" not in said
@@ -75,19 +75,26 @@ def test_every_start_of_the_ranks_has_a_name_of_its_own():
             except (RuntimeError, RankLost):
                 found[rank] = None
 
-        ranks = [rank for rank in range(3) if rank != missing]
-        threads = [threading.Thread(target=join, args=(rank, draws.random() / 5)) for rank in ranks]
+        there = [rank for rank in range(3) if rank != missing]
+        threads = [threading.Thread(target=join, args=(rank, draws.random() / 5)) for rank in there]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(found) == len(ranks)
+        assert len(found) == len(there)
         assert len(set(found.values())) == 1
         if missing is None:
             names.append(found[0])
         else:
             assert not any(found.values())
     assert len(set(names)) == 3
+
+
+def test_half_of_an_environment_is_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="WORLD_SIZE=4 is set and RANK is not"), ranks(1):
+        pass
 
 
 @pytest.mark.parametrize(

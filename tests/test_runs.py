@@ -105,6 +105,7 @@ def test_without_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch, capsys, 
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr("os.environ", {name: value for name, value in os.environ.items() if "LOCKS" not in name})
     RunFolder(tmp_path / "run").prepare({}, {}, ONE, fresh=False)
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -326,6 +327,14 @@ def test_lines_without_room_are_written_later(tmp_path, monkeypatch, capsys):
     log.close()
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_lines_without_room_at_the_end_are_printed(tmp_path, monkeypatch, capsys):
+    log = logs.Logs(tmp_path, 0, 0, {}, None)
+    monkeypatch.setattr(Path, "open", read_only)
+    log.log("train", {"epoch": 1, "step": 77})
+    log.close()
+    assert '"step": 77' in capsys.readouterr().err
 
 
 # Loggers

@@ -87,6 +87,9 @@ class Logs:
             self._board.do(self._writer.close)
         if self._project is not None:
             self._wandb.do(self._project.finish)
+        if self._pending:
+            lines = self._pending.decode().rstrip()
+            print(f"{self._metrics} still cannot be written; its last lines are:\n{lines}", file=sys.stderr)
 
     def _append(self, line: str) -> None:
         """Write ``line`` and those that could not be written before; whole lines or nothing."""

@@ -28,7 +28,7 @@ from training.run_folder import RunFolder
 from training.schedule import learning_rate
 from training.signals import Stop
 from training.stages import Stage
-from utils.console import numbers
+from utils.console import scores_line
 from utils.distributed import Ranks, any_rank, gather, lost
 from utils.errors import Stopped, UsageError
 
@@ -266,7 +266,7 @@ class Trainer:
             self.best = values
         if self.ranks.first:
             self.run.log("val", values, self._stage_name)
-            print(f"epoch {epoch + 1}: {numbers(values)}")
+            print(f"epoch {epoch + 1}: {scores_line(values)}")
         state.save(self, best=better)
         if self.unsaved:
             self.best = before  # that of best.pt

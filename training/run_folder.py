@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import platform
@@ -50,7 +49,6 @@ _FREE = frozenset(
     }
 )
 _ELSE = "Set another name=..., or start over with --fresh"
-_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class RunFolder:
@@ -100,7 +98,7 @@ class RunFolder:
             else:
                 self._check(json.loads(text), facts)
         if not self.path.exists():
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)  # two may start at once
             self._lock()
         write_atomically(self.path / "config.json", text.encode())
         write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
@@ -108,18 +106,14 @@ class RunFolder:
 
     def _lock(self) -> None:
         """Refuse a folder that another process writes; the kernel gives the lock back when this one ends."""
-        path = self.path / ".lock"
+        path, held = self.path / ".lock", f"{self.path} is written by a run that lives"
         try:
-            self._locked.enter_context(lock(path))
-        except UsageError:
+            self._locked.enter_context(lock(path, held))
+        except UsageError as error:
+            if str(error) != held:
+                raise UsageError(f"train_params.output_path: {error}") from None
             holder = path.read_text() or "another process"
-            raise UsageError(
-                f"{self.path} is written by a run that lives ({holder}): let it end, or set another name=..."
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            print(f"{path}: {error.strerror}: nothing keeps two runs from writing this folder", file=sys.stderr)
+            raise UsageError(f"{held} ({holder}): let it end, or set another name=...") from None
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
 
     def _move_aside(self) -> None:

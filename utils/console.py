@@ -44,10 +44,12 @@ def progress(**options: Any) -> tqdm:
     return tqdm(mininterval=10, delay=10, bar_format=line, **options)
 
 
-def numbers(values: dict[str, float]) -> str:
-    """Scores on a line, without where in the run they were taken."""
-    kept = [(name, value) for name, value in values.items() if name not in ("epoch", "step")]
-    return ", ".join(f"{name} {value:.{0 if name.endswith('images') else 3}f}" for name, value in kept)
+def scores_line(scores: dict[str, float]) -> str:
+    """Scores as they are printed."""
+    shown = {name: value for name, value in scores.items() if name not in ("epoch", "step")}
+    return ", ".join(
+        f"{name} {value:.0f}" if name.endswith("images") else f"{name} {value:.3f}" for name, value in shown.items()
+    )
 
 
 def png(text: str) -> Path:

@@ -55,7 +55,7 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
     An expected error inside is printed by one of the ranks that have it, and ends all of those with its exit code.
 
     Raises:
-        UsageError: torchrun started more ranks here than there are GPUs.
+        UsageError: there are more ranks here than GPUs, or the environment is half of torchrun's.
     """
     local, world = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
@@ -70,6 +70,8 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
+    if absent := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UsageError(f"WORLD_SIZE={world} is set and {absent[0]} is not: start with torchrun, or unset WORLD_SIZE")
     place, timeout = Ranks(int(os.environ["RANK"]), world, device), timedelta(minutes=timeout_minutes)
     try:
         store, rank, _ = next(dist.rendezvous("env://", timeout=timeout))

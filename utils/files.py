@@ -6,12 +6,15 @@ import errno
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import DataError, UsageError
+
+_SAID = "LIMBECK_SAID_NO_LOCKS"  # in the environment, which decoding and packing processes inherit
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
@@ -82,12 +85,23 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
 def lock(path: Path, message: str = "", *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold ``path`` as an advisory lock that the kernel drops when the process ends, however it ends.
 
+    A file system without locks is said once, for this process and those that it starts, and then goes without.
+
     Raises:
-        UsageError: with ``message``, when another process holds it and ``wait`` is off.
+        UsageError: with ``message``, when another process holds it and ``wait`` is off; or the file cannot be opened.
     """
-    with path.open("a") as file:
+    try:
+        opened = path.open("a")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be opened: {error.strerror}") from None
+    with opened as file:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise UsageError(message) from None
+        except OSError as error:
+            if _SAID not in os.environ:
+                os.environ[_SAID] = "1"
+                why = f"no file locks on {path.parent} ({error.strerror})"
+                print(f"warning: {why}: see to it that nothing else writes there", file=sys.stderr)
         yield
