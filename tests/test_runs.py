@@ -19,7 +19,7 @@ from torch.utils import tensorboard
 
 import train_with_distillation as door
 from figures.curves import read_metrics
-from training import advice, logs, state
+from training import advice, checkpoint, logs
 from training.facts import changes, facts_of
 from training.meters import Meters
 from training.run_folder import RunFolder
@@ -291,13 +291,13 @@ def read_only(*_args, **_more):
 
 @pytest.mark.parametrize("fail", [full, read_only])
 def test_a_checkpoint_without_room_is_tried_again(digits, tmp_path, run, finished, monkeypatch, fail):
-    write, calls = state.write_atomically, []
+    write, calls = checkpoint.write_atomically, []
 
     def failing(path, content):
         calls.append(path.name)
         (fail if 3 <= len(calls) <= 5 else write)(path, content)
 
-    monkeypatch.setattr(state, "write_atomically", failing)
+    monkeypatch.setattr(checkpoint, "write_atomically", failing)
     code, _, said = run(*words(digits, tmp_path))
     assert code == 0
     assert said.count("the one before it stays") == 3
@@ -310,7 +310,7 @@ def test_a_checkpoint_without_room_is_tried_again(digits, tmp_path, run, finishe
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_run_whose_last_checkpoint_is_not_saved_fails(digits, tmp_path, run, monkeypatch, stopped):
-    monkeypatch.setattr(state, "write_atomically", full)
+    monkeypatch.setattr(checkpoint, "write_atomically", full)
     if stopped:
         at_step(2, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
     code, _, said = run(*words(digits, tmp_path, "train_params.epochs=1"))

@@ -1,23 +1,20 @@
-"""A run's state as a file: whole or absent, checked when it is read, and refused where it is another run's."""
+"""A run's state: what is in a checkpoint, which one a run goes on from, and what is refused as another run's."""
 
 from __future__ import annotations
 
 import json
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
 from torch import Tensor
 
 from models.neck import merged
+from training import checkpoint
 from training.ddp import average_statistics
 from training.run_folder import RunFolder
 from utils.distributed import barrier, from_first, gather
 from utils.errors import DataError, UsageError
-from utils.files import write_atomically
 
 if TYPE_CHECKING:
     from training.loop import Trainer
@@ -91,11 +88,9 @@ def _write(trainer: Trainer, sums: Tensor, best: bool) -> None:
         "position": json.dumps(position),
     }
     if best:
-        _save(trainer.run.best, state)
-        exported = merged(state["ema"] or state["student"])
-        weights = {name: value.detach().cpu().contiguous() for name, value in exported.items()}
-        write_atomically(trainer.run.path / "student.safetensors", safetensors.torch.save(weights))
-    _save(trainer.run.last, state)
+        checkpoint.save(trainer.run.best, state)
+        checkpoint.export(trainer.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
+    checkpoint.save(trainer.run.last, state)
 
 
 def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
@@ -106,12 +101,12 @@ def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     """
     if run.last.exists():
         try:
-            return run.last, read(run.last)
+            return run.last, checkpoint.load(run.last)
         except DataError as error:
             raise DataError(f"{error}: {_instead(run)}") from None
     if run.best.exists():
         try:
-            return run.best, read(run.best)
+            return run.best, checkpoint.load(run.best)
         except DataError as error:
             raise DataError(f"{run.last} is missing and {error}: {_OVER}") from None
     if run.has_scores:
@@ -122,27 +117,11 @@ def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
 def _instead(run: RunFolder) -> str:
     """What to do without the last checkpoint."""
     try:
-        position = json.loads(read(run.best)["position"])
+        position = json.loads(checkpoint.load(run.best)["position"])
         where = f"after epoch {position['epoch']}, step {position['step']}"
     except (DataError, KeyError, TypeError, ValueError):
         return _OVER
     return f"delete it, and the same command goes on from best.pt, {where}"
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The state at ``path``, on the CPU.
-
-    Raises:
-        DataError: the file is truncated, damaged or not a checkpoint.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch.load itself does not compare the CRCs
-            damaged = archive.testzip()
-        if damaged is None:
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of the zip, of its compression, of the pickle in it
-        damaged = str(error).partition("\n")[0] or type(error).__name__
-    raise DataError(f"{path} is damaged ({damaged})")
 
 
 def _restore(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
@@ -198,14 +177,3 @@ def _extras(trainer: Trainer) -> dict[str, Tensor]:
     """What objectives learn or remember: everything but the networks."""
     state = trainer.distiller.state_dict()
     return {name: value for name, value in state.items() if not name.startswith(("student.", "teachers."))}
-
-
-def _save(path: Path, state: dict[str, Any]) -> None:
-    try:
-        write_atomically(path, lambda file: torch.save(state, file))
-    except DataError:
-        raise
-    except RuntimeError as error:  # torch's zip writer puts one on top of what the system said
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise

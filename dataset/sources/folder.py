@@ -36,6 +36,10 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def keys(self) -> list[str]:
+        """Every image's path below the split, in order."""
+        return [os.fsdecode(path) for path in self._paths]
+
     def read(self, index: int) -> Record:
         """The record at ``index``."""
         path = os.fsdecode(self._paths[index])
@@ -43,7 +47,3 @@ class ImageFolder:
             return Record(path, (self._folder / path).read_bytes(), int(self.labels[index]))
         except OSError as error:
             raise DataError(f"{self._folder / path}: {error.strerror}") from None
-
-    def keys(self) -> list[str]:
-        """Every image's path below the split, in order."""
-        return [os.fsdecode(path) for path in self._paths]
