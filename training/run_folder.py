@@ -17,29 +17,16 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from utils.config import differences
 from utils.distributed import Ranks, from_first
-from utils.errors import UsageError
+from utils.errors import DataError, UsageError
 from utils.files import write_atomically
-
-# A run may be resumed with other values of these: they do not change what is learned.
-_FREE = frozenset(
-    {
-        "data.data_path",
-        "data.num_workers",
-        "data.val_batch_size",
-        "train_params.checkpoint_steps",
-        "train_params.print_freq",
-        "train_params.timeout_minutes",
-        "train_params.wandb_project",
-    }
-)
 
 
 class RunFolder:
@@ -52,23 +39,37 @@ class RunFolder:
         self._board: SummaryWriter | None = None
         self._wandb: Any = None
 
-    def prepare(self, config: dict[str, Any], ranks: Ranks, *, fresh: bool) -> None:
+    def prepare(
+        self, config: dict[str, Any], goes_on: Callable[[dict[str, Any]], Iterable[str]], ranks: Ranks, *, fresh: bool
+    ) -> None:
         """Make the folder, or check that the run in it is this one. With ``fresh`` an earlier run is moved aside.
 
+        Args:
+            config: every setting.
+            goes_on: remarks on a run of other settings that goes on with these, or its UsageError.
+            ranks: this one among all.
+            fresh: whether to start over.
+
         Raises:
-            UsageError: the folder holds a run with another configuration; every difference is named, on every rank.
+            UsageError: the folder holds a run that cannot go on with these settings; on every rank.
         """
         failure = ""
         if ranks.first:
             try:
-                self._prepare(config, ranks.world, fresh)
-            except (UsageError, OSError) as error:
+                self._prepare(config, goes_on, ranks.world, fresh)
+            except (UsageError, DataError, OSError) as error:
                 failure = str(error)
         failure = from_first(failure)
         if failure:
             raise UsageError(failure)
 
-    def _prepare(self, config: dict[str, Any], world: int, fresh: bool) -> None:
+    def _prepare(
+        self,
+        config: dict[str, Any],
+        goes_on: Callable[[dict[str, Any]], Iterable[str]],
+        world: int,
+        fresh: bool,
+    ) -> None:
         if fresh and self.path.exists():
             number = 1
             while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
@@ -77,13 +78,8 @@ class RunFolder:
             print(f"the earlier run is kept as {aside}")
         text = json.dumps(config, indent=1)
         if (self.path / "config.json").exists():
-            changed = differences(json.loads((self.path / "config.json").read_bytes()), json.loads(text))
-            shown = "; ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items() if key not in _FREE)
-            if shown:
-                raise UsageError(
-                    f"{self.path} holds a run with other settings: {shown}. "
-                    "Set another name=..., or start over with --fresh"
-                )
+            for remark in goes_on(json.loads((self.path / "config.json").read_bytes())):
+                print(f"{self.path}: {remark}")
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "config.json", text.encode())
         environment = json.dumps(_environment(world), indent=1)
