@@ -227,7 +227,7 @@ def begun(*words):
 def changed(one):
     """Another value of a setting."""
     if isinstance(one.value, tuple):
-        return [number + 1 for number in one.value]
+        return [number + 1 for number in one.value] or [1]
     if isinstance(one.value, bool) or one.value is None:
         return not one.value
     return one.value + ("x" if isinstance(one.value, str) else 1)

@@ -15,6 +15,7 @@ from models.zoo import Network, NetworkConfig
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
 from training.stages import Stage
+from utils.console import counted
 from utils.distributed import Ranks
 
 _LINES, _COLUMNS = 14, 80
@@ -40,8 +41,9 @@ def described(
     distiller, stages, params, ranks = trainer.distiller, trainer.stages, trainer.params, trainer.ranks
     networks = {"student": distiller.student, **distiller.teachers}
     train, val = splits
+    images = f"{len(train):,} + {counted(len(val), 'image')}"
     lines = [
-        ("data", f"{len(train)} + {len(val)} images of {len(train.classes)} classes in {data.data_path}"),
+        ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
         ("view", _view(data)),
         *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
         *(("then" if number else "loss", _loss(stage, len(stages) > 1)) for number, stage in enumerate(stages)),
@@ -73,7 +75,7 @@ def _network(network: torch.nn.Module, config: NetworkConfig, side: int, device:
     count = sum(parameter.numel() for parameter in network.parameters())
     weights = "random weights" if config.weights == "none" else f"weights {config.weights}"
     work = multiply_adds(network, side, device)
-    return f"{config.name}, {_short(count)} parameters, {_short(work)} multiply-adds an image, {weights}"
+    return f"{config.name}, {_short(count)} parameters, {_short(work)} multiply-adds, {weights}"
 
 
 @torch.no_grad()
@@ -89,7 +91,7 @@ def multiply_adds(network: Network, side: int, device: torch.device) -> int:
 
 def _loss(stage: Stage, several: bool) -> str:
     terms = " + ".join(_term(name, term) for name, term in stage.terms.items())
-    return f"{stage.epochs} epochs of {terms}" if several else terms
+    return f"{counted(stage.epochs, 'epoch')} of {terms}" if several else terms
 
 
 def _term(name: str, term: Term) -> str:
@@ -107,7 +109,7 @@ def _optimizer(optim: OptimConfig) -> str:
 
 
 def _schedule(optim: OptimConfig) -> str:
-    warmup = f"{optim.warmup_epochs:g} epochs of warm-up, then " if optim.warmup_epochs else ""
+    warmup = f"{counted(optim.warmup_epochs, 'epoch')} of warm-up, then " if optim.warmup_epochs else ""
     if optim.schedule != "step":
         return f"{warmup}{optim.schedule} to {optim.min_lr:g}"
     after = ", ".join(map(str, optim.milestones))
@@ -116,13 +118,14 @@ def _schedule(optim: OptimConfig) -> str:
 
 def _length(stages: Sequence[Stage], loader: TrainLoader) -> str:
     epochs = sum(stage.epochs for stage in stages)
-    return f"{epochs} x {loader.batches} = {epochs * loader.batches} steps of {loader.batch_size} images"
+    steps, images = counted(epochs * loader.batches, "step"), counted(loader.batch_size, "image")
+    return f"{counted(epochs, 'epoch')} of {loader.batches}: {steps} of {images}"
 
 
 def _device(params: TrainConfig, ranks: Ranks) -> str:
     precision = "float32" if params.amp == "off" else params.amp
     on_gpu = ranks.device.type == "cuda"
-    name = torch.cuda.get_device_name(ranks.device) if on_gpu else "CPU, as no GPU is found"
+    name = torch.cuda.get_device_name(ranks.device) if on_gpu else "CPU (no GPU found)"
     compiled = ", compiled" if params.compile else ""
     return f"{ranks.world} x {name}, {precision}{compiled}"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.console import on_terminal, progress
+from utils.console import counted, on_terminal, progress
 
 _TOLD_AFTER = 50  # steps, until the time of a run is told
 _BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"  # with loss, top-1 and time left: 80 columns
@@ -81,8 +81,8 @@ class Clock:
             self._begun, self._first = time.perf_counter(), self._step
         left = self._left()
         if self._own == _TOLD_AFTER and left is not None and self._shown:
-            steps = self._steps - self._step
-            tqdm.write(f"about {_duration(left)} for the {steps} steps to come, and validation after each epoch")
+            steps = counted(self._steps - self._step, "step")
+            tqdm.write(f"about {_duration(left)} for the {steps} to come, and validation after each epoch")
 
     def _left(self) -> float | None:
         """Seconds to the end of the run, by the steps of this process; None before the second."""

@@ -7,15 +7,17 @@ import dataclasses
 import inspect
 import math
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UsageError
 
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
+hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # the types of a dataclass's fields
 _COUNTS = {1: "one", 2: "two", 3: "three"}
 
 
@@ -137,11 +139,6 @@ def check(cfg: Any, prefix: str = "") -> None:
     """Raises UsageError where a value of a configuration is of another type than its field, or out of its range."""
     for one in settings(cfg, prefix):
         one.check()
-
-
-def hints(kind: Any) -> dict[str, Any]:
-    """The types of a dataclass's fields."""
-    return get_type_hints(kind)
 
 
 def texts(kind: Any) -> dict[str, str]:
