@@ -20,6 +20,7 @@ from utils.errors import DataError, UsageError
 from utils.settings import expected, hints, parse, settings, show
 
 Config = TypeVar("Config")
+Value = TypeVar("Value")
 
 _HELP = ("--help", "-h")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -238,6 +239,18 @@ def restore_file(path: Path, kind: type[Config]) -> tuple[Config, list[str]]:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (ValueError, TypeError, DataError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
+
+
+def entry(table: Mapping[str, Value], name: str, word: str) -> Value:
+    """What the table of a page holds under ``name``, which ``word`` of the command line gives.
+
+    Raises:
+        UsageError: nothing; near names are given.
+    """
+    if name not in table:
+        near = difflib.get_close_matches(name, table) or table
+        raise UsageError(f"{word}={name}: this page does not know it; near: {', '.join(near)}")
+    return table[name]
 
 
 def differences(old: object, new: object, prefix: str = "") -> dict[str, tuple[object, object]]:
