@@ -58,11 +58,11 @@ class DataConfig:
     )
     """random_sized: share of the image's area, lowest and highest"""
     ratio: tuple[float, float] = setting(
-        (3 / 4, 4 / 3), above=0, rising=True, used_with={"type_of_data_aug": ("random_sized",)}
+        (3 / 4, 4 / 3), least=0.001, most=1000, rising=True, used_with={"type_of_data_aug": ("random_sized",)}
     )
     """random_sized: width over height, lowest and highest"""
     rand_scale: tuple[int, int] = setting(
-        (256, 480), least=1, rising=True, used_with={"type_of_data_aug": ("rand_scale",)}
+        (256, 480), least=1, most=16384, rising=True, used_with={"type_of_data_aug": ("rand_scale",)}
     )
     """rand_scale: shortest and longest short side, pixels"""
     pad: int = setting(4, least=0, most=16384, used_with={"type_of_data_aug": ("pad_crop",)})
@@ -71,11 +71,11 @@ class DataConfig:
     """training: antialias (Pillow's bilinear), or OpenCV's area or linear, which aliases and is the fastest"""
     flip: bool = True
     """mirror half of the training images"""
-    color_jitter: float = setting(0.0, least=0)
+    color_jitter: float = setting(0.0, least=0, most=100)
     """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
-    mixup: float = setting(0.0, least=0)
+    mixup: float = setting(0.0, least=0, most=1000)
     """alpha of mixup: images of a batch are blended in shares drawn from Beta(alpha, alpha); 0 is none"""
-    cutmix: float = setting(0.0, least=0)
+    cutmix: float = setting(0.0, least=0, most=1000)
     """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each batch has one of them"""
     strong_view: bool = False
     """also give each training image in a strongly distorted view (RandAugment, cutout), for mlkd and crld"""
@@ -85,7 +85,7 @@ class DataConfig:
     """order=blocks: shards that are read at a time; pack with --shuffle, or each holds few classes"""
     cache_path: str = setting("~/.cache/limbeck", affects_result=False)
     """data behind a URL: folder of this machine for the shards in use, shared by all ranks"""
-    cache_gb: float = setting(200.0, above=0, affects_result=False)
+    cache_gb: float = setting(200.0, above=0, most=10**9, affects_result=False)
     """data behind a URL: size of that folder, 10^9 bytes"""
     val_resize: int = setting(256, least=1, most=16384)
     """validation: short side before the centre crop of input_size, pixels"""

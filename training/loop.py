@@ -68,7 +68,7 @@ class TrainConfig:
     """steps between two checkpoints within an epoch, 0 for none; each epoch ends with one"""
     output_path: str = setting("runs", affects_result=False, also=("output", "output_dir", "save_dir"))
     """folder that holds the run folders"""
-    timeout_minutes: float = setting(10.0, above=0, most=525_600, affects_result=False, also=("timeout",))
+    timeout_minutes: float = setting(10.0, least=0.1, most=525_600, affects_result=False, also=("timeout",))
     """how long a rank waits for the others before it gives up"""
     wandb_project: str | None = setting(None, affects_result=False, also=("wandb",))
     """also log to this Weights & Biases project"""

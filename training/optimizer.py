@@ -34,7 +34,7 @@ class OptimConfig:
     """step: epochs after which the rate is multiplied by lr_decay"""
     lr_decay: float = setting(0.1, above=0, most=1, used_with={"schedule": ("step",)})
     """step: the factor"""
-    warmup_epochs: float = setting(0.0, least=0, also=("warmup",))
+    warmup_epochs: float = setting(0.0, least=0, most=10**6, also=("warmup",))
     """epochs of linear growth to init_lr"""
     momentum: float = setting(0.9, least=0, below=1, used_with={"optimizer": ("sgd", "apex_sgd", "dot")})
     """of the sgd kinds"""
