@@ -85,6 +85,18 @@ def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, break
     assert learned(tmp_path / "run") == uninterrupted
 
 
+def test_a_lengthened_run_equals_one_that_was_as_long_from_the_start(digits, tmp_path):
+    steps = ["optim.schedule=step", "optim.milestones=1"]
+    call("train_with_distillation.py", *words(digits, tmp_path, *steps, "train_params.epochs=2"))
+    longer = call("train_with_distillation.py", *words(digits, tmp_path, *steps))
+    assert "goes on with other settings: train_params.epochs 2 -> 3" in longer.stdout
+    call("train_with_distillation.py", *words(digits, tmp_path, *steps, "name=whole"))
+    assert learned(tmp_path / "run") == learned(tmp_path / "whole")
+    # Any run may start from its student.
+    weights = f"student.weights={tmp_path / 'run' / 'student.safetensors'}"
+    call("train_with_distillation.py", *words(digits, tmp_path, weights, "name=on", "train_params.epochs=1"))
+
+
 def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted):
     stopped = call("tests/door.py", KILL_AT_STEP.format(step=9, signal="SIGTERM"), *words(digits, tmp_path), code=75)
     assert "stopped by a signal after step 9" in stopped.stderr

@@ -30,6 +30,11 @@ from utils.errors import DataError, UsageError
 ONE = Ranks(0, 1, torch.device("cpu"))
 
 
+def no_remarks(begun):
+    """On a run of other settings."""
+    return ()
+
+
 @pytest.fixture
 def run(monkeypatch, capfd):
     """The door in this process: its exit code, and what it printed."""
@@ -87,16 +92,16 @@ def at_step(step, do, monkeypatch):
 
 def test_a_folder_that_a_living_run_writes_is_refused(tmp_path):
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
-    first.prepare({}, {}, ONE, fresh=False)
+    first.prepare({}, no_remarks, {}, ONE, fresh=False)
     holder = rf"run is written by a run that lives \(process {os.getpid()} on {socket.gethostname()}\)"
     for fresh in (False, True):
         with pytest.raises(UsageError, match=holder):
-            second.prepare({}, {}, ONE, fresh=fresh)
+            second.prepare({}, no_remarks, {}, ONE, fresh=fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     first.close()
-    second.prepare({}, {}, ONE, fresh=True)
+    second.prepare({}, no_remarks, {}, ONE, fresh=True)
     with pytest.raises(UsageError, match=holder):
-        first.prepare({}, {}, ONE, fresh=False)
+        first.prepare({}, no_remarks, {}, ONE, fresh=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -106,7 +111,7 @@ def test_without_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch, capsys, 
 
     monkeypatch.setattr("fcntl.flock", flock)
     monkeypatch.setattr("os.environ", {name: value for name, value in os.environ.items() if "LOCKS" not in name})
-    RunFolder(tmp_path / "run").prepare({}, {}, ONE, fresh=False)
+    RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -117,13 +122,13 @@ def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path, monkeypatch
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(UsageError, match=f"train_params.output_path: .*run cannot be written: {os.strerror(number)}"):
-        RunFolder(tmp_path / "run").prepare({}, {}, ONE, fresh=False)
+        RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UsageError, match=r"train_params.output_path: .*run cannot be written: Not a directory"):
-        RunFolder(tmp_path / "run").prepare({}, {}, ONE, fresh=False)
+        RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
 
 
 # What it read
@@ -261,11 +266,11 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(digits, run, copy, spoil
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"{", b"[]", b"null"])
 def test_damaged_json_is_named(tmp_path, name, content):
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
-    first.prepare({}, {}, ONE, fresh=False)
+    first.prepare({}, no_remarks, {}, ONE, fresh=False)
     first.close()
     (tmp_path / "run" / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name} is damaged .*: restore it; or delete it"):
-        second.prepare({}, {}, ONE, fresh=False)
+        second.prepare({}, no_remarks, {}, ONE, fresh=False)
 
 
 def test_damaged_metrics_are_left_out_and_kept(tmp_path, capsys):
@@ -393,7 +398,7 @@ def test_without_git_there_is_no_revision(tmp_path, monkeypatch, git):
     if git is not None:
         (tmp_path / "git").write_text(git)
         (tmp_path / "git").chmod(0o755)
-    RunFolder(tmp_path / "run").prepare({}, {}, ONE, fresh=False)
+    RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
     assert json.loads((tmp_path / "run/environment.json").read_text())["git"] is None
 
 

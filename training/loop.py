@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from training.stages import Stage
 from utils.console import scores_line
 from utils.distributed import Ranks, any_rank, gather, lost
 from utils.errors import Stopped, UsageError
+from utils.settings import setting
 
 _AGREE_EVERY = 10  # steps between two agreements on whether any rank was asked to stop
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,30 +41,31 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TrainConfig:
     """How long, in which precision, and what is kept."""
 
-    epochs: int = 100
-    seed: int = 0
+    epochs: int = setting(100, least=1, also=("max_epochs", "num_epochs"))
+    """passes over the training images, after first stages"""
+    seed: int = setting(0, least=0, most=2**31 - 1)
     """of the initial weights, the order, the views and dropout"""
-    amp: Literal["bf16", "fp16", "off"] = "off"
+    amp: Literal["bf16", "fp16", "off"] = setting("off", affects_result=False, also=("precision", "fp16", "bf16"))
     """precision of convolutions and matrix products"""
-    channels_last: bool = True
+    channels_last: bool = setting(True, affects_result=False)
     """memory layout of convolutions"""
-    compile: bool = False
+    compile: bool = setting(False, affects_result=False)
     """torch.compile the networks and the loss into one graph"""
-    accumulate: int = 1
-    """parts that each rank's batch is worked through in, to fit the memory"""
+    accumulate: int = setting(1, least=1, affects_result=False, also=("gradient_accumulation_steps",))
+    """parts that each rank's batch is worked through in, to fit the memory; batch norm sees a part at a time"""
     sync_bn: bool = False
     """batch norm over the ranks' samples together (GPUs only)"""
-    ema_decay: float | None = None
+    ema_decay: float | None = setting(None, least=0, below=1, also=("ema",))
     """keep an exponential moving average of the student with this decay a step, and score it too"""
-    print_freq: int = 50
+    print_freq: int = setting(50, least=1, affects_result=False, also=("log_interval",))
     """steps between two lines of the log; each epoch ends with one"""
-    checkpoint_steps: int = 1000
-    """steps between two checkpoints within an epoch; each epoch ends with one"""
-    output_path: str = "runs"
+    checkpoint_steps: int = setting(1000, least=0, affects_result=False, also=("save_freq",))
+    """steps between two checkpoints within an epoch, 0 for none; each epoch ends with one"""
+    output_path: str = setting("runs", affects_result=False, also=("output", "output_dir", "save_dir"))
     """folder that holds the run folders"""
-    timeout_minutes: float = 10.0
+    timeout_minutes: float = setting(10.0, least=0.1, most=525_600, affects_result=False, also=("timeout",))
     """how long a rank waits for the others before it gives up"""
-    wandb_project: str | None = None
+    wandb_project: str | None = setting(None, affects_result=False, also=("wandb",))
     """also log to this Weights & Biases project"""
 
 
@@ -102,10 +104,6 @@ class Trainer:
     ) -> None:
         self.distiller, self.loader, self.run, self.ranks = distiller, loader, run, ranks
         self.stages, self.names, self.params = stages, names, params
-        if min(stage.epochs for stage in stages) < 1:
-            raise UsageError("train_params.epochs: at least 1, and so the epochs of each stage before")
-        if params.print_freq < 1:
-            raise UsageError(f"train_params.print_freq={params.print_freq}: at least 1")
         if params.sync_bn and ranks.world > 1 and ranks.device.type != "cuda":
             raise UsageError("train_params.sync_bn works on GPUs only")
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
@@ -148,9 +146,11 @@ class Trainer:
         if self.ranks.first:
             self.run.open_logs(self.epoch, self.step, config, self.params.wandb_project)
         stop.defer()
+        steps = self.ends[-1] * self.loader.batches
         try:
-            for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
-                self._train_stage(number, score, stop)
+            with Clock(steps, shown=self.ranks.first) as self.clock:
+                for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
+                    self._train_stage(number, score, stop)
         except RuntimeError as error:
             if (gone := lost(error, self.ranks, f" at step {self.step + 1}")) is not None:
                 raise gone from error
@@ -184,9 +184,8 @@ class Trainer:
         before = self.ends[self.stage_number] - self.stage.epochs
         self.distiller.train()
         self.distiller.set_epoch(epoch + 1 - before)
-        batches = self.loader.epoch(epoch, self.batch)
-        clock = Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.ends[-1]}", self.ranks.first)
-        for batch in clock.waiting_for(batches):
+        batches, title = self.loader.epoch(epoch, self.batch), f"epoch {epoch + 1}/{self.ends[-1]}"
+        for batch in self.clock.epoch(title, batches, self.loader.batches, self.batch, self.step):
             step = self.step - before * self.loader.batches
             rate = learning_rate(self.stage.optim, step, self.loader.batches, self.stage.epochs)
             outputs_labels = self.step_on(module, batch, rate)
@@ -194,7 +193,7 @@ class Trainer:
             for outputs, labels in outputs_labels:
                 self.meters.add(outputs, labels, self.step)
             if self.step % self.params.print_freq == 0 or self.batch == self.loader.batches:
-                self._log(epoch, rate, clock)
+                self._log(epoch, rate)
             if self.params.checkpoint_steps and self.step % self.params.checkpoint_steps == 0:
                 state.save(self)
             if (self.ranks.world == 1 or self.step % _AGREE_EVERY == 0) and any_rank(bool(stop.asked)):
@@ -202,7 +201,6 @@ class Trainer:
                 state.raise_if_unsaved(self)
                 who = next(filter(None, gather(stop.asked)))
                 raise Stopped(f"stopped by {who} after step {self.step}; the same command goes on from {self.run.last}")
-        clock.close()
         if self.batch:
             state.save(self)  # before the scores: a kill during validation costs only the validation
 
@@ -211,7 +209,7 @@ class Trainer:
     ) -> list[tuple[dict[str, Tensor], Tensor]]:
         """One optimizer step on this rank's batch, in `accumulate` parts."""
         # Dropout draws from the step and the rank alone, so that a resumed run draws the same.
-        torch.manual_seed((self.params.seed << 40) + (self.step << 12) + self.ranks.rank)
+        torch.manual_seed(((self.params.seed << 40) + (self.step << 12) + self.ranks.rank) % 2**64)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = [dict(zip(batch, values)) for values in zip(*(v.chunk(self.params.accumulate) for v in batch.values()))]
@@ -220,7 +218,7 @@ class Trainer:
             last = number == len(parts)
             unsynced = isinstance(module, DistributedDataParallel) and not last
             with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
-                with self._autocast():
+                with autocast(self.params, self.ranks.device), _enough_images(part):
                     outputs = module(part)
                 if not outputs["loss"].requires_grad:
                     moved = ", ".join(self.stage.optim.moves) or "anything that is trained"
@@ -240,23 +238,23 @@ class Trainer:
             self.ema.update_parameters(self.distiller.student)
         return results
 
-    def _log(self, epoch: int, rate: float, clock: Clock) -> None:
+    def _log(self, epoch: int, rate: float) -> None:
         self.meters.raise_if_diverged()
         values = {"epoch": epoch + 1, "step": self.step, "lr": rate, **self.meters.read()}
-        values |= clock.speed(self.loader.batch_size)
+        values |= self.clock.speed(self.loader.batch_size)
         if self.ranks.first:
             self.run.log("train", values, self._stage_name)
-            clock.show(values)
+            self.clock.show(values)
 
     def _score_epoch(self, epoch: int, score: Scorer) -> None:
         self.distiller.eval()
         values: dict[str, float] = {
             "epoch": epoch + 1,
             "step": self.step,
-            **self._score(self.distiller.student.score, score),
+            **score(self.distiller.student.score),
         }
         if self.ema is not None:
-            ema = self._score(self.ema.module.score, score)
+            ema = score(self.ema.module.score)
             values |= {f"ema_{name}": value for name, value in ema.items()}
         self.epoch, self.batch = epoch + 1, 0
         key = "top1" if self.ema is None else "ema_top1"
@@ -271,25 +269,31 @@ class Trainer:
         if self.unsaved:
             self.best = before  # that of best.pt
 
-    def _score(self, logits: Callable[[Tensor], Tensor], score: Scorer) -> dict[str, float]:
-        def scored(images: Tensor) -> Tensor:
-            with self._autocast():
-                return logits(images)
-
-        return score(scored)
-
     @property
     def _stage_name(self) -> str:
         return self.names[self.stage_number] if self.names else ""
 
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.ranks.device.type, _AUTOCAST.get(self.params.amp), enabled=self.params.amp != "off")
+
+def autocast(params: TrainConfig, device: torch.device) -> AbstractContextManager:
+    """The precision of a run's networks, in training and when they are scored."""
+    return torch.autocast(device.type, _AUTOCAST.get(params.amp), enabled=params.amp != "off")
+
+
+@contextmanager
+def _enough_images(part: dict[str, Tensor]) -> Iterator[None]:
+    """Raises UsageError where batch norm cannot do with a single image."""
+    try:
+        yield
+    except ValueError as error:
+        if len(part["labels"]) > 1:
+            raise
+        raise UsageError(
+            f"one image at a time is too few ({error}): raise data.batch_size or lower train_params.accumulate"
+        ) from None
 
 
 def check_parts(params: TrainConfig, batch_size: int, world: int) -> None:
     """Raises UsageError where the batch does not divide over ranks and accumulated parts."""
-    if params.accumulate < 1:
-        raise UsageError(f"train_params.accumulate={params.accumulate}: at least 1")
     if batch_size % (world * params.accumulate):
         raise UsageError(
             f"data.batch_size={batch_size} does not divide over {world} ranks x {params.accumulate} accumulated parts"

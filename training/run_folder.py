@@ -21,6 +21,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -30,25 +31,12 @@ import torch
 
 from training.facts import changes
 from training.logs import Logs
-from utils.config import differences
 from utils.distributed import Ranks, from_first, gather
 from utils.errors import DataError, UsageError
 from utils.files import lock, write_atomically
 from utils.rows import read_rows
 
-# A run may be resumed with other values of these: they do not change what is learned.
-_FREE = frozenset(
-    {
-        "data.data_path",
-        "data.num_workers",
-        "data.val_batch_size",
-        "train_params.checkpoint_steps",
-        "train_params.print_freq",
-        "train_params.timeout_minutes",
-        "train_params.wandb_project",
-    }
-)
-_ELSE = "Set another name=..., or start over with --fresh"
+GoesOn = Callable[[dict[str, Any]], Iterable[str]]  # remarks on a run of other settings that goes on, or its UsageError
 
 
 class RunFolder:
@@ -60,14 +48,17 @@ class RunFolder:
         self._logs: Logs | None = None
         self._locked = ExitStack()
 
-    def prepare(self, config: dict[str, Any], facts: dict[str, Any], ranks: Ranks, *, fresh: bool) -> None:
+    def prepare(
+        self, config: dict[str, Any], goes_on: GoesOn, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
+    ) -> None:
         """Make the folder, or check that the run in it is this one; it is this process's until `close` or its end.
 
         Args:
-            config: all settings.
+            config: every setting.
+            goes_on: remarks on a run of other settings that goes on with these, or its UsageError.
             facts: what was read, by `facts_of`; rank 0's count.
             ranks: this one among all.
-            fresh: move an earlier run aside.
+            fresh: whether to start over.
 
         Raises:
             UsageError: the folder holds a run with other settings, data or teachers, which are named, or one that is
@@ -78,7 +69,7 @@ class RunFolder:
         failure: Exception | None = None
         if ranks.first:
             try:
-                self._prepare(config, facts, places, fresh)
+                self._prepare(config, goes_on, facts, places, fresh)
             except (UsageError, DataError) as error:
                 failure = error
             except OSError as error:
@@ -88,7 +79,12 @@ class RunFolder:
             raise failure
 
     def _prepare(
-        self, config: dict[str, Any], facts: dict[str, Any], places: list[tuple[str, str]], fresh: bool
+        self,
+        config: dict[str, Any],
+        goes_on: GoesOn,
+        facts: dict[str, Any],
+        places: list[tuple[str, str]],
+        fresh: bool,
     ) -> None:
         text = json.dumps(config, indent=1)
         if self.path.exists():
@@ -96,7 +92,7 @@ class RunFolder:
             if fresh:
                 self._move_aside()
             else:
-                self._check(json.loads(text), facts)
+                self._check(goes_on, facts)
         if not self.path.exists():
             self.path.mkdir(parents=True, exist_ok=True)  # two may start at once
             self._lock()
@@ -124,16 +120,16 @@ class RunFolder:
         self._locked.close()
         print(f"the earlier run is kept as {aside}")
 
-    def _check(self, config: dict[str, Any], facts: dict[str, Any]) -> None:
+    def _check(self, goes_on: GoesOn, facts: dict[str, Any]) -> None:
         """Compare with the run that is there; what old runs or killed ones lack is not."""
-        then = _read(self.path / "config.json")
-        changed = differences(then, config) if then is not None else {}
-        shown = "; ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items() if key not in _FREE)
-        if shown:
-            raise UsageError(f"{self.path} holds a run with other settings: {shown}. {_ELSE}")
-        known = _read(self.path / "facts.json")
+        then, known = (_read(self.path / name) for name in ("config.json", "facts.json"))
+        for remark in goes_on(then) if then is not None else ():
+            print(f"{self.path}: {remark}")
         if known is not None and (shown := changes(known, facts)):
-            raise UsageError(f"{self.path} holds a run that read something else: {shown}. {_ELSE}")
+            raise UsageError(
+                f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
+                "--fresh"
+            )
 
     @property
     def has_scores(self) -> bool:
