@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
+from inspect import signature
 from traceback import format_exception
 from typing import Any
 
@@ -20,9 +21,12 @@ from models.zoo import Network
 from objectives.contract import STAGES
 from objectives.logits import standardize
 from utils.errors import UsageError
+from utils.settings import check, setting
 
 LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
+# What the facade returns and a line of the log holds beside the terms.
+_TAKEN = ("loss", "taught", "logits", "kind", "time", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class Term:
 
     objective: str
     """its objective: cross_entropy, kd, wsld, or one of your own"""
-    weight: float = 1.0
+    weight: float = setting(1.0, least=0)
     """what it is multiplied by in the sum"""
     teacher: str | tuple[str, ...] = "teacher"
     """the teacher it compares with; several names are an ensemble whose probabilities are averaged"""
     options: dict[str, Option] = field(default_factory=dict)
     """the objective's own parameters, such as temperature"""
-    ramp: tuple[tuple[float, float], ...] = ()
+    ramp: tuple[tuple[float, float], ...] = setting((), least=0, rising=True)
     """(epoch, factor) points on the weight, linear between them; the first epoch is 1"""
     stages: tuple[tuple[str, str], ...] = ()
     """student's and teacher's stages to compare, such as (("stage2", "stage2"),); of equal resolution when not given"""
@@ -56,6 +60,19 @@ class Term:
         """Whether it looks at the strong views of a batch."""
         objective = objectives.get(self.objective)
         return self.strong or "strong_logits" in objective.reads_of("student") | objective.reads_of("teacher")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options of its objective, each with its default."""
+        objective = objectives.get(self.objective)
+        parameters = signature(objective.made).parameters
+        return {option: parameters[option].default for option in objective.options}
+
+    @property
+    def knows_one_label(self) -> bool:
+        """Whether it cannot do with the two labels of mixed images."""
+        inputs = objectives.get(self.objective).inputs
+        return "labels" in inputs and "other_labels" not in inputs
 
     def factor(self, epoch: float) -> float:
         """The weight in an epoch, counted from 1."""
@@ -229,11 +246,13 @@ class Match(nn.Module):
 
     def _check(self, networks: Mapping[str, Network]) -> None:
         name, term, objective = f"terms.{self.name}", self.term, self.objective
-        if self.name in ("loss", "taught", "logits") or "." in self.name:
-            raise UsageError(f"{name}: give the term another name (not loss, taught or logits, no dot)")
-        epochs = [point[0] for point in term.ramp]
-        if epochs != sorted(epochs):
-            raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
+        check(term, f"{name}.")
+        if self.name in _TAKEN or "." in self.name or hasattr(nn.ModuleDict, self.name):
+            raise UsageError(
+                f"{name}: give the term another name (not {', '.join(_TAKEN)}, no dot, no part of torch's)"
+            )
+        if not term.teachers:
+            raise UsageError(f"{name}.teacher: a name, or several")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not all_reads & LOGITS:

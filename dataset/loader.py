@@ -80,12 +80,9 @@ class TrainLoader:
     def __init__(
         self, samples: Samples, config: DataConfig, seed: int, rank: int, world: int, device: torch.device
     ) -> None:
-        if config.batch_size < 1:
-            raise UsageError(f"data.batch_size={config.batch_size}: at least 1")
+        config.check()
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
-        if config.strong_view and (config.mixup or config.cutmix):
-            raise UsageError("data.strong_view shows each image twice, not mixed: set data.mixup=0 data.cutmix=0")
         if len(samples) < config.batch_size:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
@@ -93,8 +90,6 @@ class TrainLoader:
         share = config.batch_size // world
         self._rows = range(rank * share, (rank + 1) * share)  # of this rank in a batch of all
         self._seed, self._config, self._samples = seed, config, samples
-        if config.open_shards < 1:
-            raise UsageError(f"data.open_shards={config.open_shards}: at least one shard must be read at a time")
         self._shards = [len(samples)]
         if isinstance(samples, ShardReader):
             self._shards = [shard.records for shard in samples.index.shards]
@@ -142,8 +137,7 @@ class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
     def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
-        if config.val_batch_size < 1:
-            raise UsageError(f"data.val_batch_size={config.val_batch_size}: at least 1")
+        config.check()
         self.samples = samples
         self._share = (config.val_batch_size, rank, world)
         self._batches = list(order.evaluation_batches(len(samples), *self._share))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor
 
 from dataset.loader import DataConfig, EvalLoader, open_split
 from models.zoo import Network, NetworkConfig, build_network
+from utils.config import restore
 from utils.console import progress
-from utils.errors import UsageError
-
-Kind = TypeVar("Kind")
+from utils.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,18 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
     path = run / "config.json"
     if not path.exists() or not (run / "best.pt").exists():
         raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
-    config = json.loads(path.read_text())
-    data = _restored(DataConfig, config["data"])
+    try:
+        data, _ = restore(DataConfig, (config := json.loads(path.read_bytes()))["data"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is damaged, or of another version ({error})") from None
     folder, kind = (
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
     )
     samples = open_split(data, folder, kind)
-    networks = {"student": _restored(NetworkConfig, {**config["student"], "weights": str((run / "best.pt").resolve())})}
+    configs = {"student": {**config["student"], "weights": str((run / "best.pt").resolve())}}
     if teachers:
-        networks |= {name: _restored(NetworkConfig, values) for name, values in config["teachers"].items()}
+        configs |= config["teachers"]
+    networks = {name: restore(NetworkConfig, values)[0] for name, values in configs.items()}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = EvalLoader(samples, data, 0, 1, device)
     try:
@@ -77,8 +79,3 @@ def _outputs(name: str, network: Network, loader: EvalLoader) -> Seen:
             rows[key].append(value.cpu().clone())
     pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
     return Seen(name, pooled, logits, labels, loader.samples.classes)
-
-
-def _restored(kind: type[Kind], values: dict[str, Any]) -> Kind:
-    """A flat configuration out of its JSON."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

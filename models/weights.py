@@ -20,7 +20,7 @@ from torch import Tensor
 
 from utils.distributed import say
 from utils.errors import DataError, UsageError
-from utils.files import sha256
+from utils.files import expanded, sha256
 
 A_FILE = "a .pth or .safetensors file"
 _SUFFIXES = (".pth", ".pt", ".th", ".tar", ".bin", ".ckpt", ".safetensors")
@@ -54,10 +54,7 @@ def file_of(weights: str) -> tuple[Path, str] | None:
         text, _, part = weights.rpartition("#")
     if "/" not in text and not text.endswith(_SUFFIXES):
         return None
-    try:
-        return Path(text).expanduser(), part
-    except RuntimeError:
-        raise UsageError(f"weights={weights}: there is no such home folder") from None
+    return expanded(text, "weights"), part
 
 
 def read_weights(path: Path, part: str = "") -> OrderedDict[str, Tensor]:

@@ -24,24 +24,25 @@ from models.reused import Reused, reused_channels
 from models.taps import find_taps, head_of, run_once
 from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
+from utils.settings import about, setting
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """A network by name."""
 
-    name: str
+    name: str = field(metadata=about(also=("model", "arch")))
     """resnet34 (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own)"""
-    weights: str = "none"
+    weights: str = setting("none", also=("pretrained", "checkpoint"))
     """none, a .pth or .safetensors file, or published weights: default, or torchvision's name such as IMAGENET1K_V1;
     FILE#KEY chooses among several in a file"""
-    num_classes: int | None = None
+    num_classes: int | None = setting(None, least=1, most=10**6)
     """outputs; the number of classes in the data when not given"""
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, float, float] | None = setting(None, least=0, most=1)
     """input mean for pixels in [0, 1]; that of the published weights, else ImageNet's, when not given"""
-    std: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = setting(None, above=0, most=1)
     """input standard deviation, likewise"""
-    embedding: int | None = None
+    embedding: int | None = setting(None, least=1, most=2**16)
     """outputs of a linear layer before the classifier, merged into it when the weights are exported; for lshfm"""
     batch_statistics: bool = False
     """of a teacher: normalise by the statistics of each batch, as the code of WSLD's authors does"""

@@ -196,7 +196,7 @@ def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
         (Term("kd", teacher="nobody"), "no teacher 'nobody'"),
         (Term("kd", teacher="wide"), "wide has 9 outputs, the student 4"),
         (Term("kd", teacher=("teacher", "wide")), "wide has 9 outputs, the student 4"),
-        (Term("kd", ramp=((5, 1.0), (1, 0.0))), r"terms.term.ramp: its epochs must rise, not \[5, 1\]"),
+        (Term("kd", ramp=((5, 1.0), (1, 0.0))), r"terms.term.ramp=5,1.0,1,0.0: its numbers must rise, not 5, 1"),
     ],
 )
 def test_wrong_terms_are_refused(term, message):

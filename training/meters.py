@@ -66,5 +66,6 @@ class Meters:
             )
         raise Diverged(
             f"the loss is not finite at step {step}: {values}. The last checkpoint, if there is one, is from before. "
-            "Lower optim.init_lr, add optim.warmup_epochs or optim.grad_clip, or use bf16 in place of fp16"
+            "Go on with train_params.amp=bf16 in place of fp16, or with a lower optim.init_lr, optim.warmup_epochs or "
+            "optim.grad_clip in a new run"
         )

@@ -38,6 +38,10 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def keys(self) -> list[str]:
+        """Every image's path below the split, in order."""
+        return [os.fsdecode(path) for path in self._paths]
+
     def read(self, index: int) -> Record:
         """The record at ``index``."""
         path = os.fsdecode(self._paths[index])
