@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,20 @@ from utils.settings import check, setting
 LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
 # What the facade returns and a line of the log holds beside the terms.
-_TAKEN = ("loss", "taught", "logits", "kind", "time", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
+_TAKEN = (
+    "loss",
+    "taught",
+    "logits",
+    "kind",
+    "time",
+    "stage",
+    "epoch",
+    "step",
+    "lr",
+    "top1",
+    "images_per_second",
+    "data_wait",
+)
 
 
 @dataclass(frozen=True)
@@ -62,10 +75,10 @@ class Term:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The options of its objective, each with its default."""
+        """The options of its objective that have a default, each with it."""
         objective = objectives.get(self.objective)
-        parameters = signature(objective.made).parameters
-        return {option: parameters[option].default for option in objective.options}
+        given = {name: one.default for name, one in inspect.signature(objective.made).parameters.items()}
+        return {option: given[option] for option in objective.options if given[option] is not inspect.Parameter.empty}
 
     @property
     def knows_one_label(self) -> bool:
@@ -205,12 +218,10 @@ class Match(nn.Module):
             )
         if not term.teachers:
             raise UsageError(f"{name}.teacher: a name, or several")
-        for unknown in term.options.keys() - set(objective.options):
-            near = difflib.get_close_matches(unknown, objective.options) or objective.options
-            known = ", ".join(f"{name}.options.{option}" for option in near) or "it has none"
-            raise UsageError(f"no setting '{name}.options.{unknown}'; near: {known}")
+        if unknown := set(term.options) - set(objective.options):
+            raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
         for option, value in term.options.items():
-            default = term.defaults[option]
+            default = signature(objective.made).parameters[option].default
             if isinstance(value, str) != isinstance(default, str):
                 raise UsageError(f"{name}.options.{option}: {value!r} is no value like its default, {default!r}")
             if option == "temperature" and float(value) <= 0:
