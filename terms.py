@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
-from inspect import signature
 from traceback import format_exception
 from typing import Any
 
@@ -26,7 +26,20 @@ from utils.settings import check, setting
 LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
 # What the facade returns and a line of the log holds beside the terms.
-_TAKEN = ("loss", "taught", "logits", "kind", "time", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
+_TAKEN = (
+    "loss",
+    "taught",
+    "logits",
+    "kind",
+    "time",
+    "stage",
+    "epoch",
+    "step",
+    "lr",
+    "top1",
+    "images_per_second",
+    "data_wait",
+)
 
 
 @dataclass(frozen=True)
@@ -63,10 +76,10 @@ class Term:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The options of its objective, each with its default."""
+        """The options of its objective that have a default, each with it."""
         objective = objectives.get(self.objective)
-        parameters = signature(objective.made).parameters
-        return {option: parameters[option].default for option in objective.options}
+        given = {name: one.default for name, one in inspect.signature(objective.made).parameters.items()}
+        return {option: given[option] for option in objective.options if given[option] is not inspect.Parameter.empty}
 
     @property
     def knows_one_label(self) -> bool:

@@ -81,7 +81,9 @@ def test_a_number_at_its_limit_is_taken_and_one_beyond_is_not():
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
     for one in limited():
         for name, limit in one.field.metadata["limits"].items():
-            step = (1 if int in (one.kind, *get_args(one.kind)) else 1e-9) * (1 if name in ("most", "below") else -1)
+            step = (1 if int in (one.kind, *get_args(one.kind)) else 1e-9 * max(1, limit)) * (
+                1 if name in ("most", "below") else -1
+            )
             included = name in ("least", "most")
             with pytest.raises(UsageError, match=rf"^{one.key}=.*{words[name]} {limit}"):
                 with_number(one, limit + step if included else limit).check()

@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["student.num_classes=3"], "3 outputs, the data 10 classes"),
         (["optim.optimizer=apex_sgd"], "NVIDIA apex"),
         (["optim.init_lrr=1"], "optim.init_lr"),
-        (["terms.cross_entropy.options.smoothing=1"], "near: terms.cross_entropy.options.label_smoothing"),
+        (["terms.cross_entropy.options.smoothing=1"], "label_smoothing"),
         (["--cfg", "configs/none.py"], "no such file"),
         (["--cfg", "configs/cifar100"], "a folder; name one of its pages: ab.py"),
         (["name=../run"], "name=../run: a folder below"),

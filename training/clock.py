@@ -63,7 +63,7 @@ class Clock:
 
     def show(self, values: dict[str, float]) -> None:
         """Beside the bar on a terminal, on a line of its own elsewhere."""
-        left = self._left()
+        left = self._left(int(values["step"]))
         ends = {"left": _duration(left)} if left is not None else {}
         if self._bar.disable:
             texts = {name: f"{value:.4g}" for name, value in values.items() if name not in ("epoch", "step")}
@@ -79,17 +79,16 @@ class Clock:
         self._own += 1
         if self._own == 1:  # that took the time of starting, too
             self._begun, self._first = time.perf_counter(), self._step
-        left = self._left()
+        left = self._left(self._step)
         if self._own == _TOLD_AFTER and left is not None and self._shown:
             steps = counted(self._steps - self._step, "step")
             tqdm.write(f"about {_duration(left)} for the {steps} to come, and validation after each epoch")
 
-    def _left(self) -> float | None:
-        """Seconds to the end of the run, by the steps of this process; None before the second."""
-        if self._step <= self._first or not self._begun:
+    def _left(self, step: int) -> float | None:
+        """Seconds from ``step`` to the end of the run, by the steps of this process; None before its second."""
+        if step <= self._first or not self._begun:
             return None
-        each = (time.perf_counter() - self._begun) / (self._step - self._first)
-        return each * (self._steps - self._step)
+        return (time.perf_counter() - self._begun) / (step - self._first) * (self._steps - step)
 
 
 def _duration(seconds: float) -> str:

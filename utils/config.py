@@ -46,7 +46,7 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     beside = str(path.resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)  # so that a page can import the file next to it
-    rest = list(words)
+    rest, known = list(words), None
     try:
         cfg = runpy.run_path(str(path)).get("cfg")
         if inspect.isfunction(cfg):
@@ -55,18 +55,19 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
             if {*_HELP} & {*rest}:
                 print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}\n")
             cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in words if word not in rest})
-            _refuse_other_words(path, cfg, known, rest)
     except UsageError:
         raise
     except Exception as error:  # a page is a program of the user's
         raise UsageError(_told(error, path, kind)) from None
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
+    if known is not None:
+        _refuse_other_words(path, cfg, known, rest)
     return cfg, rest
 
 
 def _refuse_other_words(path: Path, cfg: Any, known: Iterable[str], rest: Sequence[str]) -> None:
-    own = {field.name for field in dataclasses.fields(cfg)} if dataclasses.is_dataclass(cfg) else set()
+    own = {field.name for field in dataclasses.fields(cfg)}
     for name in (word.partition("=")[0] for word in rest if "=" in word and word[0] != "-"):
         if "." not in name and name not in own:
             near = ", ".join(_near(cfg, name))
@@ -92,7 +93,8 @@ def _told(error: Exception, page: Path, kind: type) -> str:
 
 def _is_of_a_page(file: Path, page: Path) -> bool:
     """Whether ``file`` is a page, or lies beside one."""
-    return file.resolve().parent == page.resolve().parent or _ROOT / "configs" in file.parents
+    beside = file.suffix == ".py" and file.resolve().parent == page.resolve().parent
+    return beside or _ROOT / "configs" in file.parents
 
 
 def _sections(kind: Any) -> Iterator[type]:
