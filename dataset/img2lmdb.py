@@ -32,8 +32,7 @@ if __name__ == "__main__":
 from dataset.fit import Packing, fit
 from dataset.images import read_image
 from dataset.jpeg_header import BadImage
-from dataset.pool import advance as _advance
-from dataset.pool import work_through
+from dataset.pool import advance, work_through
 from dataset.record import Record
 from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
@@ -230,7 +229,7 @@ def _pack_or_verify(job: Job) -> Outcome:
             outcome = Outcome(describe(job.path, saved["shard"].get("records")), saved["remarks"], [])
             if vars(outcome.shard) != saved["shard"]:
                 raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
-            _advance(len(job.entries))
+            advance(len(job.entries))
         else:
             outcome = _pack(job)
             if outcome.shard is not None:
@@ -246,8 +245,8 @@ def _pack(job: Job) -> Outcome:
     bad: list[str] = []
     with ShardWriter(job.path, job.map_bytes) as writer:
         for entry in job.entries:
-            _advance(1)
             name = _printable(str(job.image_folder / entry.path))
+            advance(1, name)
             try:
                 image, height, width, remark = _load(job.image_folder / entry.path, job.packing)
             except (BadImage, OSError) as error:
@@ -259,6 +258,7 @@ def _pack(job: Job) -> Outcome:
                 remarks.append(f"{name}: {remark}")
             if not bad:
                 writer.add(Record(entry.path, image, entry.label), height, width)
+        advance(0)
         if bad:
             return Outcome(None, remarks, bad)
         records = writer.finish()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context, parent_process
@@ -21,17 +22,22 @@ from utils.errors import DataError, ExpectedError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_KEPT = "Finished shards are kept: run the same command again"
 _packer: Connection | None = None  # of a process at work: where its progress and results go
 
 
-def advance(steps: int) -> None:
-    """Tell how far the job in hand has come."""
+def advance(steps: int, name: str = "") -> None:
+    """Tell how far the job in hand has come, and what it is at now, if that may take too long."""
     assert _packer is not None
-    _packer.send(steps)
+    _packer.send((steps, name))
 
 
 def work_through(
-    work: Callable[[Job], Result], jobs: Sequence[Job], processes: int, advanced: Callable[[int], object]
+    work: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    processes: int,
+    advanced: Callable[[int], object],
+    seconds: float = 300.0,
 ) -> list[Result]:
     """``work`` on each of the ``jobs`` in ``processes`` of their own; returns the results in the order of the jobs.
 
@@ -39,16 +45,18 @@ def work_through(
         work: a function of a module. It may call `advance`.
         jobs: what it is called with.
         processes: at least one.
-        advanced: called with what `advance` was.
+        advanced: called with the steps that `advance` was.
+        seconds: how long a job may be at one thing that it named.
 
     Raises:
-        DataError: a process was killed.
+        DataError: a process was killed, or was at one thing for too long.
         Exception: what ``work`` raised, once the jobs in hand are done; others are not begun.
     """
     context = get_context("spawn")
     results: dict[int, Result] = {}
     waiting = list(enumerate(jobs))[::-1]
     busy: dict[Connection, int] = {}
+    at: dict[Connection, tuple[str, float]] = {}  # what each is at, and since when
     started: list[SpawnProcess] = []
     failure: Exception | None = None
 
@@ -71,21 +79,25 @@ def work_through(
         for connection in connections:
             hand_out(connection)
         while busy:
-            for connection in [each for each in wait(list(busy)) if isinstance(each, Connection)]:
+            for connection in [each for each in wait(list(busy), timeout=1.0) if isinstance(each, Connection)]:
                 message = connection.recv()
-                if isinstance(message, int):
-                    advanced(message)
+                if isinstance(message, tuple):
+                    advanced(message[0])
+                    at[connection] = message[1], time.monotonic()
                     continue
                 number = busy.pop(connection)
                 if isinstance(message, Exception):
                     failure = failure or message
                 else:
-                    results[number] = message[0]
+                    (results[number],) = message
                 hand_out(connection)
+            for name, since in at.values():
+                if name and time.monotonic() - since > seconds:
+                    raise DataError(f"{name}: still decoding after {seconds:.0f} s; take it out of the list. {_KEPT}")
     except (EOFError, OSError):
-        raise DataError(
-            "a packing process was killed, perhaps for memory; finished shards are kept: run the same command again"
-        ) from None
+        name = at.get(connection, ("", 0.0))[0]
+        where = f" at {name}" if name else ""
+        raise DataError(f"a packing process was killed{where}, perhaps for memory. {_KEPT}") from None
     finally:
         for process in started:
             if busy:
@@ -104,7 +116,7 @@ def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     while (job := connection.recv()) is not None:
         try:
-            connection.send((work(job),))
+            connection.send([work(job)])
         except Exception as error:
             if not isinstance(error, ExpectedError):
                 traceback.print_exc()

@@ -48,7 +48,7 @@ class NetworkConfig:
     """of a teacher: normalise by the statistics of each batch, as the code of WSLD's authors does"""
     reuses: str | None = None
     """the teacher whose classifier it ends with, behind a projector; for simkd"""
-    expect_top1: float | None = None
+    expect_top1: float | None = setting(None, least=0, most=100, affects_result=False)
     """of a teacher: least top-1, percent, on some validation images before the first step; three times chance when not
     given, 0 lets any teacher teach"""
     taps: dict[str, str] = field(default_factory=dict)

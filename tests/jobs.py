@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from dataset.pool import advance
 from utils.errors import DataError
@@ -11,10 +12,14 @@ def work(job: str) -> str:
     """The word of the job in capitals, or what it asks for."""
     match job:
         case "kill":
+            advance(0, "b/bomb.PNG")
             os.kill(os.getpid(), signal.SIGKILL)
         case "refuse":
             raise DataError("refused")
         case "fail":
             raise KeyError("bug")
+        case "hang":
+            advance(1, "a/slow.JPEG")
+            time.sleep(1000)
     advance(len(job))
     return job.upper()
