@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.outputs import Normalization, Outputs
-from models.zoo import Network
+from models.zoo import Network, fitting_input
 from terms import LOGITS, Example, Match, Term
 from utils.errors import UsageError
 
@@ -125,7 +125,7 @@ class KnowledgeDistiller(nn.Module):
 
         Returns:
             "loss", the weighted sum; "taught", the part of it that looks at a teacher; each term under its own name,
-            unweighted scalars; "logits" [B, K], the student's.
+            unweighted scalars; "logits" [B, K], the student's; "teachers.NAME", whether that one's logits are finite.
         """
         matches = list(self._active.values())
         outputs = self._run(batch["images"], matches)
@@ -136,6 +136,7 @@ class KnowledgeDistiller(nn.Module):
             values = [match(outputs, batch) for match in matches]
             weighted = torch.stack(values) * self._weights
         parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
+        parts |= {f"teachers.{name}": one.logits.isfinite().all() for name, one in outputs.items() if name != "student"}
         return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
 
     def _run(self, images: Tensor, matches: Sequence[Match]) -> dict[str, Outputs]:
@@ -179,7 +180,10 @@ def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | Non
     """What each network gives for an example, in eval mode: no statistics of a network may change."""
     modes = {name: network.training for name, network in networks.items()}
     normalised = {name: network.eval().normalize(images) for name, network in networks.items()}
-    outputs = {name: network(normalised[name]) for name, network in networks.items()}
+    outputs: dict[str, Outputs] = {}
+    for name, network in networks.items():
+        with fitting_input(name, network.classifier, images.shape[-1]):
+            outputs[name] = network(normalised[name])
     for name, network in networks.items():
         outputs[name].context["strong_logits"] = outputs[name].logits
         network.train(modes[name])

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
@@ -11,16 +19,19 @@ from models.zoo import NetworkConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.stages import Stage
-from utils.config import leaves
+from utils.config import differences, override, read_page, restore, restore_file
 from utils.errors import UsageError
+from utils.settings import about, check, settings, show
+
+_PAGE = Path(__file__).with_name("imagenet_train_cfg.py")
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One run: what is learned from what, and how."""
 
-    name: str
-    """the run's folder below runs/"""
+    name: str = field(metadata=about(affects_result=False))
+    """the run's folder below train_params.output_path"""
     data: DataConfig
     student: NetworkConfig
     teachers: dict[str, NetworkConfig]
@@ -31,6 +42,11 @@ class Recipe:
     train_params: TrainConfig = TrainConfig()
     first: dict[str, Stage] = field(default_factory=dict)
     """stages before the one that ``terms``, ``optim`` and ``train_params.epochs`` describe, by name, in order"""
+
+    @property
+    def folder(self) -> Path:
+        """Where it leaves what it made."""
+        return Path(self.train_params.output_path, self.name)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -46,32 +62,142 @@ class Recipe:
         """
         terms: dict[str, Term] = {}
         places: dict[str, str] = {}
-        for place, stage in zip((*(f"first.{name}." for name in self.first), ""), self.stages):
+        for place, stage in self._places():
             for name, term in stage.terms.items():
                 known, first = terms.setdefault(name, term), places.setdefault(name, f"{place}terms.{name}")
                 if replace(term, weight=known.weight, ramp=known.ramp) != known:
                     raise UsageError(f"{place}terms.{name} differs from {first}: set both alike, or rename one")
         return terms
 
+    @property
+    def idle(self) -> list[str]:
+        """Settings with a value of their own that has no effect, each with the one that makes it so."""
+        return [f"{one.key}={show(one.value)} has no effect with {one.unused}" for one in settings(self) if one.unused]
+
+    @property
+    def option_help(self) -> str:
+        """The options of the terms' objectives, as the command line takes them."""
+        lines = ["", "Options of the objectives on this page, with their defaults:", ""]
+        for name, term in self.all_terms.items():
+            lines += [f"  terms.{name}.options.{option}={show(value)}" for option, value in term.defaults.items()]
+        return "\n".join([*lines, "", "docs/objectives.md lists all objectives."])
+
     def check(self) -> None:
-        """Raises UsageError where a number is out of its range, or the name leads elsewhere."""
-        for key, value in leaves(self).items():
-            setting = ".".join(key.split(".")[-2:])  # those of first stages too
-            if setting in _LEAST and value < _LEAST[setting]:
-                raise UsageError(f"{key}={value}: at least {_LEAST[setting]}")
-            if setting == "optim.momentum" and value >= 1:
-                raise UsageError(f"{key}={value}: below 1")
-        if {"..", "/"} & {*Path(self.name).parts}:
-            raise UsageError(f"name={self.name}: a folder below train_params.output_path, without .. or a leading /")
+        """Raises UsageError where a value is of another type, or out of its range, or two do not go together."""
+        check(self)
+        self.data.check()
+        if not self.name.isprintable() or self.name != self.name.strip() or not _is_below(self.name):
+            raise UsageError(
+                f"name={self.name}: expected a folder below train_params.output_path, without .., a leading or a "
+                "trailing /"
+            )
+        for name in (*(f"teachers.{name}" for name in self.teachers), *(f"first.{name}" for name in self.first)):
+            word = name.partition(".")[2]
+            if not word.strip() or "." in word or word == "student" or hasattr(nn.ModuleDict, word):
+                raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
+        for place, stage in self._places():
+            optim = stage.optim
+            if optim.schedule != "step" and optim.min_lr > optim.init_lr:
+                raise UsageError(f"{place}optim.min_lr={optim.min_lr}: at most optim.init_lr={optim.init_lr}")
+
+    def check_views(self) -> None:
+        """Raises UsageError where a term looks at views that are not there, or mixed images have a label too many."""
+        for place, stage in self._places():
+            for name, term in stage.terms.items():
+                key = f"{place}terms.{name}: {term.objective}"
+                if term.needs_strong_views and not self.data.strong_view:
+                    raise UsageError(f"{key} looks at strong views; set data.strong_view=true")
+                if (self.data.mixup or self.data.cutmix) and term.knows_one_label:
+                    raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")
+
+    def goes_on(self, begun: Mapping[str, Any]) -> Iterator[str]:
+        """Remarks on a run that began with the settings ``begun``, the JSON of a Recipe, and goes on with these.
+
+        Raises:
+            UsageError: other values of settings that decide what is learned; all are named.
+        """
+        old, unknown = restore(Recipe, begun)
+        changed = differences(*(json.loads(json.dumps(asdict(one))) for one in (old, self)))
+        free = {one.key for one in settings(self) if not one.affects_result}
+        if self._lengthens(old):
+            free.add("train_params.epochs")
+        shown = {key: f"{key} {before!r} -> {now!r}" for key, (before, now) in changed.items()}
+        if refused := {key: text for key, text in shown.items() if key not in free}:
+            longer = ""
+            if "train_params.epochs" in refused and old.train_params.epochs < self.train_params.epochs:
+                longer = (
+                    f"A {self.optim.schedule} schedule cannot be lengthened: start from the student instead, with "
+                    f"student.weights={self.folder / 'student.safetensors'} and another name. "
+                )
+            raise UsageError(
+                f"{self.folder} holds a run with other settings: {'; '.join(refused.values())}. {longer}"
+                "Set another name=..., or start over with --fresh"
+            )
+        if shown:
+            yield f"goes on with other settings: {'; '.join(shown.values())}"
+        if unknown:
+            yield f"settings of another version are passed over: {', '.join(unknown)}"
+
+    def _lengthens(self, old: Recipe) -> bool:
+        """Whether these are more epochs, after ones that do not change: the schedule goes by steps, not by shares."""
+        return self.optim.schedule == "step" and self.train_params.epochs > old.train_params.epochs
+
+    def _places(self) -> Iterator[tuple[str, Stage]]:
+        """The stages, each with the beginning of its settings' keys."""
+        yield from zip((*(f"first.{name}." for name in self.first), ""), self.stages)
 
 
-_LEAST = {
-    "data.input_size": 1,
-    "data.val_resize": 1,
-    "data.num_workers": 0,
-    "optim.init_lr": 0,
-    "optim.min_lr": 0,
-    "optim.momentum": 0,
-    "optim.weight_decay": 0,
-    "train_params.checkpoint_steps": 0,
-}
+def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
+    """The settings of a page, or of the run that is scored, with the words of the command line, checked; and its flags.
+
+    Raises:
+        UsageError: there is something wrong with them.
+        SystemExit: help was asked for, which begins with ``description``.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--cfg", type=Path)
+    parser.add_argument("--eval")
+    parser.add_argument("--fresh", action="store_true")
+    try:
+        options, words = parser.parse_known_args()
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error)) from None
+    if options.eval and options.fresh:
+        raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
+    run = _run_of(Path(options.eval)) if options.eval else None
+    if run is None:
+        cfg, words = read_page(options.cfg or _PAGE, Recipe, words)
+    else:
+        cfg, unknown = restore_file(run / "config.json", Recipe)
+        unknown += [f"--cfg {options.cfg}"] if options.cfg else []
+        if unknown and os.environ.get("RANK", "0") == "0":
+            file = run / "config.json"
+            print(f"scored as {file} says; passed over: {', '.join(unknown)}", file=sys.stderr)
+    cfg = override(cfg, words, description, lambda cfg: cfg.option_help)
+    cfg.check()
+    return cfg, options
+
+
+def weights_at(path: Path) -> Path:
+    """The file of weights that ``path`` names, itself or the best of a run.
+
+    Raises:
+        UsageError: the run has none yet.
+    """
+    if not path.is_dir():
+        return path
+    if not (path / "best.pt").exists():
+        raise UsageError(f"{path} holds no best.pt: train that run for an epoch first")
+    return path / "best.pt"
+
+
+def _run_of(path: Path) -> Path | None:
+    """The run folder that ``path`` is, or lies in."""
+    folder = path if path.is_dir() else path.parent
+    return folder if path.exists() and (folder / "config.json").is_file() else None
+
+
+def _is_below(name: str) -> bool:
+    """Whether ``name`` is a plain path of folders below another."""
+    parts = Path(name).parts
+    return bool(parts) and not {"..", "/"} & {*parts} and "/".join(parts) == name

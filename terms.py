@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
-from inspect import signature
+from traceback import format_exception
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,25 @@ from models.zoo import Network
 from objectives.contract import STAGES
 from objectives.logits import standardize
 from utils.errors import UsageError
+from utils.settings import check, setting
 
 LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
+# What the facade returns and a line of the log holds beside the terms.
+_TAKEN = (
+    "loss",
+    "taught",
+    "logits",
+    "kind",
+    "time",
+    "stage",
+    "epoch",
+    "step",
+    "lr",
+    "top1",
+    "images_per_second",
+    "data_wait",
+)
 
 
 @dataclass(frozen=True)
@@ -30,13 +48,13 @@ class Term:
 
     objective: str
     """its objective: cross_entropy, kd, wsld, or one of your own"""
-    weight: float = 1.0
+    weight: float = setting(1.0, least=0)
     """what it is multiplied by in the sum"""
     teacher: str | tuple[str, ...] = "teacher"
     """the teacher it compares with; several names are an ensemble whose probabilities are averaged"""
     options: dict[str, Option] = field(default_factory=dict)
     """the objective's own parameters, such as temperature"""
-    ramp: tuple[tuple[float, float], ...] = ()
+    ramp: tuple[tuple[float, float], ...] = setting((), least=0, rising=True)
     """(epoch, factor) points on the weight, linear between them; the first epoch is 1"""
     stages: tuple[tuple[str, str], ...] = ()
     """student's and teacher's stages to compare, such as (("stage2", "stage2"),); of equal resolution when not given"""
@@ -55,6 +73,19 @@ class Term:
         """Whether it looks at the strong views of a batch."""
         objective = objectives.get(self.objective)
         return self.strong or "strong_logits" in objective.reads_of("student") | objective.reads_of("teacher")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The options of its objective that have a default, each with it."""
+        objective = objectives.get(self.objective)
+        given = {name: one.default for name, one in inspect.signature(objective.made).parameters.items()}
+        return {option: given[option] for option in objective.options if given[option] is not inspect.Parameter.empty}
+
+    @property
+    def knows_one_label(self) -> bool:
+        """Whether it cannot do with the two labels of mixed images."""
+        inputs = objectives.get(self.objective).inputs
+        return "labels" in inputs and "other_labels" not in inputs
 
     def factor(self, epoch: float) -> float:
         """The weight in an epoch, counted from 1."""
@@ -104,17 +135,15 @@ class Match(nn.Module):
         self.teachers = term.teachers if self.objective.needs_teacher else ()
         self.needs_strong_views = term.needs_strong_views
         self._check(example.networks)
+        options = self._options()
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
-        made, options = self.objective.made, term.options
-        try:
-            if self.objective.sized_by or isinstance(made, type):
-                examples = [self._example(parameter, example) for parameter in self.objective.sized_by]
-                self.function = made(*examples, **options)
-            else:
-                self.function = partial(made, **options)
-        except ValueError as error:
-            raise UsageError(f"terms.{name}: {error}") from None
+        made = self.objective.made
+        if isinstance(made, type):
+            examples = [self._example(parameter, example) for parameter in self.objective.sized_by]
+            self.function = self._called(made, *examples, **options)
+        else:
+            self.function = partial(made, **options)
 
     def forward(self, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Tensor:
         """The unweighted value on a batch; scalar.
@@ -124,9 +153,10 @@ class Match(nn.Module):
             batch: by key.
 
         Raises:
-            UsageError: the objective asks for what a batch has not, or returns something else than a scalar.
+            UsageError: the objective asks for what a batch has not, raises, or returns something else than a scalar.
         """
-        value = self.function(*(self._given(parameter, outputs, batch) for parameter in self.objective.inputs))
+        inputs = [self._given(parameter, outputs, batch) for parameter in self.objective.inputs]
+        value = self._called(self.function, *inputs)
         if not isinstance(value, Tensor) or value.ndim:
             found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(f"terms.{self.name}: {self.objective.name} must return a scalar tensor, not {found}")
@@ -137,6 +167,45 @@ class Match(nn.Module):
         if hasattr(self.function, "set_epoch"):
             self.function.set_epoch(epoch)
 
+    def _options(self) -> dict[str, Any]:
+        """The term's options, checked."""
+        name, objective, checked = f"terms.{self.name}.options", self.objective, {}
+        for option, value in self.term.options.items():
+            if option not in objective.options:
+                near = get_close_matches(option, objective.options, n=1)
+                known = f"; near: {near[0]}" if near else f"; it has {', '.join(objective.options) or 'none'}"
+                raise UsageError(f"{name}: {objective.name} has no option {option}{known}")
+            try:
+                checked[option] = objective.checked(option, value)
+            except ValueError as error:
+                raise UsageError(f"{name}.{option}={value}: {error}") from None
+        if missing := objective.required - checked.keys():
+            raise UsageError(f"{name}: {objective.name} needs {', '.join(sorted(missing))}")
+        return checked
+
+    def _called(self, made: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+        """The objective's function or constructor; what goes wrong in it names the term."""
+        try:
+            return made(*inputs, **options)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            if self.objective.is_ours and not isinstance(error, ValueError):
+                raise
+            raise UsageError(self._explained(error)) from error
+
+    def _explained(self, error: Exception) -> str:
+        """What went wrong in the objective; of one's own also where, above the line that names the term."""
+        term, name, text = f"terms.{self.name}", self.objective.name, str(error)
+        if "more than 1 value per channel" in text:  # torch's words
+            return f"{term}: {name} normalises over the batch: data.batch_size must give each rank two samples or more"
+        if text.partition("=")[0] in self.objective.options:
+            return f"{term}.options.{text}"
+        if self.objective.is_ours:
+            return f"{term}: {text}"
+        where = "".join(format_exception(error)[2:])  # from its function on
+        return f"\n{where}{term}: {name} raised {type(error).__name__}: {text}"
+
     def _given(self, parameter: str, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Any:
         network, what = self.objective.place(parameter)
         if network == "batch":
@@ -146,11 +215,20 @@ class Match(nn.Module):
             return batch.get(what)
         if what in STAGES:
             (name,) = ("student",) if network == "student" else self.term.teachers
-            return [_full(outputs[name].read(feature)) for feature in self._stages(network, what)]
+            return [self._read(outputs, name, feature) for feature in self._stages(network, what)]
         names = ("student",) if network == "student" else self.term.teachers
         what = "strong_logits" if self.term.strong and what == "logits" else what
-        value = _average([_full(outputs[name].read(what)) for name in names])
+        value = _average([self._read(outputs, name, what) for name in names])
         return standardize(value) if what in LOGITS and self.term.standardize else value
+
+    def _read(self, outputs: Mapping[str, Outputs], name: str, what: str) -> Tensor:
+        """A tensor of the network called ``name``, in float32 at least."""
+        given = outputs[name]
+        if what != "logits" and what not in given.features and what not in given.context:
+            known = ", ".join(["logits", *given.features, *given.context])
+            raise UsageError(f"terms.{self.name}: {self.objective.name} reads {what} of {name}, which has {known}")
+        tensor = given.read(what)
+        return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
@@ -181,19 +259,13 @@ class Match(nn.Module):
 
     def _check(self, networks: Mapping[str, Network]) -> None:
         name, term, objective = f"terms.{self.name}", self.term, self.objective
-        if self.name in ("loss", "taught", "logits") or "." in self.name:
-            raise UsageError(f"{name}: give the term another name (not loss, taught or logits, no dot)")
-        epochs = [point[0] for point in term.ramp]
-        if epochs != sorted(epochs):
-            raise UsageError(f"{name}.ramp: its epochs must rise, not {epochs}")
-        if unknown := set(term.options) - set(objective.options):
-            raise UsageError(f"{name}: {objective.name} has no option {sorted(unknown)}; it has {objective.options}")
-        for option, value in term.options.items():
-            default = signature(objective.made).parameters[option].default
-            if isinstance(value, str) != isinstance(default, str):
-                raise UsageError(f"{name}.options.{option}: {value!r} is no value like its default, {default!r}")
-            if option == "temperature" and float(value) <= 0:
-                raise UsageError(f"{name}.options.temperature={value}: above 0")
+        check(term, f"{name}.")
+        if self.name in _TAKEN or "." in self.name or hasattr(nn.ModuleDict, self.name):
+            raise UsageError(
+                f"{name}: give the term another name (not {', '.join(_TAKEN)}, no dot, no part of torch's)"
+            )
+        if not term.teachers:
+            raise UsageError(f"{name}.teacher: a name, or several")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not all_reads & LOGITS:
@@ -209,7 +281,8 @@ class Match(nn.Module):
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
-            if reads & LOGITS and outputs != classes:
+            both_heads = "head_weight" in reads & objective.reads_of("student")
+            if (reads & LOGITS or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
 
 
@@ -218,8 +291,3 @@ def _average(logits: list[Tensor]) -> Tensor:
     if len(logits) == 1:
         return logits[0]
     return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - np.log(len(logits))
-
-
-def _full(tensor: Tensor) -> Tensor:
-    """In float32 at least."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

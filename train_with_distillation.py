@@ -2,22 +2,30 @@
 
     python train_with_distillation.py [--cfg page.py] [key=value ...]      one rank on each visible GPU
     torchrun --nproc_per_node=8 train_with_distillation.py [the same]
-    python train_with_distillation.py --eval runs/x/best.pt                a checkpoint, or the name of a teacher
+    python train_with_distillation.py --eval runs/x                        the best student of a run, as it was trained
+    python train_with_distillation.py --eval teacher                       a teacher by name, student, or a weights file
 
-The same command goes on where a stopped run left off; --fresh starts over and keeps the old run beside the new one.
-Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 75 stopped by a signal, state saved.
+--cfg PAGE    a page of settings, imagenet_train_cfg.py when not given
+--eval WHAT   score it and train nothing
+--fresh       start over, and keep the old run beside the new one; without it the same command goes on where a stopped
+              run left off
+
+Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 5 another rank lost, 75 stopped by a
+signal or a closed pipe, state saved.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import faulthandler
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from dataset.classes import check_same_classes
@@ -27,18 +35,23 @@ from evaluation.topk import evaluate
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import Network, build_network
-from objectives import get
-from recipe import Recipe
+from recipe import Recipe, read_command_line, weights_at
 from terms import features_of
-from training.loop import Scorer, Trainer, check_parts
+from training.advice import advising
+from training.announce import described
+from training.facts import facts_of
+from training.logs import Extra
+from training.loop import Scorer, TrainConfig, Trainer, autocast, check_parts
 from training.run_folder import RunFolder
-from utils.config import override, read_page
-from utils.console import report
-from utils.distributed import Ranks, barrier, launch_on_every_gpu, ranks
+from training.signals import Stop
+from training.state import resume
+from training.teacher_check import IMAGES, check_teachers
+from utils.console import progress, report, scores_line
+from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks, said_once
 from utils.errors import ExpectedError, UsageError
 
 
-def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
+def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     """Page to data, networks, stages, scores."""
     check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
@@ -48,30 +61,35 @@ def run(cfg: Recipe, ranks: Ranks, *, fresh: bool) -> None:
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)
 
-    folder, config = RunFolder(Path(cfg.train_params.output_path, cfg.name)), dataclasses.asdict(cfg)
+    folder, config = RunFolder(cfg.folder), dataclasses.asdict(cfg)
     loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
-    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks)
-    folder.prepare(config, ranks, fresh=fresh)
-    resumed = trainer.resume()
+    names = [*cfg.first, "last"] if cfg.first else []
+    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks, names)
+    if not any_rank(folder.last.exists() and not fresh):  # a run that goes on has the same teachers
+        some = scorer(validation.spread(IMAGES), cfg.train_params, ranks)
+        check_teachers(distiller.teachers, cfg.teachers, len(np.unique(val.labels)), some)
+    facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
+    folder.prepare(config, cfg.goes_on, facts, ranks, fresh=fresh)
+    resumed = resume(trainer)
     if ranks.first:
         for remark in (*getattr(train, "remarks", ()), *getattr(val, "remarks", ())):
             print(remark)
-        resumed_at = f", goes on after step {trainer.step}" if resumed else ""
-        print(f"{folder.path}: {len(train)} + {len(val)} images, {ranks.world} x {ranks.device.type}{resumed_at}")
+        configs = {"student": cfg.student, **cfg.teachers}
+        print(f"{folder.path}: " + (f"goes on after step {trainer.step}" if resumed else "a new run"))
+        print(described(cfg.data, (train, val), configs, trainer, cfg.idle))
     with closing(loader), closing(validation):
-        best = trainer.train(scorer(validation, ranks), config)
+        best = trainer.train(scorer(validation, cfg.train_params, ranks), config, stop)
     if ranks.first:
-        curves.draw([folder.path], folder.path / "curves.png")
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in best.items() if name not in ("epoch", "step"))
-        print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores}")
+        Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
+        print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
 def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> KnowledgeDistiller:
     """The student, the teachers that a term looks at or the student ends with, and the terms."""
     classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
     reads, reads_of = features_of(cfg.all_terms.values())
-    check_views(cfg)
+    cfg.check_views()
     if unknown := reads_of.keys() - cfg.teachers.keys():
         raise UsageError(f"terms: no teacher {min(unknown)!r}; there is {', '.join(cfg.teachers) or 'none'}")
     torch.manual_seed(cfg.train_params.seed)
@@ -82,47 +100,48 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     }
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, teachers, sync_bn=synced)
+    student = build_network(cfg.student, classes, reads, side, teachers, new_head=True, sync_bn=synced)
     for name, network in {"student": student, **teachers}.items():
         check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
-def check_views(cfg: Recipe) -> None:
-    """Mixed images have two labels, and not every objective knows that; strong views must be there."""
-    for name, term in cfg.all_terms.items():
-        inputs = get(term.objective).inputs
-        if term.needs_strong_views and not cfg.data.strong_view:
-            raise UsageError(f"terms.{name}: {term.objective} looks at strong views; set data.strong_view=True")
-        if (cfg.data.mixup or cfg.data.cutmix) and "labels" in inputs and "other_labels" not in inputs:
-            raise UsageError(f"terms.{name}: {term.objective} knows one label an image; set data.mixup=0 data.cutmix=0")
-
-
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
-    """Print the validation scores of a teacher by name, the page's student, or a file of student weights."""
+    """Print the validation scores of a teacher by name, the page's student, or weights in a file or a run's folder."""
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     if what in cfg.teachers:
         network_config = cfg.teachers[what]
     elif what == "student":
         network_config = cfg.student
     elif Path(what).exists():
-        path = Path(what, "best.pt") if Path(what).is_dir() else Path(what)
-        network_config = dataclasses.replace(cfg.student, weights=str(path.resolve()))
+        network_config = dataclasses.replace(cfg.student, weights=str(weights_at(Path(what)).resolve()))
     else:
         raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *cfg.teachers])}")
+    torch.manual_seed(cfg.train_params.seed)
     network = build_network(network_config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
     check_classes(what, network, val)
+    if cfg.train_params.channels_last:
+        network.to(memory_format=torch.channels_last)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
     with closing(validation):
-        scores = scorer(validation, ranks)(network.score)
+        scores = scorer(validation, cfg.train_params, ranks)(network.score)
     if ranks.first:
-        print(f"{what}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+        print(f"{what}: {scores_line(scores)}")
 
 
-def scorer(validation: EvalLoader, ranks: Ranks) -> Scorer:
-    """How a network is scored on the validation split."""
-    return lambda logits: evaluate(logits, validation, ranks.device)
+def scorer(validation: EvalLoader, params: TrainConfig, ranks: Ranks) -> Scorer:
+    """How a network is scored on the validation split: in the precision that it is trained in."""
+
+    def score(logits: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        def scored(images: Tensor) -> Tensor:
+            with autocast(params, ranks.device):
+                return logits(images)
+
+        bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not ranks.first}
+        return evaluate(scored, progress(iterable=validation, total=len(validation), **bar), ranks.device)
+
+    return score
 
 
 def check_classes(name: str, network: Network, samples: Samples) -> None:
@@ -133,27 +152,22 @@ def check_classes(name: str, network: Network, samples: Samples) -> None:
 
 @record
 def main() -> None:
-    """Read the page once, and run it."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--cfg", type=Path, default=Path(__file__).with_name("imagenet_train_cfg.py"))
-    parser.add_argument("--eval")
-    parser.add_argument("--fresh", action="store_true")
-    options, words = parser.parse_known_args()
-    try:
-        cfg, words = read_page(options.cfg, Recipe, words)
-        cfg = override(cfg, words, __doc__ or "")
-        cfg.check()
-        code = launch_on_every_gpu(__file__)
-        if code is not None:
-            sys.exit(code)
-        with ranks(cfg.train_params.timeout_minutes) as place:
-            if options.eval:
-                score(cfg, options.eval, place)
-            else:
-                run(cfg, place, fresh=options.fresh)
-            barrier()
-    except ExpectedError as error:
-        sys.exit(report(error))
+    """Read the settings once, and run or score them."""
+    with Stop() as stop:
+        try:
+            with said_once():
+                cfg, options = read_command_line(__doc__ or "")
+            code = launch_on_every_gpu(__file__)
+            if code is not None:
+                sys.exit(code)
+            with ranks(cfg.train_params.timeout_minutes) as place, advising():
+                if options.eval:
+                    score(cfg, options.eval, place)
+                else:
+                    run(cfg, place, stop, fresh=options.fresh)
+                barrier()
+        except ExpectedError as error:
+            sys.exit(report(error))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.common import cores, run, show
+from benchmarks.common import check_counts, cores, run, show
 from dataset.loader import DataConfig, TrainLoader, open_split
 from models.zoo import NetworkConfig, build_network
 from utils.console import exit_with_its_code, progress
@@ -43,6 +43,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark_cifar"), help="where the packed images go")
     options = parser.parse_args()
+    check_counts(images=options.images, rounds=options.rounds)
     pixels, labels = made(options.images)
     lmdb = packed(options.work, pixels, labels)
     network = build_network(NetworkConfig("cifar_resnet8", mean=MEAN, std=STD), CLASSES)

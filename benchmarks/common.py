@@ -23,13 +23,25 @@ from utils.errors import UsageError
 
 
 def parser(description: str | None, work: str) -> argparse.ArgumentParser:
-    """A command line with the photos and a folder for what is made of them."""
+    """A command line with the photos and a folder for what is made of them, to be read by `parsed`."""
     photos = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200" / "images"
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, default=photos, help="folder of class folders with JPEG files")
     made.add_argument("--work", type=Path, default=Path("runs", work), help="where packed copies and plots go")
     made.add_argument("--rounds", type=int, default=5, help="each measures every candidate once; the median counts")
     return made
+
+
+def parsed(made: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options of a `parser`.
+
+    Raises:
+        UsageError: there are no photos, or an option counts less than one.
+    """
+    options = made.parse_args()
+    files_below(options.data)
+    check_counts(**{name: count for name, count in vars(options).items() if isinstance(count, int)})
+    return options
 
 
 @contextmanager
@@ -87,10 +99,21 @@ def run(*command: str) -> None:
 
 def photos(data: Path) -> list[bytes]:
     """The files below ``data``, in order."""
+    return [path.read_bytes() for path in files_below(data)]
+
+
+def files_below(data: Path) -> list[Path]:
+    """The files in the class folders of ``data``, in order.
+
+    Raises:
+        UsageError: there are none.
+    """
     files = sorted(path for path in data.glob("*/*") if path.is_file())
     if not files:
-        raise SystemExit(f"--data: no class folders with images in {data}")
-    return [path.read_bytes() for path in files]
+        raise UsageError(
+            f"--data {data}: no class folders with JPEG files; give such a folder, such as --data /data/imagenet/train"
+        )
+    return files
 
 
 class Prepared(BatchMaker):

@@ -30,7 +30,7 @@ import matplotlib.pyplot as plt
 import torch
 from torchvision import datasets
 
-from benchmarks.common import cores, parser, show
+from benchmarks.common import cores, parsed, parser, show
 from benchmarks.peers import BATCH, LOADERS, copies_of, prepare
 from utils.console import exit_with_its_code, progress
 
@@ -152,7 +152,7 @@ def parse() -> argparse.Namespace:
     made = parser(__doc__, "benchmark_loader")
     made.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="decoding processes")
     made.add_argument("--copies", type=int, default=5, help="times that each photo appears in an epoch")
-    return made.parse_args()
+    return parsed(made)
 
 
 if __name__ == "__main__":

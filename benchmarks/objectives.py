@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import transcriptions
-from benchmarks.common import show
+from benchmarks.common import check_counts, show
 from objectives import Objective, get, kdsvd
 from objectives.logits import kd, standardize
 from objectives.maps import hcl
@@ -281,7 +281,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=64, help="samples (default: 64)")
     parser.add_argument("--classes", type=int, default=100, help="default: 100")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: CUDA if any")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_counts(rounds=options.rounds, batch=options.batch, classes=options.classes)
+    return options
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import lmdb
 import msgpack
 from PIL import Image
 
-from benchmarks.common import cores, parser, run, show
+from benchmarks.common import cores, parsed, parser, run, show
 from dataset.shards import ShardReader
 from utils.console import exit_with_its_code, progress
 
@@ -37,7 +37,7 @@ def main() -> None:
     """Pack in turn, print."""
     made = parser(__doc__, "benchmark_packing")
     made.add_argument("--copies", type=int, default=10, help="times that each photo is packed")
-    options = made.parse_args()
+    options = parsed(made)
     shutil.rmtree(options.work, ignore_errors=True)
     many, one = (link_photos(options, images) for images in (None, 1))
     rates: dict[str, list[float]] = {name: [] for name in PACKERS}

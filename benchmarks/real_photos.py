@@ -33,7 +33,7 @@ from torchvision import transforms
 from dataset.images import decode
 from dataset.shards import ShardReader
 from figures.curves import read_metrics
-from models.zoo import load_weights
+from models.fitting import load_weights
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 
@@ -51,7 +51,7 @@ def main() -> None:
     weights = options.weights or options.data.parent / "weights" / "imagenet_mobilenet_v2.pth"
     for path in (options.data / "imagenet200", options.data / "imagenette10.zip", weights):
         if not path.exists():
-            raise UsageError(f"{path} is missing: set LIMBECK_DATA or give --data and --weights")
+            raise UsageError(f"{path} is missing: set LIMBECK_DATA to the data folder, or give --data and --weights")
     with tempfile.TemporaryDirectory() as work:
         show("packing", pack_originals(options.data / "imagenet200", Path(work, "originals")))
         imagenette = unpack_and_pack(options.data, Path(work, "imagenette"))

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional
 
-from benchmarks.common import cores, parser, photos, show
+from benchmarks.common import cores, parsed, parser, photos, show
 from dataset.images import decode
 from dataset.resize import resample, taps
 from dataset.views import random_resized_crop, uniform
@@ -52,7 +52,7 @@ METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @exit_with_its_code
 def main() -> None:
     """Resize in turn, print."""
-    options = parser(__doc__, "benchmark_resize").parse_args()
+    options = parsed(parser(__doc__, "benchmark_resize"))
     images = [decode(data) for data in photos(options.data)]
     sizes = np.array([image.shape[:2] for image in images])
     draws = uniform(0, 0, np.arange(len(images)), 44)

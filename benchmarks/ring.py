@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.common import Prepared, cores, parser, run, show
+from benchmarks.common import Prepared, cores, parsed, parser, run, show
 from dataset.batches import DataConfig
 from dataset.loader import TrainLoader, open_split
 from dataset.ring import Ring
@@ -34,7 +34,7 @@ def main() -> None:
     """Measure both, print."""
     made = parser(__doc__, "benchmark_ring")
     made.add_argument("--batches", type=int, default=10_000, help="of the memory's measurement, 16 images each")
-    options = made.parse_args()
+    options = parsed(made)
     ways = {"ring": ring_batches, "torch DataLoader": dataloader_batches}
     milliseconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in progress(iterable=range(options.rounds), desc="handing over", unit="round"):

@@ -28,7 +28,7 @@ from statistics import mean, stdev
 from benchmarks.common import check_counts, check_methods, machine
 from figures.curves import read_metrics
 from recipe import Recipe
-from utils.config import leaves, override, read_page
+from utils.config import override, read_page
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import write_atomically
@@ -72,13 +72,18 @@ def words_by_page(options: argparse.Namespace, words: list[str]) -> dict[str, li
     for method in ("teacher", *options.methods):
         pair = [f"student={student}"] if method == "teacher" else [f"teacher={teacher}", f"student={student}"]
         recipe, rest = read_page(options.pages / f"{method}.py", Recipe, [*pair, *words])
-        known = () if method == "teacher" else leaves(recipe)
-        foreign = {word for word in own if word.partition("=")[0] not in known}
+        foreign = own if method == "teacher" else {word for word in own if not _fits(recipe, word)}
         given[method] = [word for word in words if word not in foreign]
         override(recipe, [word for word in rest if word not in foreign], "")
     if unused := own.difference(*given.values()):
         raise UsageError(f"no method has the setting of {', '.join(sorted(unused))}")
     return given
+
+
+def _fits(recipe: Recipe, word: str) -> bool:
+    """Whether the page has the term or the first stage that ``word`` sets something of."""
+    part, name, *_ = word.partition("=")[0].split(".")
+    return name in (recipe.terms if part == "terms" else recipe.first)
 
 
 def run(options: argparse.Namespace, words: list[str], method: str, seed: int, **pair: str) -> float:

@@ -10,10 +10,24 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from dataset.jpeg_header import BadImage
+
 RESTART = np.uint32(0xFFFFFFFF)
 _LOOK = 9  # bits that the first lookup decides; longer codes are rare
 _LONG = 34  # where the values begin in a row of long codes
 _SLACK = 8192  # bytes and symbols that a damaged MCU may read too far
+_HARMLESS = 2  # bytes that an interval may hold beyond its blocks: encoders pad so; more are lost synchronisation
+_LARGEST = 2 * 1280  # twice a coefficient less half a step, for rounding; samples of 8 bits give 1024 at most
+
+_NO_CODE, _TOO_MANY, _TOO_LARGE, _TOO_SHORT, _LEFT_OVER, _NO_RESTART = range(1, 7)
+_PROBLEMS = {
+    _NO_CODE: "a code that its Huffman tables lack",
+    _TOO_MANY: "a block of more than 64 coefficients",
+    _TOO_LARGE: "coefficients that no pixels have",
+    _TOO_SHORT: "its entropy-coded data end too early",
+    _LEFT_OVER: "unread bytes after its entropy-coded data",
+    _NO_RESTART: "its restart markers are missing or out of order",
+}
 
 
 def decoders(tables: dict[int, bytes]) -> tuple[np.ndarray, np.ndarray]:
@@ -55,13 +69,16 @@ def _unstuff(data: np.ndarray, position: int, words: np.ndarray) -> tuple[int, i
     """Copy entropy-coded bytes up to a marker, FF 00 as FF, as big-endian words; the marker's position, their count."""
     count = 0
     word = np.uint32(0)
-    end = len(data) - 1
+    end = len(data)
     while position < end:
         byte = data[position]
         if byte == 0xFF:
-            if data[position + 1] != 0:
+            after = position + 1
+            while after < end and data[after] == 0xFF:  # fill bytes
+                after += 1
+            if after == end or data[after] != 0:
                 break
-            position += 1
+            position = after
         position += 1
         word = word << np.uint32(8) | np.uint32(byte)
         count += 1
@@ -76,16 +93,18 @@ def read_symbols(
     data: bytes,
     position: int,
     blocks: np.ndarray,
+    quantization: np.ndarray,
     mcus: int,
     restarts: tuple[int, int],
     decoder: tuple[np.ndarray, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray, int]:
+) -> tuple[np.ndarray, np.ndarray, int, int]:
     """Decode the scan at ``position`` to symbols, DC differences counted from new restarts.
 
     Args:
         data: the JPEG.
         position: of the first entropy-coded byte.
         blocks: int64 [blocks of an MCU, 3]: component, DC table, AC table.
+        quantization: int64 [components, 64]: steps in zigzag order.
         mcus: how many the scan has.
         restarts: MCUs between restart markers, 0 for none: those of the scan, those of the result.
         decoder: what `decoders` returned.
@@ -93,16 +112,21 @@ def read_symbols(
     Returns:
         symbols: uint32.
         counts: int64 [4, 256], how often each occurs.
-        position: behind the last entropy-coded byte; 0 when they make no sense.
+        position: of the marker behind the scan; the end of ``data`` where there is none.
+        unread: bytes left over at the end of intervals, at most `_HARMLESS` in each.
+
+    Raises:
+        BadImage: the scan is damaged.
     """
     # A symbol takes a bit at least, a block 64 symbols at most.
     symbols = np.empty(min(8 * len(data), 64 * len(blocks) * mcus) + mcus + _SLACK, np.uint32)
     counts = np.zeros((4, 256), np.int64)
-    clean = np.empty(-(-(len(data) + _SLACK) // 8) * 8, np.uint8)
-    number, end = _read_symbols(
+    clean = np.zeros(-(-(len(data) + _SLACK) // 8) * 8, np.uint8)
+    number, end, unread, problem = _read_symbols(
         np.frombuffer(data, np.uint8),
         position,
         blocks,
+        quantization,
         mcus,
         *restarts,
         *decoder,
@@ -110,11 +134,13 @@ def read_symbols(
         symbols,
         counts,
     )
-    return symbols[:number], counts, end
+    if problem:
+        raise BadImage(f"damaged JPEG: {_PROBLEMS[problem]}")
+    return symbols[:number], counts, end, unread
 
 
 @njit(
-    "UniTuple(int64, 2)(Array(uint8, 1, 'C', readonly=True), int64, int64[:, ::1], int64, int64, int64,"
+    "UniTuple(int64, 4)(Array(uint8, 1, 'C', readonly=True), int64, int64[:, ::1], int64[:, ::1], int64, int64, int64,"
     " uint16[:, ::1], int64[:, ::1], uint32[::1], uint32[::1], int64[:, ::1])",
     cache=True,
     nogil=True,
@@ -123,6 +149,7 @@ def _read_symbols(
     data: np.ndarray,
     position: int,
     blocks: np.ndarray,
+    quantization: np.ndarray,
     mcus: int,
     restart_in: int,
     restart_out: int,
@@ -131,9 +158,9 @@ def _read_symbols(
     words: np.ndarray,
     symbols: np.ndarray,
     counts: np.ndarray,
-) -> tuple[int, int]:
+) -> tuple[int, int, int, int]:
     before, after = np.zeros(4, np.int64), np.zeros(4, np.int64)  # DC predictions
-    window, bits, word, available, number = np.uint64(0), 0, 0, 0, 0
+    window, bits, word, available, number, all_unread = np.uint64(0), 0, 0, 0, 0, 0
     for mcu in range(mcus):
         if mcu and mcu % restart_out == 0:
             symbols[number] = RESTART
@@ -141,8 +168,14 @@ def _read_symbols(
             after[:] = 0
         if mcu == 0 or (restart_in and mcu % restart_in == 0):
             if mcu:
-                if position + 2 > len(data) or (data[position + 1] & 0xF8) != 0xD0:
-                    return number, 0
+                unread = available - (32 * word - bits + 7) // 8
+                if unread > _HARMLESS:
+                    return number, 0, 0, _LEFT_OVER
+                all_unread += unread
+                while position + 1 < len(data) and data[position + 1] == 0xFF:  # fill bytes
+                    position += 1
+                if position + 2 > len(data) or data[position + 1] != 0xD0 | (mcu // restart_in - 1) & 7:
+                    return number, 0, 0, _NO_RESTART
                 position += 2
             position, available = _unstuff(data, position, words)
             window, bits, word = np.uint64(words[0]) << np.uint64(32) | np.uint64(words[1]), 64, 2
@@ -162,7 +195,7 @@ def _read_symbols(
                     while length < 17 and np.int64(window >> np.uint64(64 - length)) >= long_codes[table, length]:
                         length += 1
                     if length == 17:
-                        return number, 0
+                        return number, 0, 0, _NO_CODE
                     code = np.int64(window >> np.uint64(64 - length))
                     symbol = long_codes[table, _LONG + ((code + long_codes[table, 17 + length]) & 255)]
                 size = symbol & 15
@@ -171,27 +204,39 @@ def _read_symbols(
                 window <<= np.uint64(size)
                 bits -= length + size
                 if k:
-                    k += (symbol >> 4) + 1 if symbol else 64
-                    if k > 64 and symbol:
-                        return number, 0
+                    run = symbol >> 4
+                    if size:
+                        k += run
+                        if k > 63:
+                            return number, 0, 0, _TOO_MANY
+                        if quantization[component, k] * ((1 << size) - 1) > _LARGEST:
+                            return number, 0, 0, _TOO_LARGE
+                        k += 1
+                    else:
+                        k += 16 if run == 15 else 64  # any other run without a coefficient ends the block
                 else:
                     k = 1
                     before[component] += extra if 2 * extra >> size else extra - (1 << size) + 1  # T.81 F.2.2.1
+                    if (2 * abs(before[component]) - 1) * quantization[component, 0] > _LARGEST:
+                        return number, 0, 0, _TOO_LARGE
                     difference = before[component] - after[component]
                     after[component] = before[component]
                     symbol = 0
                     while abs(difference) >> symbol:
                         symbol += 1
-                    if symbol > 15:
-                        return number, 0
                     extra = difference if difference >= 0 else difference + (1 << symbol) - 1
                 symbols[number] = np.uint32(table << 24 | symbol << 16 | extra)
                 number += 1
                 counts[table, symbol] += 1
                 table = blocks[block, 2]
         if 32 * word - bits > 8 * available:
-            return number, 0
-    return number, position
+            return number, 0, 0, _TOO_SHORT
+    unread = available - (32 * word - bits + 7) // 8
+    if unread > _HARMLESS:
+        return number, 0, 0, _LEFT_OVER
+    while position + 1 < len(data) and data[position + 1] == 0xFF:  # fill bytes
+        position += 1
+    return number, position if position + 1 < len(data) else np.int64(len(data)), all_unread + unread, 0
 
 
 @njit("Tuple((uint8[::1], uint8[::1]))(int64[::1], uint32[::1])", cache=True, nogil=True)

@@ -29,13 +29,14 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.images import BadImage, as_jpeg, decode, encode, find_damage, resize, resized_shape
+from dataset.fit import Packing, fit
+from dataset.images import read_image
+from dataset.jpeg_header import BadImage
 from dataset.pool import advance as _advance
 from dataset.pool import work_through
 from dataset.record import Record
 from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
-from dataset.tiles import NotTiled, tile
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically
@@ -43,19 +44,6 @@ from utils.text import counted, spelled
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
-
-
-@dataclass(frozen=True)
-class Packing:
-    """How images become records."""
-
-    image_size: int | None  # pixels of the side, None keeps the bytes
-    longest_side: bool
-    quality: int
-    skip_bad: bool
-    tiles: bool
-    check: bool
-    shuffle: bool
 
 
 @dataclass(frozen=True)
@@ -279,22 +267,7 @@ def _pack(job: Job) -> Outcome:
 
 def _load(path: Path, packing: Packing) -> tuple[bytes, int, int, str | None]:
     """Bytes to store, height, width, remark."""
-    data, header, remark = as_jpeg(path.read_bytes())
-    height, width = header.height, header.width
-    if packing.image_size is not None:
-        smaller = resized_shape(height, width, packing.image_size, longest=packing.longest_side)
-        if smaller[0] < height or smaller[1] < width:  # never enlarged
-            find_damage(data)
-            height, width = smaller
-            data = encode(resize(decode(data), height, width), quality=packing.quality)
-    if packing.tiles:
-        try:
-            return tile(data), height, width, remark  # which finds damage on its way
-        except NotTiled as reason:
-            remark = f"kept untiled: {reason}"
-    if packing.tiles or packing.check:
-        remark = find_damage(data) or remark
-    return data, height, width, remark
+    return fit(read_image(path), packing)
 
 
 def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
@@ -334,7 +307,11 @@ def _parse() -> argparse.Namespace:
     add("--longest_side", action="store_true", help="--image_size is the longest side")
     add("--quality", type=int, default=95, help="JPEG quality of shrunk images (default: 95)")
     add("--no_tiles", action="store_true", help="store JPEG files byte for byte; windows of them decode more slowly")
-    add("--no_check", action="store_true", help="with --no_tiles: do not decode every file to look for damage")
+    add(
+        "--no_check",
+        action="store_true",
+        help="do not look for damage in every image, nor compare its pixels with what is stored",
+    )
     add("--shuffle", action="store_true", help="pack in random order, so that data.order=blocks mixes classes")
     add("--skip_bad", action="store_true", help="leave unreadable images out, and name them in the report")
     add("--part", type=_part, metavar="i/n", help="write only every n-th shard, on one of n machines")

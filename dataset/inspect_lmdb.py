@@ -27,15 +27,16 @@ import matplotlib
 matplotlib.use("Agg")
 
 import numpy as np
-import simplejpeg
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from dataset import views
 from dataset.batches import DataConfig
-from dataset.images import decode, find_damage, image_size, read_header
+from dataset.damage import find_damage
+from dataset.images import decode, image_size
 from dataset.img2lmdb import REPORT
+from dataset.jpeg_header import read_header
 from dataset.raw import raw_pixels
 from dataset.record import Boxes, Record, labels_of
 from dataset.shards import INDEX, ShardReader, describe
@@ -200,7 +201,8 @@ def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
         return None
     data = record.image
     try:
-        if read_header(data) is None:  # what cifar2lmdb.py packs; in WSLD's format a PNG
+        header = read_header(data)
+        if header is None:  # what cifar2lmdb.py packs; in WSLD's format a PNG
             height, width, _ = decode(data).shape
             kind = "not JPEG" if raw_pixels(data) is None else _RAW
             return Coding((height, width), len(data), kind, None, kind, len(data))
@@ -211,15 +213,14 @@ def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
         return None
     interval, why = None, "no restart markers"
     try:
-        frame = read_frame(data)
-        if frame.restart:
-            interval = frame.mcu[0], frame.mcu[1] * frame.restart
+        read_frame(data)
+        if header.restart:
+            interval = header.mcu[0], header.mcu[1] * header.restart
     except NotTiled as reason:
         why = str(reason)
-    chroma = simplejpeg.decode_jpeg_header(data, strict=False)[3]
     part = window_jpeg(np.frombuffer(data, np.uint8), _windows(index, size, 1)[0])
     read = len(data) if part is None else len(part.data)
-    return Coding(size, len(data), ":".join(chroma) if chroma.isdigit() else chroma.lower(), interval, why, read)
+    return Coding(size, len(data), header.chroma, interval, why, read)
 
 
 def _windows(index: int, size: tuple[int, int], epochs: int) -> list[Window]:

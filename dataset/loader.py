@@ -20,6 +20,7 @@ On a CPU the images are the loader's own memory: they hold until the next batch 
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -79,12 +80,9 @@ class TrainLoader:
     def __init__(
         self, samples: Samples, config: DataConfig, seed: int, rank: int, world: int, device: torch.device
     ) -> None:
-        if config.batch_size < 1:
-            raise UsageError(f"data.batch_size={config.batch_size}: at least 1")
+        config.check()
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
-        if config.strong_view and (config.mixup or config.cutmix):
-            raise UsageError("data.strong_view shows each image twice, not mixed: set data.mixup=0 data.cutmix=0")
         if len(samples) < config.batch_size:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
@@ -92,8 +90,6 @@ class TrainLoader:
         share = config.batch_size // world
         self._rows = range(rank * share, (rank + 1) * share)  # of this rank in a batch of all
         self._seed, self._config, self._samples = seed, config, samples
-        if config.open_shards < 1:
-            raise UsageError(f"data.open_shards={config.open_shards}: at least one shard must be read at a time")
         self._shards = [len(samples)]
         if isinstance(samples, ShardReader):
             self._shards = [shard.records for shard in samples.index.shards]
@@ -141,13 +137,20 @@ class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
     def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
-        if config.val_batch_size < 1:
-            raise UsageError(f"data.val_batch_size={config.val_batch_size}: at least 1")
+        config.check()
         self.samples = samples
-        self._batches = list(order.evaluation_batches(len(samples), config.val_batch_size, rank, world))
+        self._share = (config.val_batch_size, rank, world)
+        self._batches = list(order.evaluation_batches(len(samples), *self._share))
         rows = max(map(len, self._batches), default=1)
         workers = min(config.num_workers, -(-len(samples) // world))
         self._stream = _Stream(Ring(BatchMaker(samples, config, None), rows, workers), device, _drop_skipped)
+
+    def spread(self, images: int) -> EvalLoader:
+        """At most ``images`` of the samples, at equal distances, read by the same processes; closed with this one."""
+        places = np.linspace(0, len(self.samples) - 1, min(images, len(self.samples))).astype(int)
+        some = copy.copy(self)
+        some._batches = [places[batch] for batch in order.evaluation_batches(len(places), *self._share)]
+        return some
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -51,6 +51,11 @@ def resample(pixels: np.ndarray, vertical: Taps, horizontal: Taps, out: np.ndarr
     return out
 
 
+def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Antialiased bilinear resize, uint8 [H, W, 3] -> [height, width, 3]."""
+    return resample(pixels, taps(pixels.shape[0], height), taps(pixels.shape[1], width))
+
+
 @njit("Tuple((int64[::1], int32[:, ::1]))(int64, int64, int64, int64)", cache=True, nogil=True)
 def _taps(length: int, size: int, begin: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     scale = length / size

@@ -10,7 +10,6 @@ MCU: the 8 x 8 to 16 x 16 pixels that a JPEG codes together. Segments are those 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,14 +17,29 @@ import numpy as np
 from numba import njit
 
 from dataset import huffman
+from dataset.jpeg_header import (
+    APP0,
+    APP14,
+    DHT,
+    DQT,
+    DRI,
+    EOI,
+    KINDS,
+    SOI,
+    BadImage,
+    Header,
+    can_be_cut,
+    mcu_of,
+    next_segment,
+    parse,
+    read_header,
+    segments,
+)
 from dataset.scratch import scratch
 
 # What a restart marker costs against what it saves, by measurement: 1 % more bytes on photos. And the time of a block
 # beside that of a byte of entropy-coded data.
 _EXCHANGE, _BLOCK_BYTES = 8.5, 3.3
-
-_SOF0, _SOF1, _DHT, _SOS, _DRI = 0xC0, 0xC1, 0xC4, 0xDA, 0xDD
-_OTHER_FRAMES = {0xC2: "progressive", 0xC3: "lossless", 0xC9: "arithmetic coded", 0xCA: "arithmetic coded"}
 
 
 class NotTiled(ValueError):
@@ -39,20 +53,29 @@ class WindowJpeg(NamedTuple):
     top: int  # of the window in it, pixels
     lefts: np.ndarray  # int64, of the window in each strip of MCUs
     aligned: bool  # all lefts are the same; otherwise strips are 8 pixels high
+    size: tuple[int, int]  # height and width that it decodes to, pixels
 
 
 @dataclass(frozen=True)
 class Frame:
     """What the headers of a sequential Huffman JPEG with one scan say."""
 
+    header: Header
     head: list[bytes]  # the segments before SOS, without DHT and DRI
-    sos: bytes
-    scan: int  # position of the entropy-coded bytes
-    restart: int  # MCUs between restart markers, 0 for none
     tables: dict[int, bytes]  # class << 4 | id -> 16 counts by length, then the values
     blocks: np.ndarray  # int64 [blocks of an MCU, 3]: component, DC table, AC table
-    mcu: tuple[int, int]  # height and width, pixels
-    mcus: tuple[int, int]  # rows and columns
+    quantization: np.ndarray  # int64 [components, 64]: steps in zigzag order
+
+    @property
+    def scan(self) -> int:
+        """Position of the entropy-coded bytes."""
+        return self.header.scan
+
+    @property
+    def mcus(self) -> tuple[int, int]:
+        """Rows and columns of MCUs."""
+        high, wide = mcu_of(self.header)
+        return -(-self.header.height // high), -(-self.header.width // wide)
 
 
 def tile(data: bytes) -> bytes:
@@ -61,24 +84,53 @@ def tile(data: bytes) -> bytes:
     Segments before the scan (EXIF, ICC profile, comments, quantization) are kept; what follows the end marker is not.
 
     Raises:
-        NotTiled: progressive, arithmetic, several scans, or entropy-coded data that does not end where it should.
+        NotTiled: progressive, arithmetic, several scans, CMYK.
+        BadImage: damaged.
     """
     frame = read_frame(data)
-    mcus = frame.mcus[0] * frame.mcus[1]
-    interval = _interval(frame, (len(data) - frame.scan) / mcus)
-    symbols, counts, end = huffman.read_symbols(
-        data, frame.scan, frame.blocks, mcus, (frame.restart, interval), huffman.decoders(frame.tables)
-    )
-    if data[end : end + 16].lstrip(b"\xff")[:1] != b"\xd9":
-        raise NotTiled("its scan does not end where its size says")
+    header = frame.header
+    if not can_be_cut(header):
+        raise NotTiled("it is CMYK")
+    interval = _interval(frame, (len(data) - header.scan) / (frame.mcus[0] * frame.mcus[1]))
+    symbols, counts, _ = _symbols(data, frame, interval)
     codes = np.zeros((4, 256), np.uint32)
     tables = b""
     for table in np.flatnonzero(counts.any(axis=1)):
         lengths, values = huffman.optimal_code(counts[table], codes[table])
         tables += bytes([(table & 1) << 4 | table >> 1]) + lengths.tobytes() + values.tobytes()
     scan = huffman.write_symbols(symbols, codes)
-    head = [b"\xff\xd8", *frame.head, _segment(_DHT, tables), _segment(_DRI, interval.to_bytes(2, "big")), frame.sos]
-    return b"".join(head) + scan + b"\xff\xd9"
+    sos = data[header.sos : header.scan]
+    head = [SOI, *frame.head, _segment(DHT, tables), _segment(DRI, interval.to_bytes(2, "big")), sos]
+    return b"".join(head) + scan + EOI
+
+
+def find_flaw(data: bytes) -> str | None:
+    """A remark on a harmless flaw in the entropy-coded data of a JPEG with one sequential scan.
+
+    Raises:
+        NotTiled: of another kind.
+        BadImage: damaged.
+    """
+    unread = _symbols(data, read_frame(data), 0xFFFF)[2]
+    return f"{unread} unread bytes in its entropy-coded data" if unread else None
+
+
+def _symbols(data: bytes, frame: Frame, interval: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Symbols for restarts every ``interval`` MCUs, their counts, unread bytes: of `huffman.read_symbols`."""
+    symbols, counts, end, unread = huffman.read_symbols(
+        data,
+        frame.header.scan,
+        frame.blocks,
+        frame.quantization,
+        frame.mcus[0] * frame.mcus[1],
+        (frame.header.restart, interval),
+        huffman.decoders(frame.tables),
+    )
+    if end == len(data):
+        raise BadImage("truncated JPEG: its end marker is missing")
+    if data[end + 1] != EOI[1]:
+        raise NotTiled("more than one scan follows its headers")
+    return symbols, counts, unread
 
 
 def align(pixels: np.ndarray, part: WindowJpeg, height: int, width: int, strip: int) -> np.ndarray:
@@ -106,11 +158,14 @@ def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int], margin: int
     ``margin`` is how many pixels around the window upsampling of chroma looks at: 2, twice that at half size. The bytes
     hold until the next call. None when ``data`` is not tiled, or not so that it makes a rectangle: decode it whole.
     """
-    strips = window[2] // 8 + 4  # at most
+    strips = max(window[2], 0) // 8 + 4  # at most
     jpeg = scratch("jpeg", 2 * (len(data) + strips))  # an interval over the end of a row may be needed in both rows
     lefts = np.empty(strips, np.int64)
-    length, top, aligned = _cut(data, *window, margin, jpeg, lefts)
-    return WindowJpeg(jpeg[:length], top, lefts, aligned) if length else None
+    length, top, aligned, high, wide = _cut(data, *window, margin, jpeg, lefts)
+    if not length:
+        return None
+    strips = 1 if aligned else -(-high // 8)
+    return WindowJpeg(jpeg[:length], top, lefts[:strips], bool(aligned), (high, wide))
 
 
 def _interval(frame: Frame, mcu_bytes: float) -> int:
@@ -124,7 +179,7 @@ def _interval(frame: Frame, mcu_bytes: float) -> int:
     columns = frame.mcus[1]
     best = _EXCHANGE * (columns / (_BLOCK_BYTES * len(frame.blocks) + mcu_bytes)) ** 0.5
     least = min(max(round(best), 1), columns)
-    if frame.mcu[0] == 8:
+    if mcu_of(frame.header)[0] == 8:
         return least
     return next(size for size in range(least, columns + 1) if columns % size == 0)
 
@@ -133,67 +188,59 @@ def read_frame(data: bytes) -> Frame:
     """What the headers say.
 
     Raises:
-        NotTiled: progressive, arithmetic, several scans, or damaged.
+        NotTiled, BadImage: as `tile`.
     """
+    header = read_header(data)
+    if header is None:
+        raise NotTiled("it is no JPEG")
+    if header.sof in KINDS:
+        raise NotTiled(f"it is {KINDS[header.sof]}")
+    if not header.interleaved:
+        raise NotTiled("its components are not in one scan of 8 bits")
     head: list[bytes] = []
     tables: dict[int, bytes] = {}
-    sampling = b""
-    restart = scan = 0
-    for marker, segment, end in _segments(data):
-        body = segment[4:]
-        if marker == _DHT:
-            _read_tables(body, tables)
-        elif marker == _DRI:
-            restart = int.from_bytes(body[:2], "big")
-        elif marker == _SOS:
-            scan = end
-            break
-        else:
-            if marker in _OTHER_FRAMES:
-                raise NotTiled(f"it is {_OTHER_FRAMES[marker]}")
-            if marker in (_SOF0, _SOF1):
-                sampling = body
+    steps: dict[int, np.ndarray] = {}
+    for marker, segment in segments(data, header):
+        if marker == DHT:
+            _read_tables(segment[4:], tables)
+        elif marker == DQT:
+            _read_steps(segment[4:], steps)
+        if marker not in (DHT, DRI):
             head.append(segment)
-    count = sampling[5] if len(sampling) > 5 else 0
-    if count not in (1, 3, 4) or sampling[0] != 8 or len(sampling) != 6 + 3 * count or len(body) != 4 + 2 * count:
-        raise NotTiled("its components are not in one scan of 8 bits")
-    factors = [(sampling[7 + 3 * number] >> 4, sampling[7 + 3 * number] & 15) for number in range(count)]
-    if count == 1:
-        factors = [(1, 1)]  # a scan of one component counts in single blocks
-    widest, highest = (max(factor[axis] for factor in factors) for axis in (0, 1))
-    blocks = []
-    for number, (wide, high) in enumerate(factors):
-        dc, ac = body[2 + 2 * number] >> 4, body[2 + 2 * number] & 15
-        if body[1 + 2 * number] != sampling[6 + 3 * number] or dc not in tables or 0x10 | ac not in tables:
-            raise NotTiled("its scan header names another component or Huffman table than the file has")
-        blocks += [(number, 2 * dc, 2 * ac + 1)] * (wide * high)
-    if not 1 <= len(blocks) <= 10:  # the most that the standard allows
-        raise NotTiled("its sampling factors are not allowed")
-    height, width = int.from_bytes(sampling[1:3], "big"), int.from_bytes(sampling[3:5], "big")
-    mcu = (8 * highest, 8 * widest)
-    mcus = (-(-height // mcu[0]), -(-width // mcu[1]))
-    return Frame(head, segment, scan, restart, tables, np.array(blocks, np.int64), mcu, mcus)
+    scan, components = data[header.sos + 5 : header.scan], data[header.frame + 10 :]
+    blocks, quantization = [], []
+    for number in range(header.components):
+        dc, ac = scan[2 * number + 1] >> 4, scan[2 * number + 1] & 15
+        if scan[2 * number] != components[3 * number] or dc not in tables or 0x10 | ac not in tables:
+            raise BadImage("damaged JPEG: its scan names another component or Huffman table than the file has")
+        if components[3 * number + 2] not in steps:
+            raise BadImage("damaged JPEG: a quantization table is missing")
+        factor = components[3 * number + 1] if header.components > 1 else 0x11
+        blocks += [(number, 2 * dc, 2 * ac + 1)] * ((factor >> 4) * (factor & 15))
+        quantization.append(steps[components[3 * number + 2]])
+    if len(blocks) > 10:  # the most that the standard allows
+        raise BadImage("damaged JPEG: its sampling factors are not allowed")
+    return Frame(header, head, tables, np.array(blocks, np.int64), np.array(quantization, np.int64))
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Marker, bytes and end of each segment up to the first scan's header."""
-    position = 2
-    while True:
-        while data[position : position + 2] == b"\xff\xff":  # fill bytes
-            position += 1
-        marker = data[position + 1] if position + 4 <= len(data) and data[position] == 0xFF else 0
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker < 0xC0 or 0xD0 <= marker <= 0xD9 or end > len(data):
-            raise NotTiled("its headers are damaged")
-        yield marker, data[position:end], end
-        position = end
+def _read_steps(body: bytes, steps: dict[int, np.ndarray]) -> None:
+    """T.81 B.2.4.1."""
+    while body:
+        size = 129 if body[0] >> 4 else 65
+        if body[0] >> 4 > 1 or len(body) < size:
+            raise BadImage("damaged JPEG: a quantization table of impossible length")
+        table = np.frombuffer(body[1:size], ">u2" if body[0] >> 4 else np.uint8).astype(np.int64)
+        if not table.all():
+            raise BadImage("damaged JPEG: a quantization step of zero")
+        steps[body[0] & 15] = table
+        body = body[size:]
 
 
 def _read_tables(body: bytes, tables: dict[int, bytes]) -> None:
     while len(body) >= 17:
         size = 17 + sum(body[1:17])
         if body[0] & 0xEE or size > min(len(body), 17 + 256):
-            raise NotTiled("it has a damaged Huffman table, or more than two of a class")
+            raise BadImage("damaged JPEG: a Huffman table makes no sense, or there are more than two of a class")
         tables[body[0]] = body[1:size]
         body = body[size:]
 
@@ -202,53 +249,72 @@ def _segment(marker: int, body: bytes) -> bytes:
     return bytes([0xFF, marker]) + (2 + len(body)).to_bytes(2, "big") + body
 
 
+@njit("boolean(Array(uint8, 1, 'C', readonly=True), int64, int64, int64[::1])", cache=True, nogil=True)
+def _find_ends(data: np.ndarray, position: int, intervals: int, ends: np.ndarray) -> bool:
+    """Fill ``ends`` with those of the first of all ``intervals``: whether they are there, and their markers in turn.
+
+    Markers are FF before neither 00 nor FF. Most blocks of 64 bytes hold no FF before anything but 00, which a vector
+    loop tells. A marker out of turn would send a decoder of the whole image elsewhere.
+    """
+    found, block = 0, position
+    while found < len(ends) and block + 1 < len(data):
+        size = min(64, len(data) - 1 - block)
+        here = data[block : block + size + 1]
+        markers = 0
+        for at in range(size):
+            markers += np.uint8((here[at] == 0xFF) & (here[at + 1] != 0))
+        if markers:
+            for at in range(size):
+                if here[at] == 0xFF and here[at + 1] != 0 and here[at + 1] != 0xFF and found < len(ends):
+                    if found < intervals - 1 and here[at + 1] != 0xD0 | found & 7:
+                        return False
+                    ends[found] = block + at
+                    found += 1
+        block += size
+    return found == len(ends)
+
+
 @njit(
-    "Tuple((int64, int64, boolean))"
+    "UniTuple(int64, 5)"
     "(Array(uint8, 1, 'C', readonly=True), int64, int64, int64, int64, int64, uint8[::1], int64[::1])",
     cache=True,
     nogil=True,
 )
 def _cut(
     data: np.ndarray, top: int, left: int, height: int, width: int, margin: int, out: np.ndarray, lefts: np.ndarray
-) -> tuple[int, int, bool]:
-    """Fill ``out``, ``lefts``; the JPEG's length (0: impossible), the window's top in it, whether all lefts agree."""
+) -> tuple[int, int, int, int, int]:
+    """Fill ``out``, ``lefts``; the JPEG's length (0: impossible), the window's top in it, whether all lefts agree, its
+    height and width.
+    """
+    header = parse(data)
+    interval, image_high, image_wide = header.restart, header.height, header.width
+    if header.problem or not interval or not can_be_cut(header):
+        return 0, 0, 0, 0, 0
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > image_high or left + width > image_wide:
+        return 0, 0, 0, 0, 0
+
     # The headers, but for EXIF, profiles and comments. JFIF's and Adobe's segments say which colours components are.
-    position, length, interval, frame = 2, 2, 0, 0
+    length, frame = 2, 0
     out[0], out[1] = 0xFF, 0xD8
-    marker = 0
-    while marker != 0xDA:
-        if position + 4 > len(data) or data[position] != 0xFF:
-            return 0, 0, False
-        marker = data[position + 1]
-        end = position + 2 + (np.int64(data[position + 2]) << 8 | data[position + 3])
-        if end > len(data) or end < position + 4 or (0xC2 <= marker <= 0xCF and marker != 0xC4):
-            return 0, 0, False
-        if marker == 0xDD:
-            interval = np.int64(data[position + 4]) << 8 | data[position + 5]
-        if marker == 0xC0 or marker == 0xC1:
+    position = 2
+    while position < header.scan:
+        segment = next_segment(data, position)
+        if segment.start == header.frame:
             frame = length
-            if end - position < 10 or end - position < 10 + 3 * np.int64(data[position + 9]):
-                return 0, 0, False
-        if marker <= 0xE0 or marker == 0xEE:
-            out[length : length + end - position] = data[position:end]
-            length += end - position
-        position = end
-    if not interval or not frame:
-        return 0, 0, False
+        if segment.marker <= APP0 or segment.marker == APP14:
+            size = segment.end - segment.start
+            out[length : length + size] = data[segment.start : segment.end]
+            length += size
+        position = segment.end
 
     # Which MCUs the window touches, and which intervals hold them.
-    image_high = np.int64(out[frame + 5]) << 8 | out[frame + 6]
-    image_wide = np.int64(out[frame + 7]) << 8 | out[frame + 8]
-    high, wide = np.int64(8), np.int64(8)
-    for component in range(np.int64(out[frame + 9]) if out[frame + 9] > 1 else 0):
-        factors = np.int64(out[frame + 11 + 3 * component])
-        high, wide = max(high, 8 * (factors & 15)), max(wide, 8 * (factors >> 4))
+    high, wide = mcu_of(header)
     rows, columns = -(-image_high // high), -(-image_wide // wide)
     intervals = -(-rows * columns // interval)
     aligned = columns % interval == 0
     at_edge = left < margin or left + width + margin > image_wide
     if not aligned and (high > 8 or (wide > 8 and at_edge)):
-        return 0, 0, False
+        return 0, 0, 0, 0, 0
     margin = margin if high > 8 or wide > 8 else 0
     first_row, end_row = max(0, top - margin) // high, -(-min(image_high, top + height + margin) // high)
     first, end_column = max(0, left - margin) // wide, -(-min(image_wide, left + width + margin) // wide)
@@ -260,30 +326,16 @@ def _cut(
         new_wide = across * interval * wide
     new_high = min(image_high, end_row * high) - first_row * high
     if new_wide > 65500:
-        return 0, 0, False
+        return 0, 0, 0, 0, 0
     out[frame + 5], out[frame + 6] = new_high >> 8, new_high & 255
     out[frame + 7], out[frame + 8] = new_wide >> 8, new_wide & 255
 
-    # Where intervals end: markers are FF and not 00. Most blocks of 64 bytes hold none, which a vector loop tells.
     needed = min(intervals, ((end_row - 1) * columns + first) // interval + across)
     if needed > len(data):
-        return 0, 0, False
-    ends = np.empty(needed + 64, np.int64)
-    found, block = 0, position
-    while found < needed and block + 1 < len(data):
-        size = min(64, len(data) - 1 - block)
-        here = data[block : block + size + 1]
-        markers = 0
-        for at in range(size):
-            markers += np.uint8((here[at] == 0xFF) & (here[at + 1] != 0))
-        if markers:
-            for at in range(size):
-                if here[at] == 0xFF and here[at + 1] != 0:
-                    ends[found] = block + at
-                    found += 1
-        block += size
-    if found < needed:
-        return 0, 0, False
+        return 0, 0, 0, 0, 0
+    ends = np.empty(needed, np.int64)
+    if not _find_ends(data, position, intervals, ends):
+        return 0, 0, 0, 0, 0
 
     # The intervals of each row in one piece, restart markers renumbered.
     number = 0
@@ -293,7 +345,7 @@ def _cut(
         begin = ends[start - 1] + 2 if start else position
         end = ends[start + across - 1]
         if length + end - begin + 4 > len(out):
-            return 0, 0, False
+            return 0, 0, 0, 0, 0
         if row > first_row:
             out[length], out[length + 1] = 0xFF, 0xD0 | (number - 1) & 7
             length += 2
@@ -304,4 +356,4 @@ def _cut(
         number += 1
         length += end - begin
     out[length], out[length + 1] = 0xFF, 0xD9
-    return length + 2, top - first_row * high, aligned
+    return length + 2, top - first_row * high, np.int64(aligned), new_high, new_wide

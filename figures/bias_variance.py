@@ -89,17 +89,18 @@ def main() -> None:
     """Draw the groups on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="+", metavar="NAME=RUN,RUN[,...]", help="run folders of one page, other seeds")
-    parser.add_argument("--output", type=png, default="bias_variance.png", help="PNG to write (default: %(default)s)")
+    parser.add_argument("--output", type=png, help="PNG to write (default: bias_variance.png beside the first run)")
     options = parser.parse_args()
     groups = [parse_group(text) for text in options.groups]
     seen = {run: look(run, teachers=False)[0] for _, runs in groups for run in runs}
     check_comparable(seen)
     measured = [measure(name, [seen[run] for run in runs]) for name, runs in groups]
-    draw(measured, options.output)
+    output = options.output or next(iter(seen)).parent / "bias_variance.png"
+    draw(measured, output)
     for group in measured:
         sums = f"bias {group.bias:.4f} + variance {group.variance:.4f} = {group.bias + group.variance:.4f}"
         print(f"{group.name}: {sums}, {group.runs} runs")
-    print(options.output)
+    print(output)
 
 
 def parse_group(text: str) -> tuple[str, list[Path]]:

@@ -6,7 +6,7 @@ python -m figures.curves runs/x [runs/y ...] [--output curves.png]
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +17,7 @@ from matplotlib import pyplot as plt
 
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.rows import read_rows
 
 
 def draw(runs: list[Path], output: Path) -> None:
@@ -51,7 +52,10 @@ def read_metrics(run: Path) -> list[dict]:
     path = run / "metrics.jsonl"
     if not path.exists():
         raise UsageError(f"{path} is missing: {run} is not a run folder")
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    rows, unread = read_rows(path)
+    if unread:
+        print(f"{path}: {unread} lines cannot be read and are left out", file=sys.stderr)
+    return rows
 
 
 @exit_with_its_code

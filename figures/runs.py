@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dataset.loader import DataConfig, EvalLoader, open_split
-from dataset.record import Record
-from dataset.shards import Samples
 from models.zoo import Network, NetworkConfig, build_network
+from utils.config import restore
 from utils.console import progress
-from utils.errors import UsageError
-
-Kind = TypeVar("Kind")
+from utils.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
@@ -48,15 +45,18 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
     path = run / "config.json"
     if not path.exists() or not (run / "best.pt").exists():
         raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
-    config = json.loads(path.read_text())
-    data = _restored(DataConfig, config["data"])
+    try:
+        data, _ = restore(DataConfig, (config := json.loads(path.read_bytes()))["data"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is damaged, or of another version ({error})") from None
     folder, kind = (
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
     )
-    samples = _Spread(open_split(data, folder, kind), images)
-    networks = {"student": _restored(NetworkConfig, {**config["student"], "weights": str((run / "best.pt").resolve())})}
+    samples = open_split(data, folder, kind)
+    configs = {"student": {**config["student"], "weights": str((run / "best.pt").resolve())}}
     if teachers:
-        networks |= {name: _restored(NetworkConfig, values) for name, values in config["teachers"].items()}
+        configs |= config["teachers"]
+    networks = {name: restore(NetworkConfig, values)[0] for name, values in configs.items()}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loader = EvalLoader(samples, data, 0, 1, device)
     try:
@@ -64,25 +64,10 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
             name: build_network(one, len(samples.classes), ["pooled"], data.input_size).to(device).eval()
             for name, one in networks.items()
         }
-        return [_outputs(name, network, loader) for name, network in built.items()]
+        some = loader.spread(images) if images else loader
+        return [_outputs(name, network, some) for name, network in built.items()]
     finally:
         loader.close()
-
-
-class _Spread:
-    """``images`` samples at equal distances in a split, or all."""
-
-    def __init__(self, samples: Samples, images: int | None) -> None:
-        count = min(images or len(samples), len(samples))
-        self._samples, self._places = samples, np.linspace(0, len(samples) - 1, count).astype(int)
-        self.classes, self.labels = samples.classes, samples.labels[self._places]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def read(self, index: int) -> Record:
-        """The record at ``index`` of those chosen."""
-        return self._samples.read(int(self._places[index]))
 
 
 @torch.no_grad()
@@ -94,8 +79,3 @@ def _outputs(name: str, network: Network, loader: EvalLoader) -> Seen:
             rows[key].append(value.cpu().clone())
     pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
     return Seen(name, pooled, logits, labels, loader.samples.classes)
-
-
-def _restored(kind: type[Kind], values: dict[str, Any]) -> Kind:
-    """A flat configuration out of its JSON."""
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

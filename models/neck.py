@@ -48,7 +48,8 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     (V (U x + a) + b) = (V U) x + (V a + b), for the embedding U [D, C], a and the classifier V [K, D], b.
     """
-    result = dict(state)
+    result = OrderedDict(state)
+    result._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
     for name in [name for name in state if name.endswith(f".{_FIRST}.weight") and _twin(name) in state]:
         head = name.removesuffix(f".{_FIRST}.weight")
         first, shift = (result.pop(f"{head}.{_FIRST}.{part}").double() for part in ("weight", "bias"))

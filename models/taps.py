@@ -102,7 +102,6 @@ def _watch(network: nn.Module, side: int) -> tuple[list[_Seen], list[tuple[str, 
 
     modules = dict(network.named_modules())
     inplace = [module for module in modules.values() if getattr(module, "inplace", False)]
-    training = network.training
     with ExitStack() as stack:
         for path, module in modules.items():
             hook = module.register_forward_hook(lambda module, _, output, path=path: note(path, module, output))
@@ -110,11 +109,17 @@ def _watch(network: nn.Module, side: int) -> tuple[list[_Seen], list[tuple[str, 
         for module in inplace:
             module.inplace = False
             stack.callback(setattr, module, "inplace", True)
-        stack.callback(network.train, training)
-        network.eval()
-        with torch.no_grad():
-            network(torch.zeros(1, 3, side, side))
+        run_once(network, side)
     return maps, activations
+
+
+@torch.no_grad()
+def run_once(network: nn.Module, side: int) -> Any:
+    """What ``network`` gives in eval mode for one black image [1, 3, side, side]."""
+    training = network.training
+    result = network.eval()(torch.zeros(1, 3, side, side))
+    network.train(training)
+    return result
 
 
 def _form(output: Tensor) -> tuple[Form | None, int]:

@@ -6,51 +6,51 @@ Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100`
 
 from __future__ import annotations
 
-import difflib
 import re
-import urllib.error
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import safetensors.torch
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.cifar import CIFAR
+from models.fitting import load_state
 from models.neck import add_embedding, embedding_of, has_embedding
 from models.outputs import IMAGENET, Body, Normalization, Outputs, Tap, Tapped
+from models.published import File, Library, sizes_of, timm_network, torchvision_network
 from models.reused import Reused, reused_channels
-from models.taps import find_taps, head_of
+from models.taps import find_taps, head_of, run_once
+from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
-from utils.files import expanded
-
-_A_FILE = "a .pth or .safetensors file"
+from utils.settings import about, setting
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
     """A network by name."""
 
-    name: str
+    name: str = field(metadata=about(also=("model", "arch")))
     """resnet34 (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own)"""
-    weights: str = "none"
-    """none, a .pth or .safetensors file, or published weights: default, or torchvision's name such as IMAGENET1K_V1"""
-    num_classes: int | None = None
+    weights: str = setting("none", also=("pretrained", "checkpoint"))
+    """none, a .pth or .safetensors file, or published weights: default, or torchvision's name such as IMAGENET1K_V1;
+    FILE#KEY chooses among several in a file"""
+    num_classes: int | None = setting(None, least=1, most=10**6)
     """outputs; the number of classes in the data when not given"""
-    mean: tuple[float, float, float] | None = None
+    mean: tuple[float, float, float] | None = setting(None, least=0, most=1)
     """input mean for pixels in [0, 1]; that of the published weights, else ImageNet's, when not given"""
-    std: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = setting(None, above=0, most=1)
     """input standard deviation, likewise"""
-    embedding: int | None = None
+    embedding: int | None = setting(None, least=1, most=2**16)
     """outputs of a linear layer before the classifier, merged into it when the weights are exported; for lshfm"""
     batch_statistics: bool = False
     """of a teacher: normalise by the statistics of each batch, as the code of WSLD's authors does"""
     reuses: str | None = None
     """the teacher whose classifier it ends with, behind a projector; for simkd"""
+    expect_top1: float | None = None
+    """of a teacher: least top-1, percent, on some validation images before the first step; three times chance when not
+    given, 0 lets any teacher teach"""
     taps: dict[str, str] = field(default_factory=dict)
     """features that are not found by themselves: name (stage1, last, ...) and path of the module that gives it"""
 
@@ -62,9 +62,11 @@ class Network(nn.Module):
         normalization: what its input is normalised with; networks that share one can share the normalised images.
         num_classes: K.
         batch_statistics: whether a teacher's batch norms go by the statistics of each batch.
+        published_top1: accuracy on ImageNet-1K that was published with its weights, percent.
     """
 
     batch_statistics = False
+    published_top1: float | None = None
     mean: Tensor  # [1, 3, 1, 1], of pixels in [0, 255]
     std: Tensor
 
@@ -123,36 +125,44 @@ def build_network(
     side: int = 224,
     teachers: Mapping[str, Network] | None = None,
     *,
+    new_head: bool = False,
     sync_bn: bool = False,
 ) -> Network:
     """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
 
     A name ending in `*` reads every stage: `stage*` or `stage*_pre`. A classifier to be reused is one of ``teachers``,
-    or stands in the file of weights. With ``sync_bn`` batch norms go by the samples of all ranks.
+    or stands in the file of weights. Weights for another number of classes are refused, as a random last layer cannot
+    be told from a trained one; with ``new_head``, for a network that is to be trained, it is made, and a line says so.
+    With ``sync_bn`` batch norms go by the samples of all ranks.
 
     Raises:
-        UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap.
+        UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap, an input size that
+            the network does not take.
+        DataError: a file of weights is damaged.
     """
     num_classes = config.num_classes or num_classes
-    network, published = _bare(config, num_classes)
-    file = expanded(config.weights, "weights") if _is_file(config.weights) else None
-    state = read_weights(file) if file else {}
+    named = file_of(config.weights)
+    file = File(named[0], read_weights(*named)) if named else None
+    state = file.state if file else {}
+    bare = _bare(config, num_classes, file, new_head=new_head)
+    network = bare.network
     # Weights are of the network as it was published, or with what is added to it here.
     added = reused_channels(state) is not None or (config.embedding is not None and has_embedding(state))
-    if file and not added:
-        load_weights(network, file)
+    if file and not added and not bare.loaded:
+        load_state(network, state, file.path, num_classes, new_head=new_head)
     if config.embedding is not None:
         add_embedding(network, config.embedding, num_classes)
     if config.reuses is not None:
         network = _reusing(config, network, num_classes, side, teachers or {}, state)
     if file and added:
-        load_weights(network, file)
+        load_state(network, state, file.path, num_classes, new_head=new_head)
     if sync_bn:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # before taps: their hooks would stay behind
-    default = published or IMAGENET
+    default = bare.normalization or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, set(reads) - {"logits"}, side)
     made = Network(body, normalization, num_classes, _expand(reads, body.features))
+    made.published_top1 = bare.top1
     if config.batch_statistics:
         for norm in made.norms():
             norm.momentum = 0.0  # its own statistics stay as they are
@@ -160,15 +170,16 @@ def build_network(
     return made
 
 
-def _bare(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
-    """The network as it was published, with published weights where those are asked for, and their normalisation."""
+def _bare(config: NetworkConfig, num_classes: int, file: File | None, *, new_head: bool) -> Library:
+    """The network as it was published, with published weights where those are asked for."""
     if config.name.startswith("timm/"):
-        return _timm_network(config, num_classes)
+        name = config.name.removeprefix("timm/")
+        return timm_network(name, "none" if file else config.weights, num_classes, new_head=new_head)
     if config.name not in CIFAR:
-        return _torchvision_network(config, num_classes)
-    if config.weights != "none" and not _is_file(config.weights):
-        raise UsageError(f"{config.name} has no published weights; give {_A_FILE}, or none")
-    return CIFAR[config.name](num_classes=num_classes), None
+        return torchvision_network(config.name, file or config.weights, num_classes, new_head=new_head)
+    if config.weights != "none" and not file:
+        raise UsageError(f"{config.name} has no published weights {config.weights}; give {A_FILE}, or none")
+    return Library(CIFAR[config.name](num_classes=num_classes))
 
 
 def _reusing(
@@ -204,8 +215,11 @@ def _reusing(
 def _tapped(config: NetworkConfig, network: nn.Module, num_classes: int, reads: set[str], side: int) -> Body:
     """``network`` as a body that gives all of ``reads``."""
     taps: dict[str, Tap] = {}
-    if not isinstance(network, Body) and reads:
-        taps = find_taps(network, num_classes, side, config.taps)
+    with fitting_input(config.name, network, side):
+        if reads and not isinstance(network, Body):
+            taps = find_taps(network, num_classes, side, config.taps)
+        else:
+            run_once(network, side)
     known = network.features if isinstance(network, Body) else tuple(taps)
     wanted = _expand(reads, known)
     if unknown := sorted(wanted - set(known)):
@@ -216,130 +230,26 @@ def _tapped(config: NetworkConfig, network: nn.Module, num_classes: int, reads: 
     return network if isinstance(network, Body) else Tapped(network, {name: taps[name] for name in sorted(wanted)})
 
 
+@contextmanager
+def fitting_input(name: str, network: nn.Module, side: int) -> Iterator[None]:
+    """Say that a network does not take images of ``side`` x ``side`` pixels, whatever it raises when it is given one.
+
+    Raises:
+        UsageError: in place of the network's own error.
+    """
+    try:
+        yield
+    except (UsageError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # each library has its own
+        sizes = sizes_of(name, network)
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UsageError(
+            f"data.input_size={side}: {name} does not take images of this size{sizes and f'; {sizes}'} ({reason})"
+        ) from None
+
+
 def _expand(reads: Iterable[str], known: Iterable[str]) -> frozenset[str]:
     """``reads`` with `stage*` and `stage*_pre` spelt out."""
     spelt = ((name, [one for one in known if re.fullmatch(name.replace("*", r"\d+"), one)]) for name in reads)
     return frozenset(one for name, some in spelt for one in (some or [name]))
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file, also under `state_dict` or `model`, also with `module.` prefixes.
-
-    Raises:
-        UsageError: the file cannot be read, or holds none.
-    """
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it, of a run student.safetensors")
-    try:
-        state: Any
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        of_a_run = path.name == "student.safetensors"
-        do = f"train the run {path.parent.name} first" if of_a_run else "put the weights there"
-        raise UsageError(f"{path}: no such file; {do} or give another path") from None
-    except Exception as error:  # a damaged pickle may raise any
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UsageError(f"{path}: not a weights file that can be read safely: {reason}") from None
-    for wrapper in ("state_dict", "model", "ema", "student"):  # the last two are those of a run's own checkpoints
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise UsageError(f"{path} holds no state dict")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load the state dict in a file into ``network``.
-
-    Raises:
-        UsageError: the file cannot be read, or its names or shapes do not fit; every one is named.
-    """
-    state = read_weights(path)
-    wanted = network.state_dict()
-    # Files from before PyTorch 0.4.1 lack the batch counters.
-    missing = sorted(name for name in wanted.keys() - state.keys() if not name.endswith("num_batches_tracked"))
-    unexpected = sorted(state.keys() - wanted.keys())
-    shapes = [
-        f"{name}: {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in the network"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
-    ]
-    if missing or unexpected or shapes:
-        parts = [
-            f"{label}: {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-            for label, names in (("missing", missing), ("unexpected", unexpected), ("other shapes", shapes))
-            if names
-        ]
-        raise UsageError(f"{path} does not fit {type(network).__name__}; {'; '.join(parts)}")
-    network.load_state_dict(state, strict=False)
-
-
-def _torchvision_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
-    names = torchvision.models.list_models(module=torchvision.models)
-    if config.name not in names:
-        near = _near(config.name, [*names, *CIFAR])
-        raise UsageError(f"no network {config.name!r}{near}; timm's begin with timm/")
-    weights = None
-    if config.weights != "none" and not _is_file(config.weights):
-        published = torchvision.models.get_model_weights(config.name)
-        name = "DEFAULT" if config.weights == "default" else config.weights
-        if name not in published.__members__:
-            known = ", ".join(published.__members__)
-            raise UsageError(f"{config.name} has no weights {name}; torchvision has {known}; or give {_A_FILE}")
-        weights = published[name]
-    network = torchvision.models.get_model(config.name, weights=None, num_classes=num_classes)
-    if weights is None:
-        return network, None
-    target = Path(torch.hub.get_dir(), "checkpoints", weights.url.rsplit("/", 1)[1])
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
-        raise UsageError(
-            f"cannot download {weights.url} ({error}): fetch it elsewhere and put it at {target}"
-        ) from None
-    _load_published(network, state, config, target)
-    transforms = weights.transforms()
-    return network, Normalization(tuple(transforms.mean), tuple(transforms.std))
-
-
-def _load_published(network: nn.Module, state: dict[str, Tensor], config: NetworkConfig, path: Path) -> None:
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise UsageError(f"{path} does not fit {config.name}: {' '.join(str(error).split())}") from None
-
-
-def _timm_network(config: NetworkConfig, num_classes: int) -> tuple[nn.Module, Normalization | None]:
-    try:
-        import timm
-    except ImportError:
-        raise UsageError(f"{config.name} needs timm: pip install timm") from None
-    name = config.name.removeprefix("timm/")
-    published = config.weights == "default"
-    if not published and config.weights != "none" and not _is_file(config.weights):
-        raise UsageError(f"{config.name} has no weights {config.weights}; give default, {_A_FILE}, or none")
-    try:
-        network = timm.create_model(name, pretrained=published, num_classes=num_classes)
-    except (RuntimeError, OSError) as error:
-        first = " ".join(str(error).split())[:300]
-        if published and timm.is_model(name):
-            source = timm.get_pretrained_cfg(name)
-            raise UsageError(
-                f"cannot get timm's weights of {name} ({first}): fetch {source and source.hf_hub_id} elsewhere "
-                "and set weights to the file's path"
-            ) from None
-        raise UsageError(f"no network {config.name!r}: {first}{_near(name, timm.list_models())}") from None
-    pretrained: Any = network.pretrained_cfg
-    return network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"]))
-
-
-def _is_file(weights: str) -> bool:
-    return "/" in weights or weights.endswith((".pth", ".pt", ".th", ".tar", ".safetensors"))
-
-
-def _near(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=3)
-    return f"; near: {', '.join(near)}" if near else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, objective
 from objectives.maps import Maps, boundary_distance, same_size
 
 
-@objective(reads="stages_pre")
+@objective(reads="stages_pre", margin=NOT_NEGATIVE)
 class Ab(nn.Module):
     """The student's neurons are active where the teacher's are; a stage counts half of the next one.
 

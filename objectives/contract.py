@@ -28,6 +28,9 @@ In a constructor also `norms`: for each of `stages_pre` the batch norm before it
 Maps are channels_last as a rule. A gradient in another memory format slows the networks behind it; that of `F.mse_loss`
 is, `maps.mean_squared_distance` keeps the format.
 
+What an option may be, beyond any finite number, stands beside it: `@objective(reads="logits", temperature=POSITIVE)`.
+What depends on other things is a ValueError of the constructor, `f"{option}={value}: why"`.
+
 An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
 """
 
@@ -35,7 +38,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
@@ -45,6 +49,26 @@ from utils.errors import UsageError
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 STAGES = {"stages": "stage*", "stages_pre": "stage*_pre"}  # what is read in pairs: the names of the features
+
+
+class Range(NamedTuple):
+    """What a number may be: ``least`` to ``most``, but not ``least`` itself where it is ``above`` that."""
+
+    least: float
+    most: float = math.inf
+    above: bool = False
+
+    def has(self, value: float) -> bool:
+        """Whether it may be ``value``."""
+        return self.least <= value <= self.most and not (self.above and value == self.least)
+
+    def __str__(self) -> str:
+        if self.most < math.inf:
+            return f"{self.least:g} to {self.most:g}"
+        return f"above {self.least:g}" if self.above else f"{self.least:g} or more"
+
+
+POSITIVE, NOT_NEGATIVE, COUNT, SHARE = Range(0, above=True), Range(0), Range(1), Range(0, 1)
 
 
 class Objective(NamedTuple):
@@ -57,11 +81,47 @@ class Objective(NamedTuple):
     inputs: tuple[str, ...]  # positional parameters of the function
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
     options: tuple[str, ...]
+    ranges: Mapping[str, Range]  # of those of the options that have one
+
+    def checked(self, option: str, value: Any) -> Any:
+        """``value`` for ``option``, as an integer where it takes one.
+
+        Raises:
+            ValueError: it may not be that; says what it may be.
+        """
+        parameter = inspect.signature(self.made).parameters[option]
+        default, is_number = parameter.default, isinstance(value, float | int) and not isinstance(value, bool)
+        if isinstance(default, bool | str) and type(value) is not type(default):
+            raise ValueError(f"no value like its default, {default!r}")
+        if isinstance(default, float | int) and not (is_number or isinstance(default, bool)):
+            raise ValueError(f"no number like its default, {default!r}")
+        if not is_number:
+            return value
+        if not math.isfinite(value):
+            raise ValueError("not a finite number")
+        if option in self.ranges and not self.ranges[option].has(value):
+            raise ValueError(f"{self.ranges[option]}, like its default, {default!r}")
+        if parameter.annotation not in (int, "int"):
+            return value
+        if value != int(value):
+            raise ValueError(f"a whole number, like its default, {default!r}")
+        return int(value)
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """All that it is given, but the options."""
         return (*self.sized_by, *self.inputs)
+
+    @property
+    def required(self) -> set[str]:
+        """Options without a default."""
+        parameters = inspect.signature(self.made).parameters
+        return {option for option in self.options if parameters[option].default is inspect.Parameter.empty}
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is one of this package, and not of a user."""
+        return self.made.__module__.partition(".")[0] == __name__.partition(".")[0]
 
     @property
     def needs_teacher(self) -> bool:
@@ -89,11 +149,12 @@ class Objective(NamedTuple):
 _REGISTRY: dict[str, Objective] = {}
 
 
-def objective(*, reads: str) -> Callable[[Made], Made]:
+def objective(*, reads: str, **ranges: Range) -> Callable[[Made], Made]:
     """Register the decorated function or module class under its own name, in lower case, and return it unchanged.
 
     Args:
         reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
+        ranges: of its options.
 
     Raises:
         ValueError: the name is taken by another.
@@ -109,7 +170,9 @@ def objective(*, reads: str) -> Callable[[Made], Made]:
         else:
             sized_by, options = (), _parameters(made)[1]
             called = made
-        _REGISTRY[name] = Objective(name, made, reads, sized_by, _parameters(called)[0], _optional(called), options)
+        assert ranges.keys() <= set(options), f"{name} has no option {ranges.keys() - set(options)}"
+        inputs = _parameters(called)[0]
+        _REGISTRY[name] = Objective(name, made, reads, sized_by, inputs, _optional(called), options, ranges)
         return made
 
     return register

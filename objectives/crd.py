@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import COUNT, POSITIVE, SHARE, objective
+from objectives.numerics import unit
 
 _EPSILON = 1e-7
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", dimensions=COUNT, contrasts=COUNT, temperature=POSITIVE, momentum=SHARE)
 class Crd(nn.Module):
     """Noise-contrastive estimation of whether two embeddings, of student and teacher, show the same sample.
 
@@ -55,15 +56,15 @@ class Crd(nn.Module):
         count = torch.bincount(all_labels)
         if (count == len(all_labels)).any():
             raise ValueError("crd contrasts classes: it needs two or more with samples")
-        self.contrasts, self.temperature, self.momentum = int(contrasts), temperature, momentum
+        self.contrasts, self.temperature, self.momentum = contrasts, temperature, momentum
         self.relaxed = relaxed
-        self.embed_student = nn.Linear(student.shape[1], int(dimensions))
-        self.embed_teacher = nn.Linear(teacher.shape[1], int(dimensions))
+        self.embed_student = nn.Linear(student.shape[1], dimensions)
+        self.embed_teacher = nn.Linear(teacher.shape[1], dimensions)
         self.register_buffer("order", all_labels.argsort(stable=True), persistent=False)
         self.register_buffer("first", count.cumsum(0) - count, persistent=False)
         self.register_buffer("count", count, persistent=False)
         bound = 1 / math.sqrt(dimensions / 3)
-        self.register_buffer("memory", torch.empty(2, len(all_labels), int(dimensions)).uniform_(-bound, bound))
+        self.register_buffer("memory", torch.empty(2, len(all_labels), dimensions).uniform_(-bound, bound))
         self.register_buffer("constants", torch.zeros(2))
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor, index: Tensor) -> Tensor:
@@ -91,9 +92,7 @@ class Crd(nn.Module):
 
     def contrast(self, student: Tensor, teacher: Tensor, index: Tensor, compared: Tensor) -> Tensor:
         """As `forward`, with the samples ``compared`` [B, 1 + K]; the memory takes the batch in."""
-        embedded = [
-            F.normalize(embed(x), dim=1) for embed, x in ((self.embed_student, student), (self.embed_teacher, teacher))
-        ]  # each [B, dimensions]
+        embedded = [unit(self.embed_student(student)), unit(self.embed_teacher(teacher))]  # each [B, dimensions]
         # All N scores and then a choice of them, because [B, K, dimensions] of the memory would be many times larger.
         scores = torch.stack(
             [

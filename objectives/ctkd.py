@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, POSITIVE, objective
 from objectives.logits import kd
 
 
-@objective(reads="logits")
+@objective(reads="logits", lowest=POSITIVE, span=NOT_NEGATIVE, loops=POSITIVE)
 class Ctkd(nn.Module):
     """`kd` with a temperature that learns to make the task harder, more and more.
 

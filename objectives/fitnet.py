@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from objectives.contract import objective
+from objectives.contract import COUNT, objective
 from objectives.maps import Maps, mean_squared_distance
 
 
-@objective(reads="stages")
+@objective(reads="stages", hint=COUNT)
 class FitNet(nn.Module):
     """Mean squared distance of one stage of the teacher and a regression of the student's.
 
@@ -27,7 +27,7 @@ class FitNet(nn.Module):
 
     def __init__(self, student: Maps, teacher: Maps, *, hint: int = 2) -> None:
         super().__init__()
-        self.pair = min(int(hint), len(student)) - 1
+        self.pair = min(hint, len(student)) - 1
         self.regressor = regressor(student[self.pair], teacher[self.pair])
 
     def forward(self, student: Maps, teacher: Maps) -> Tensor:

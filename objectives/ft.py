@@ -7,11 +7,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from objectives.contract import objective
+from objectives.contract import POSITIVE, Range, objective
 from objectives.maps import factor_distance, mean_squared_distance, same_size
 
 
-@objective(reads="last")
+@objective(reads="last", rate=POSITIVE, power=Range(1))
 class Ft(nn.Module):
     """Distance of the student's translated map from the factors that an autoencoder finds in the teacher's.
 

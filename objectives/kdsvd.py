@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import COUNT, objective
 from objectives.maps import Maps
 
 _EXTRA = 3  # of the student's vectors that may stand for one of the teacher's
 
 
-@objective(reads="stages")
+@objective(reads="stages", vectors=COUNT)
 def kdsvd(student: Maps, teacher: Maps, *, vectors: int = 1, by_pixels: bool = False) -> Tensor:
     """Squared distance of the radial basis functions between the singular vectors of consecutive stages.
 
@@ -38,7 +38,7 @@ def kdsvd(student: Maps, teacher: Maps, *, vectors: int = 1, by_pixels: bool = F
     """
     if len(student) < 2:
         raise ValueError("kdsvd compares consecutive stages: it needs two or more")
-    aligned = [_aligned(_matrix(s, by_pixels), _matrix(t, by_pixels), int(vectors)) for s, t in zip(student, teacher)]
+    aligned = [_aligned(_matrix(s, by_pixels), _matrix(t, by_pixels), vectors) for s, t in zip(student, teacher)]
     flows = ([_radial(x, y) for x, y in pairwise(side)] for side in zip(*aligned))
     return torch.stack([(s - t).square().sum() for s, t in zip(*flows)]).sum() / len(student[0])
 

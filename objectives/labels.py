@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, SHARE, objective
+from objectives.numerics import in_float64
 
 
-@objective(reads="logits")
+@objective(reads="logits", label_smoothing=SHARE)
+@in_float64
 def cross_entropy(
     student: Tensor,
     labels: Tensor,
@@ -40,7 +42,7 @@ def cross_entropy(
     return torch.lerp(own, other, other_share.to(own)).mean()
 
 
-@objective(reads="logits")
+@objective(reads="logits", alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, mu=NOT_NEGATIVE)
 class Uskd(nn.Module):
     """Self-distillation without a teacher: soft labels made of the true class's probability and of Zipf's law.
 
@@ -74,7 +76,12 @@ class Uskd(nn.Module):
 
     def forward(self, student: Tensor, student_pooled: Tensor, labels: Tensor) -> Tensor:
         """Scalar, of logits [B, K], features [B, D] and labels int64 [B]."""
-        weak, classes = self.weak(student_pooled), student.shape[1]
+        return self._of_logits(student, self.weak(student_pooled), labels)
+
+    @in_float64
+    def _of_logits(self, student: Tensor, weak: Tensor, labels: Tensor) -> Tensor:
+        """Scalar, of the logits of the student and of the weak classifier, [B, K]."""
+        classes = student.shape[1]
         is_true = labels[:, None] == torch.arange(classes, device=labels.device)  # [B, K]
         log_student = F.log_softmax(student, 1)
         log_true = (log_student * is_true).sum(1)  # [B]
@@ -102,4 +109,4 @@ def _relative(values: Tensor, is_true: Tensor) -> Tensor:
 def _zipf(scores: Tensor, is_true: Tensor) -> Tensor:
     """Probabilities in proportion to 1 / rank by falling score, 0 for the true class; [B, K] -> [B, K]."""
     shares = ~is_true / (scores.argsort(1, descending=True).argsort(1) + 1).to(scores.dtype)
-    return shares / shares.sum(1, keepdim=True)
+    return shares / shares.sum(1, keepdim=True).clamp(min=1 / shares.shape[1])  # there are none in one class

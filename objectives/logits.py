@@ -1,4 +1,7 @@
-"""Objectives on logits. B samples, K classes; z_s and z_t are the logits of student and teacher."""
+"""Objectives on logits. B samples, K classes; z_s and z_t are the logits of student and teacher.
+
+They compute in float64, whatever the precision of the logits.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, POSITIVE, SHARE, objective
+from objectives.numerics import centred, in_float64
 
 _EPSILON = 1e-7  # in the denominator of WSLD's weight, as its authors' code has it
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
+@in_float64
 def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0) -> Tensor:
     """Knowledge distillation: T^2 KL(softmax(z_t / T) || softmax(z_s / T)), averaged over the batch.
 
@@ -30,7 +35,8 @@ def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0) -
     return temperature**2 * F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
+@in_float64
 def wsld(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float = 2.0) -> Tensor:
     """Weighted soft labels: each sample's soft cross-entropy, weighted down where the student is ahead of the teacher.
 
@@ -57,6 +63,7 @@ def wsld(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float
 
 
 @torch.no_grad()
+@in_float64
 def wsld_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """The sample weights w of `wsld`, in [0, 1]; [B]."""
     student_loss = F.cross_entropy(student, labels, reduction="none")  # [B]
@@ -64,7 +71,8 @@ def wsld_weights(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     return -torch.expm1(-student_loss / (teacher_loss + _EPSILON))
 
 
-@objective(reads="logits")
+@objective(reads="logits", alpha=NOT_NEGATIVE, beta=NOT_NEGATIVE, temperature=POSITIVE)
+@in_float64
 def dkd(
     student: Tensor,
     teacher: Tensor,
@@ -121,7 +129,8 @@ def _lowest(logits: Tensor) -> float:
     return torch.finfo(logits.dtype).min / 4
 
 
-@objective(reads="logits")
+@objective(reads="logits", beta=NOT_NEGATIVE, gamma=NOT_NEGATIVE, temperature=POSITIVE)
+@in_float64
 def dist(
     student: Tensor, teacher: Tensor, *, beta: float = 1.0, gamma: float = 1.0, temperature: float = 1.0
 ) -> Tensor:
@@ -148,12 +157,13 @@ def dist(
 
 def _correlation(x: Tensor, y: Tensor) -> Tensor:
     """Pearson's, of each row; [N, M] -> [N]."""
-    x, y = (z - z.mean(1, keepdim=True) for z in (x, y))
+    x, y = centred(x), centred(y)
     lengths = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(y, dim=1)
     return (x * y).sum(1) / (lengths + 1e-8)
 
 
-@objective(reads="logits")
+@objective(reads="logits", gamma=NOT_NEGATIVE, temperature=POSITIVE)
+@in_float64
 def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5, temperature: float = 1.0) -> Tensor:
     """Normalised KD: the true class, weighted by the teacher, and gamma T^2 times the cross-entropy among the others.
 
@@ -179,7 +189,8 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5,
     return (true + gamma * temperature**2 * others).mean()
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
+@in_float64
 def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Squared distance of the classes' Gram matrices of the batch's probabilities, over K.
 
@@ -194,10 +205,11 @@ def class_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
         Scalar.
     """
     p_student, p_teacher = (F.softmax(z / temperature, dim=1) for z in (student, teacher))  # [B, K]
-    return (p_teacher.T @ p_teacher - p_student.T @ p_student).square().sum() / student.shape[1]
+    return _gram_distance(p_teacher, p_student) / student.shape[1]
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
+@in_float64
 def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Squared distance of the samples' Gram matrices of their probabilities, over B.
 
@@ -212,10 +224,20 @@ def batch_correlation(student: Tensor, teacher: Tensor, *, temperature: float = 
         Scalar.
     """
     p_student, p_teacher = (F.softmax(z / temperature, dim=1) for z in (student, teacher))  # [B, K]
-    return (p_teacher @ p_teacher.T - p_student @ p_student.T).square().sum() / len(student)
+    return _gram_distance(p_teacher.T, p_student.T) / len(student)
 
 
-@objective(reads="logits")
+def _gram_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Squared distance of x.T x and y.T y, by the smaller products; each [M, N] -> scalar."""
+    if x.shape[1] <= x.shape[0]:
+        return (x.T @ x - y.T @ y).square().sum()
+    gap, total = x - y, x + y  # x.T x - y.T y is half of total.T gap + gap.T total
+    crossed = total @ gap.T  # [M, M]
+    return ((total @ total.T * (gap @ gap.T)).sum() + (crossed * crossed.T).sum()) / 2
+
+
+@objective(reads="logits", temperature=POSITIVE)
+@in_float64
 def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
     """Multi-level logit distillation: `kd`, `class_correlation` and `batch_correlation`, at several temperatures.
 
@@ -236,7 +258,15 @@ def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tenso
     return torch.stack(values).sum()
 
 
-@objective(reads="logits")
+@objective(
+    reads="logits",
+    within=NOT_NEGATIVE,
+    across=NOT_NEGATIVE,
+    confidence=SHARE,
+    strong_confidence=SHARE,
+    temperature=POSITIVE,
+)
+@in_float64
 def crld(
     student: Tensor,
     teacher: Tensor,
@@ -283,16 +313,20 @@ def crld(
     return temperature**2 * (within * same + across * other).mean()
 
 
+@in_float64
 def standardize(logits: Tensor) -> Tensor:
     """Each sample's logits minus their mean, over their (unbiased) standard deviation; [B, K] -> [B, K].
 
     Sun et al., CVPR 2024, arXiv 2403.01427, algorithm 1: `Term(standardize=True)` puts it in front of any objective on
     logits. Their weight beside cross-entropy is 9 times the usual on CIFAR-100.
     """
-    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-7)
+    rest = centred(logits)  # [B, K]
+    deviation = torch.linalg.vector_norm(rest, dim=1, keepdim=True) / max(logits.shape[1] - 1, 1) ** 0.5
+    return rest / (deviation + 1e-7)
 
 
-@objective(reads="logits")
+@objective(reads="logits", temperature=POSITIVE)
+@in_float64
 def ttm(student: Tensor, teacher: Tensor, *, temperature: float = 4.0, weighted: bool = True) -> Tensor:
     """Transformed teacher matching: KL(softmax(z_t / T) || softmax(z_s)), a temperature for the teacher alone.
 

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import NOT_NEGATIVE, objective
+from objectives.numerics import unit
 
 _BIASES = ("zero", "mean", "median")
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", hashes=NOT_NEGATIVE)
 class Lshfm(nn.Module):
     """The student's feature falls on the same side of K random hyperplanes as the teacher's, and near it.
 
@@ -60,14 +61,15 @@ class Lshfm(nn.Module):
                 f"lshfm compares features of equal dimensions, not {student.shape[1]} and {dimensions}: "
                 f"set student.embedding={dimensions}"
             )
-        for word, known in ((hash_distance, _HASH), (feature_distance, _FEATURE), (bias, _BIASES)):
+        words = {"hash_distance": (hash_distance, _HASH), "feature_distance": (feature_distance, _FEATURE)}
+        for option, (word, known) in {**words, "bias": (bias, _BIASES)}.items():
             if word not in known:
-                raise ValueError(f"lshfm knows {', '.join(known)}, not {word!r}")
+                raise ValueError(f"{option}={word}: one of {', '.join(known)}")
         if hash_distance == feature_distance == "none":
             raise ValueError("lshfm compares hashes, features or both: hash_distance and feature_distance are none")
         self.hash, self.feature = _HASH[hash_distance], _FEATURE[feature_distance]
         self.correct_only, self.follows = correct_only, bias
-        count = int(hashes) or 32 * dimensions
+        count = hashes or 32 * dimensions
         self.register_buffer("weight", torch.randn(count, dimensions) * teacher_head_weight.detach().float().std())
         self.register_buffer("bias", torch.zeros(count))
         self.register_buffer("batches", torch.zeros(()))
@@ -121,7 +123,7 @@ def _l2(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def _directions(student: Tensor, teacher: Tensor) -> Tensor:
-    return _l2(F.normalize(student, dim=1), F.normalize(teacher, dim=1))
+    return _l2(unit(student), unit(teacher))
 
 
 _HASH = {"sign": _signs, "l1": _l1, "l2": _l2, "none": None}

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import Range, objective
+from objectives.numerics import unit
 
 Maps = Sequence[Tensor]
 
 _LEAST = 1e-24  # of a squared length
 
 
-@objective(reads="stages")
+@objective(reads="stages", power=Range(1))
 def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
     """Attention transfer: mean squared distance of the normalised attention maps, summed over stages.
 
@@ -43,7 +44,7 @@ def at(student: Maps, teacher: Maps, *, power: float = 2.0) -> Tensor:
 def _attention(x: Tensor, power: float) -> Tensor:
     """[B, C, H, W] -> [B, H W]."""
     powers = x.square() if power == 2 else x.abs().pow(power)
-    return F.normalize(powers.sum(1).flatten(1), dim=1)  # C times the mean, before it is normalised
+    return unit(powers.sum(1).flatten(1))  # C times the mean, before it is normalised
 
 
 @objective(reads="stages")
@@ -64,7 +65,7 @@ def nst(student: Maps, teacher: Maps) -> Tensor:
     def discrepancy(s: Tensor, t: Tensor) -> Tensor:
         s, t = (x.flatten(2) for x in (s, t))  # [B, C, H W]
         if s.shape[2] < min(s.shape[1], t.shape[1]):  # the same sum, by fewer products
-            s, t = (F.normalize(x, dim=2) for x in (s, t))
+            s, t = (unit(x, 2) for x in (s, t))
             s, t = (x.mT @ x / x.shape[1] for x in (s, t))  # [B, H W, H W]
             return (s - t).square().sum((1, 2)).mean()
         of_student, of_teacher, of_both = s @ s.mT, t @ t.mT, s @ t.mT  # [B, C, C]
@@ -148,7 +149,7 @@ def factor_distance(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> 
     Returns:
         Scalar.
     """
-    student, teacher = (F.normalize(x.flatten(1), dim=1) for x in (student, teacher))
+    student, teacher = (unit(x.flatten(1)) for x in (student, teacher))
     return (student - teacher).abs().pow(power).mean()
 
 

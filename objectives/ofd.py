@@ -8,28 +8,43 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from objectives.contract import objective
+from objectives.contract import COUNT, objective
 from objectives.maps import Maps, partial_l2, pooled_to
 
 
-@objective(reads="stages_pre")
+@objective(reads="stages_pre", kernel_size=COUNT)
 class Ofd(nn.Module):
     """Partial L2 distance before the ReLUs, of the teacher's maps behind a margin; a stage counts half of the next one.
 
-    Heo et al., ICCV 2019, arXiv 1904.01866, equations 2 to 5. A 1 x 1 convolution and batch norm bring the student to
-    the teacher's channels. The margin of a channel is the mean of its negative responses, by the batch norm that makes
-    them, or measured as training goes where there is none. Averaged over B, summed over the rest; hence weights of 1e-3
-    (CIFAR-100) and 1e-4 (ImageNet).
+    Heo et al., ICCV 2019, arXiv 1904.01866, equations 2 to 5. A convolution, 1 x 1 as the authors have it, and batch
+    norm bring the student to the teacher's channels. The margin of a channel is the mean of its negative responses, by
+    the batch norm that makes them, or measured as training goes where there is none. Averaged over B, summed over the
+    rest; hence weights of 1e-3 (CIFAR-100) and 1e-4 (ImageNet).
 
     Args:
         student: an example of the maps [B, C_s, H, W], shallow to deep.
         teacher: likewise.
         teacher_norms: the batch norm before each of the teacher's, None without one.
+        kernel_size: of the convolutions, pixels; odd.
+
+    Raises:
+        ValueError: the kernel is even.
     """
 
-    def __init__(self, student: Maps, teacher: Maps, teacher_norms: Sequence[nn.BatchNorm2d | None]) -> None:
+    def __init__(
+        self,
+        student: Maps,
+        teacher: Maps,
+        teacher_norms: Sequence[nn.BatchNorm2d | None],
+        *,
+        kernel_size: int = 1,
+    ) -> None:
         super().__init__()
-        self.connectors = nn.ModuleList(_connector(s.shape[1], t.shape[1]) for s, t in zip(student, teacher))
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size={kernel_size}: an odd number, or the maps change their size")
+        self.connectors = nn.ModuleList(
+            _connector(s.shape[1], t.shape[1], kernel_size) for s, t in zip(student, teacher)
+        )
         self.known = [norm is not None for norm in teacher_norms]
         for number, (norm, t) in enumerate(zip(teacher_norms, teacher)):
             known = margin(norm.weight, norm.bias) if norm is not None else t.new_zeros(t.shape[1])
@@ -58,9 +73,9 @@ class Ofd(nn.Module):
         mean.copy_(total / count.clamp(min=1))
 
 
-def _connector(channels_in: int, channels: int) -> nn.Sequential:
-    conv = nn.Conv2d(channels_in, channels, 1, bias=False)
-    nn.init.normal_(conv.weight, 0, math.sqrt(2 / channels))
+def _connector(channels_in: int, channels: int, kernel_size: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels_in, channels, kernel_size, padding=kernel_size // 2, bias=False)
+    nn.init.normal_(conv.weight, 0, math.sqrt(2 / (kernel_size**2 * channels)))
     return nn.Sequential(conv, nn.BatchNorm2d(channels))
 
 

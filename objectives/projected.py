@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import Range, objective
 from objectives.maps import mean_squared_distance, same_size
+from objectives.numerics import unit
 from objectives.regions import check_head
 
 
@@ -97,11 +98,12 @@ class Ickd(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
         student, teacher = same_size(self.connector(student), teacher)
-        ours, theirs = (F.normalize(x.flatten(2) @ x.flatten(2).mT, dim=2) for x in (student, teacher))  # [B, C, C]
+        ours, theirs = (x.flatten(2) @ x.flatten(2).mT for x in (student, teacher))  # [B, C, C]
+        ours, theirs = unit(ours, 2, least=1e-5), unit(theirs, 2)  # batch norm enlarges the rounding of constant maps
         return (ours - theirs).square().sum((1, 2)).mean() / ours.shape[1]
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", power=Range(1))
 class Srd(nn.Module):
     """Log of the summed powers of the distances between a projection and the teacher's features, both batch-normalised.
 
@@ -123,7 +125,7 @@ class Srd(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of [B, D_s] and [B, D_t]."""
         distances = (self.norms[0](self.projector(student)) - self.norms[1](teacher)).abs()
-        return distances.pow(self.power).sum().clamp(min=torch.finfo(distances.dtype).tiny).log()
+        return distances.pow(self.power).sum().clamp(min=1e-8).log()  # whose gradient has no bound at zero
 
 
 def connector(channels_in: int, channels: int, *behind: nn.Module) -> nn.Sequential:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import COUNT, POSITIVE, Range, objective
 from objectives.logits import divergence
+from objectives.numerics import in_float64, unit
 
 
-@objective(reads="last")
+@objective(reads="last", scales=Range(1, 8), temperature=POSITIVE)
 class Sdd(nn.Module):
     """Scale decoupled distillation: `kd` for each region of the image, twice where it disagrees with the whole.
 
@@ -42,7 +43,7 @@ class Sdd(nn.Module):
         super().__init__()
         check_head("sdd", student, student_head_weight)
         check_head("sdd", teacher, teacher_head_weight)
-        self.sizes = [2**scale for scale in range(int(scales))]
+        self.sizes = [2**scale for scale in range(scales)]
         self.temperature = temperature
 
     def forward(
@@ -66,6 +67,7 @@ class Sdd(nn.Module):
         return weight @ pooled + bias[:, None]
 
 
+@in_float64
 def regional_kd(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
     """T^2 KL of each region, weighted as `Sdd` says, averaged over B and R.
 
@@ -84,7 +86,7 @@ def regional_kd(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature
     return temperature**2 * (weight * divergence(log_p, log_q)).mean()
 
 
-@objective(reads="last")
+@objective(reads="last", resolution=COUNT)
 class CatKD(nn.Module):
     """Mean squared distance of the class activation maps, average-pooled.
 
@@ -116,7 +118,7 @@ class CatKD(nn.Module):
         super().__init__()
         check_head("catkd", student, student_head_weight)
         check_head("catkd", teacher, teacher_head_weight)
-        self.resolution, self.normalize = int(resolution), normalize
+        self.resolution, self.normalize = resolution, normalize
 
     def forward(
         self, student: Tensor, teacher: Tensor, student_head_weight: Tensor, teacher_head_weight: Tensor
@@ -131,7 +133,7 @@ def activation_distance(student: Tensor, teacher: Tensor, *, resolution: int, no
     """Of class activation maps, each [B, K, H, W] -> scalar; see `CatKD`."""
     ours, theirs = (F.adaptive_avg_pool2d(x, resolution).flatten(2) for x in (student, teacher))  # [B, K, pixels]
     if normalize:
-        ours, theirs = F.normalize(ours, dim=2), F.normalize(theirs, dim=2)
+        ours, theirs = unit(ours, 2), unit(theirs, 2)
     return F.mse_loss(ours, theirs)
 
 

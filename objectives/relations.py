@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import COUNT, POSITIVE, objective
+from objectives.numerics import unit
 
 _NEAR = 1e-6  # distances below count as this, with no gradient, as RepDistiller and MDistiller have it
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", epsilon=POSITIVE)
 def pkt(student: Tensor, teacher: Tensor, *, epsilon: float = 1e-7) -> Tensor:
     """Probabilistic knowledge transfer: KL divergence of the rows of cosine similarities, averaged over all entries.
 
@@ -35,13 +36,13 @@ def pkt(student: Tensor, teacher: Tensor, *, epsilon: float = 1e-7) -> Tensor:
 
 def _similarities(x: Tensor, epsilon: float) -> Tensor:
     """[B, D] -> [B, B], rows that sum to one."""
-    x = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + epsilon)
+    x = unit(x, epsilon=epsilon)
     kernel = ((x @ x.T + 1) / 2).clamp(min=0)  # rounding takes opposite rows below, and the logarithm to NaN
     return kernel / kernel.sum(1, keepdim=True)
 
 
 @objective(reads="pooled")
-def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
+def rkd_distance(student: Tensor, teacher: Tensor, *, squared: bool = False) -> Tensor:
     """Relational distillation, distance-wise: smooth L1 of the distances, each divided by their mean.
 
     Park et al., CVPR 2019, arXiv 1904.05068, equations 4 to 6; averaged over B^2 entries.
@@ -49,18 +50,21 @@ def rkd_distance(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student: [B, D_s].
         teacher: [B, D_t].
+        squared: compare squared distances, an option of RepDistiller and MDistiller.
 
     Returns:
-        Scalar.
+        Scalar; 0 for one sample.
     """
-    losses = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher), reduction="sum")
-    return 2 * losses / len(student) ** 2
+    ours, theirs = _relative_distances(student, squared), _relative_distances(teacher, squared)
+    return 2 * F.smooth_l1_loss(ours, theirs, reduction="sum") / len(student) ** 2
 
 
-def _relative_distances(x: Tensor) -> Tensor:
+def _relative_distances(x: Tensor, squared: bool) -> Tensor:
     """Of every pair once; [B, D] -> [B (B - 1) / 2]."""
     distances = F.pdist(x).clamp(min=_NEAR)
-    return distances / (distances.sum() / max(1, distances.numel())).clamp(min=_NEAR)
+    if squared:
+        distances = distances.square()
+    return distances / (distances.sum() / max(1, distances.numel()))
 
 
 @objective(reads="pooled")
@@ -82,7 +86,7 @@ def rkd_angle(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _angles(x: Tensor) -> Tensor:
     """[B, D] -> [B, B, B]: cosine at the first sample between the second and the third; 0 where two are the same."""
-    directions = F.normalize(x[None] - x[:, None], dim=2)  # [B, B, D]
+    directions = unit(x[None] - x[:, None], 2)  # [B, B, D]
     return directions @ directions.mT
 
 
@@ -105,10 +109,10 @@ def sp(student: Tensor, teacher: Tensor) -> Tensor:
 def _gram_rows(x: Tensor) -> Tensor:
     """[B, ...] -> [B, B], rows of length one."""
     x = x.flatten(1)
-    return F.normalize(x @ x.T, dim=1)
+    return unit(x @ x.T)
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", gamma=POSITIVE)
 def cc(student: Tensor, teacher: Tensor, *, gamma: float = 0.4) -> Tensor:
     """Correlation congruence: squared distance of the matrices of RBF correlations of the samples, over B^2.
 
@@ -128,11 +132,11 @@ def cc(student: Tensor, teacher: Tensor, *, gamma: float = 0.4) -> Tensor:
 
 def _rbf(x: Tensor, gamma: float) -> Tensor:
     """[B, D] -> [B, B]."""
-    x = F.normalize(x, dim=1)
+    x = unit(x)
     return torch.exp(-gamma * (2 - 2 * x @ x.T))
 
 
-@objective(reads="pooled")
+@objective(reads="pooled", dimensions=COUNT)
 class Consecutive_Correlation(nn.Module):
     """RepDistiller's `cc`: products of the distances of consecutive samples, summed over dimensions.
 
@@ -147,8 +151,8 @@ class Consecutive_Correlation(nn.Module):
 
     def __init__(self, student: Tensor, teacher: Tensor, *, dimensions: int = 128) -> None:
         super().__init__()
-        self.embed_student = nn.Linear(student.shape[1], int(dimensions))
-        self.embed_teacher = nn.Linear(teacher.shape[1], int(dimensions))
+        self.embed_student = nn.Linear(student.shape[1], dimensions)
+        self.embed_teacher = nn.Linear(teacher.shape[1], dimensions)
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of [B, D_s] and [B, D_t]."""

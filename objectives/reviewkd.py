@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import COUNT, objective
 from objectives.maps import Maps, hcl
 
 
-@objective(reads="stages")
+@objective(reads="stages", channels=COUNT)
 class ReviewKD(nn.Module):
     """The student's deep stages are fused into its shallow ones, and each fusion is compared with the teacher's stage.
 
@@ -38,7 +38,7 @@ class ReviewKD(nn.Module):
         channels: int = 512,
     ) -> None:
         super().__init__()
-        middle = min(int(channels), student_pooled.shape[1])
+        middle = min(channels, student_pooled.shape[1])
         levels = zip([*student, student_pooled], [*teacher_stages_pre, teacher_pooled])
         self.fusions = nn.ModuleList(
             Fusion(s.shape[1], middle, t.shape[1], deepest=number == len(student))
@@ -58,7 +58,7 @@ class ReviewKD(nn.Module):
         return hcl(compared, theirs[::-1])
 
 
-@objective(reads="stages_pre")
+@objective(reads="stages_pre", channels=COUNT)
 class ReviewKD_Pre(ReviewKD):
     """`ReviewKD` of the student's maps before their ReLUs, as its ImageNet recipes have it."""
 

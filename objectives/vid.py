@@ -8,13 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.contract import objective
+from objectives.contract import POSITIVE, objective
 from objectives.maps import Maps, same_size
 
-_EPSILON = 1e-5  # least variance
 
-
-@objective(reads="stages")
+@objective(reads="stages", variance=POSITIVE, epsilon=POSITIVE)
 class Vid(nn.Module):
     """Negative log-likelihood of the teacher's maps under Gaussians around what the student predicts, summed.
 
@@ -26,12 +24,20 @@ class Vid(nn.Module):
         student: an example of the maps [B, C_s, H_s, W_s], shallow to deep.
         teacher: likewise.
         variance: before training.
+        epsilon: least variance.
+
+    Raises:
+        ValueError: the first variance is not above the least.
     """
 
-    def __init__(self, student: Maps, teacher: Maps, *, variance: float = 5.0) -> None:
+    def __init__(self, student: Maps, teacher: Maps, *, variance: float = 5.0, epsilon: float = 1e-5) -> None:
         super().__init__()
+        if variance <= epsilon:
+            raise ValueError(f"variance={variance}: above epsilon={epsilon}, the least")
+        self.epsilon = epsilon
         self.means = nn.ModuleList(_mean(s.shape[1], t.shape[1]) for s, t in zip(student, teacher))
-        scale = math.log(math.expm1(variance - _EPSILON))
+        above = variance - epsilon
+        scale = above + math.log(-math.expm1(-above))  # softplus of it is the variance above the least
         self.scales = nn.ParameterList(torch.full((t.shape[1],), scale) for t in teacher)
 
     def forward(self, student: Maps, teacher: Maps) -> Tensor:
@@ -39,7 +45,7 @@ class Vid(nn.Module):
         losses = []
         for s, t, mean, scale in zip(student, teacher, self.means, self.scales):
             s, t = same_size(s, t)
-            variance = F.softplus(scale) + _EPSILON  # [C]
+            variance = F.softplus(scale) + self.epsilon  # [C]
             errors = (mean(s) - t).square().sum((0, 2, 3)) / t[:, 0].numel()
             losses.append((errors / variance + variance.log()).mean() / 2)
         return torch.stack(losses).sum()

@@ -76,7 +76,7 @@ def everything(place):
 
 
 if __name__ == "__main__":
-    with ranks(1) as place:
+    with ranks(10) as place:
         results = everything(place)
         if place.first:
             torch.save(results, sys.argv[1])

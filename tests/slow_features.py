@@ -104,12 +104,12 @@ def kdsvd(student, teacher, vectors):
     return values
 
 
-def vid(student, teacher, w):
+def vid(student, teacher, w, epsilon=1e-5):
     total = 0.0
     for number, (s, t) in enumerate(map(same_size, student, teacher)):
         for layer in (0, 2, 4):
             s = convolve(np.maximum(s, 0) if layer else s, w[f"means.{number}.{layer}.weight"])
-        variance = np.log1p(np.exp(w[f"scales.{number}"])) + 1e-5
+        variance = np.log1p(np.exp(w[f"scales.{number}"])) + epsilon
         terms = [((a - b) ** 2 / v + math.log(v)) / 2 for x, y in zip(s, t) for a, b, v in zip(x, y, variance)]
         total += np.mean(terms)
     return total
@@ -193,10 +193,10 @@ def huber(x, y):
     return (x - y) ** 2 / 2 if abs(x - y) < 1 else abs(x - y) - 0.5
 
 
-def rkd_distance(student, teacher, _):
+def rkd_distance(student, teacher, _, power=1):
     sides = []
     for x in (student[0], teacher[0]):
-        distances = np.array([[math.dist(a, b) for b in x] for a in x])
+        distances = np.array([[math.dist(a, b) ** power for b in x] for a in x])
         sides.append(distances / np.mean([distances[i, j] for i, j in np.ndindex(*distances.shape) if i != j]))
     return np.mean([huber(a, b) for a, b in zip(sides[0].ravel(), sides[1].ravel())])
 

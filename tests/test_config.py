@@ -68,30 +68,38 @@ def test_the_last_word_wins_and_the_page_stays():
         ("optim.schedule=cosin", "optim.schedule"),
         ("optim.nesterov=maybe", "optim.nesterov"),
         ("optim.milestones=30,x", "optim.milestones"),
-        ("train_params.epochs=3.5", "train-params.epochs"),
+        ("train_params.epochs=3.5", "train_params.epochs"),
         ("terms.wsld.weight=heavy", "terms.wsld.weight"),
-        ("student.num_classes=ten", "student.num-classes"),
+        ("student.num_classes=ten", "student.num_classes"),
         ("optim=3", "optim"),
         ("--optim.init_rl=3", "optim.init_rl"),
         ("optim.init_lr", "optim.init_lr"),
     ],
 )
-def test_what_cannot_be_read_ends_with_2_and_names_the_field(word, named, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        override(cfg, [word], "")
-    assert stopped.value.code == 2
-    assert named in capsys.readouterr().err
+def test_what_cannot_be_read_names_the_field(word, named):
+    with pytest.raises(UsageError, match=named):
+        override(cfg, [word])
 
 
 @pytest.mark.parametrize(
     ("word", "near"),
     [
-        ("terms.wsld.options.temprature=3", r"near: terms\.wsld\.options\.temperature"),
         ("teachers.teecher.name=x", r"near: teachers\.teacher"),
         ("name.first=x", "no setting 'name.first'"),
         ("=3", "no setting ''"),
         ("epochs=3", r"no setting 'epochs'; near: train_params\.epochs$"),
-        ("zzz=3", "near: name, data"),
+        ("zzz=3", "no setting 'zzz'; --help shows them all"),
+        ("lr=0.1", r"near: optim\.init_lr$"),
+        ("bs=20", r"near: data\.batch_size$"),
+        ("batchsize=20", r"near: data\.batch_size"),
+        ("wd=0", r"near: optim\.weight_decay$"),
+        ("--workers=4", r"near: data\.num_workers$"),
+        ("teacher=mobilenet_v2", r"near: teachers\.teacher\.name, teachers\.teacher\.weights"),
+        ("student=resnet19", r"near: student\.name, student\.weights$"),
+        ("temperature=3", r"near: terms\.wsld\.options\.temperature$"),
+        ("arch=resnet50", r"near: student\.name, teachers\.teacher\.name$"),
+        ("terms.wsld.options=3", r"near: terms\.wsld\.options\.temperature"),
+        ("terms=kd", r"near: terms\.cross_entropy\.objective"),
     ],
 )
 def test_an_unknown_key_is_refused_at_every_depth(word, near):
@@ -128,12 +136,12 @@ def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
     page.write_text("other = 3\n")
     with pytest.raises(UsageError, match=r"page\.py must set `cfg` to a Recipe"):
         read_page(page, Recipe)
-    page.write_text("cfg = 1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
+    page.write_text("import imagenet_train_cfg\ncfg = 1 / 0\n")
+    with pytest.raises(UsageError, match=r"page\.py, line 2: ZeroDivisionError: division by zero$"):
         read_page(page, Recipe)
     with pytest.raises(UsageError, match=r"a folder; name one of its pages: page\.py"):
         read_page(tmp_path, Recipe)
-    with pytest.raises(UsageError, match=r"pages\.py: no such file; near: page\.py"):
+    with pytest.raises(UsageError, match=r"pages\.py: no such file; near: .*page\.py"):
         read_page(tmp_path / "pages.py", Recipe)
 
 
@@ -143,8 +151,8 @@ def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
         ("data.num_workers=-1", "at least 0"),
         ("data.input_size=0", "at least 1"),
         ("optim.init_lr=-1.0", "at least 0"),
-        ("optim.momentum=2.0", "below 1"),
-        ("name=../x", "a folder below"),
+        ("optim.momentum=2.0", "at least 0 and below 1"),
+        ("name=../x", "expected a folder below"),
         ("first.boundaries.optim.init_lr=-1.0", "at least 0"),
     ],
 )

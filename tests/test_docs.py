@@ -145,7 +145,8 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
         "from knowledge_distiller import Term\n"
         "from models.zoo import NetworkConfig\n"
         "base = kd('resnet8', 'resnet8')\n"
-        f"cfg = replace(base, name='mine', teachers={{'teacher': NetworkConfig('cifar_resnet8')}}, {terms})\n"
+        "teacher = NetworkConfig('cifar_resnet8', expect_top1=0)\n"
+        f"cfg = replace(base, name='mine', teachers={{'teacher': teacher}}, {terms})\n"
     )
     words = [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words += [f"train_params.output_path={tmp_path}", "data.input_size=16", "data.val_resize=16"]

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from dataset_helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.topk import evaluate
@@ -32,7 +33,7 @@ def slow(logits, labels):
     return {"top1": 100 * top1 / count, "top5": 100 * top5 / count, "loss": loss / count, "images": count}
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(2, 12), st.integers(0, 10**6))
 def test_against_the_slow_reference_in_uneven_batches(sizes, classes, seed):
     logits, labels = sample(sum(sizes), classes, seed)

@@ -13,7 +13,8 @@ from models.zoo import Network, NetworkConfig, build_network
 from objectives import contract
 from objectives.logits import kd, standardize, wsld
 from terms import _average
-from utils.errors import UsageError
+from training.meters import Meters
+from utils.errors import Diverged, UsageError
 
 HALF = Normalization((0.5,) * 3, (0.5,) * 3)
 
@@ -54,7 +55,8 @@ def build(terms=TERMS, normalization=IMAGENET):
 def test_the_loss_is_the_weighted_sum_of_named_terms():
     distiller, data = build().eval(), batch()
     result = distiller(data)
-    assert set(result) == {"loss", "taught", "logits", *TERMS}
+    assert set(result) == {"loss", "taught", "logits", "teachers.teacher", "teachers.other", *TERMS}
+    assert result["teachers.teacher"]
     torch.testing.assert_close(result["taught"], result["loss"] - 0.5 * result["cross_entropy"])
     teacher, other = (distiller.teachers[name].score(data["images"]) for name in ("teacher", "other"))
     torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
@@ -62,6 +64,21 @@ def test_the_loss_is_the_weighted_sum_of_named_terms():
     torch.testing.assert_close(result["kd"], kd(result["logits"], mean.log()))
     expected = 0.5 * result["cross_entropy"] + 2.5 * result["wsld"] + result["kd"]
     torch.testing.assert_close(result["loss"], expected)
+
+
+def test_a_teacher_whose_logits_are_not_finite_is_named():
+    distiller, data = build(), batch()
+    meters = Meters(list(TERMS), torch.device("cpu"))
+    meters.add(distiller(data), data["labels"], 1)
+    meters.raise_if_diverged()
+    with torch.no_grad():
+        distiller.teachers["other"].head.bias[0] = float("nan")
+    for step in (2, 3):
+        meters.add(distiller(data), data["labels"], step)
+    with pytest.raises(
+        Diverged, match=r"^teachers\.other gives logits that are not finite at step 2: check its weights"
+    ):
+        meters.raise_if_diverged()
 
 
 def test_an_ensemble_speaks_in_log_probabilities():
@@ -176,15 +193,10 @@ def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
     [
         (Term("kdd"), "no objective 'kdd'"),
         (Term("kd", options={"temprature": 2.0}), "temprature"),
-        (
-            Term("kd", options={"temperature": "two"}),
-            r"term\.options\.temperature: 'two' is no value like its default, 4\.0",
-        ),
-        (Term("lshfm", options={"bias": 1.0}), r"term\.options\.bias: 1\.0 is no value like its default, 'zero'"),
         (Term("kd", teacher="nobody"), "no teacher 'nobody'"),
         (Term("kd", teacher="wide"), "wide has 9 outputs, the student 4"),
         (Term("kd", teacher=("teacher", "wide")), "wide has 9 outputs, the student 4"),
-        (Term("kd", ramp=((5, 1.0), (1, 0.0))), r"terms.term.ramp: its epochs must rise, not \[5, 1\]"),
+        (Term("kd", ramp=((5, 1.0), (1, 0.0))), r"terms.term.ramp=5,1.0,1,0.0: its numbers must rise, not 5, 1"),
     ],
 )
 def test_wrong_terms_are_refused(term, message):
@@ -264,24 +276,3 @@ def test_a_student_at_rest_goes_into_eval_mode():
     distiller = build()
     distiller.requires_grad_(False)
     assert not any(module.training for module in distiller.train().student.modules())
-
-
-def test_mistakes_of_an_own_objective_are_named(monkeypatch):
-    monkeypatch.setattr(contract, "_REGISTRY", dict(contract._REGISTRY))
-
-    @objectives.objective(reads="logits")
-    def of_each_sample(student: Tensor, teacher: Tensor) -> Tensor:
-        return (student - teacher).square().mean(1)
-
-    @objectives.objective(reads="logits")
-    def with_targets(student: Tensor, targets: Tensor) -> Tensor:
-        return student.mean()
-
-    batch = {"images": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "labels": torch.tensor([0, 1])}
-    for name, message in (
-        ("of_each_sample", r"terms\.x: of_each_sample must return a scalar tensor, not a tensor \[2\]"),
-        ("with_targets", r"terms\.x: with_targets asks for 'targets'; there is student, teacher, images, labels"),
-    ):
-        distiller = KnowledgeDistiller(network(0), {"teacher": network(1)}, {"x": Term(name)}, batch["images"])
-        with pytest.raises(UsageError, match=message):
-            distiller(batch)

@@ -100,10 +100,16 @@ CASES = {
     "fsp": Case("same", Fsp, slow.fsp),
     "kdsvd": function("same", kdsvd, None),
     "vid": Case("stages", partial(Vid, variance=2.0), slow.vid),
+    "vid_of_a_least_variance": Case("stages", partial(Vid, epsilon=0.7), partial(slow.vid, epsilon=0.7)),
     "ab": Case("stages", partial(Ab, margin=0.7), slow.ab),
     "ofd": Case(
         "stages",
         lambda s, t: Ofd(s, t, [NORM, None]),
+        partial(slow.ofd, norm=(NORM.weight.tolist(), NORM.bias.tolist())),
+    ),
+    "ofd_of_wide_kernels": Case(
+        "stages",
+        lambda s, t: Ofd(s, t, [NORM, None], kernel_size=3),
         partial(slow.ofd, norm=(NORM.weight.tolist(), NORM.bias.tolist())),
     ),
     "hcl": function("pyramid", maps.hcl, slow.hcl),
@@ -116,6 +122,9 @@ CASES = {
     "sp": function("last", relations.sp, slow.sp),
     "pkt": function("pooled", relations.pkt, slow.pkt),
     "rkd_distance": function("pooled", relations.rkd_distance, slow.rkd_distance),
+    "rkd_squared": function(
+        "pooled", partial(relations.rkd_distance, squared=True), partial(slow.rkd_distance, power=2)
+    ),
     "rkd_angle": function("pooled", relations.rkd_angle, slow.rkd_angle),
     "cc": function("pooled", partial(relations.cc, gamma=0.6), slow.cc),
     "consecutive": Case("pooled", lambda s, t: Consecutive_Correlation(s[0], t[0], dimensions=3), slow.consecutive),
@@ -210,7 +219,7 @@ def all_of(change):
 
 
 WITH_NUMBERS = ("consecutive", "crd", "lshfm_of_correct")  # neighbours, or what is known of a sample, matter
-RKD = ("rkd_distance", "rkd_angle")
+RKD = ("rkd_distance", "rkd_squared", "rkd_angle")
 CHANGES = {
     "samples in another order": ([n for n in CASES if n not in WITH_NUMBERS], all_of(lambda x: x[ORDER])),
     "samples from last to first": (["consecutive"], all_of(lambda x: x.flip(0))),

@@ -50,7 +50,8 @@ def staged(function, **names):
 
 def run_rkd(p, x):
     student, teacher = x["student"].flatten(1), x["teacher"].flatten(1)
-    parts = {"dist": relations.rkd_distance(student, teacher), "angle": relations.rkd_angle(student, teacher)}
+    distance = relations.rkd_distance(student, teacher, squared=p["squared"])
+    parts = {"dist": distance, "angle": relations.rkd_angle(student, teacher)}
     loss = p["distance_weight"] * parts["dist"] + p["angle_weight"] * parts["angle"]
     return loss, {name: parts[name] for name in parts if p[{"dist": "distance_weight"}.get(name, "angle_weight")]}
 
@@ -88,7 +89,7 @@ def run_uskd(p, x):
 
 
 def run_vid(p, x):
-    module = vid.Vid([x["student"]], [x["teacher"]], variance=p["init_pred_var"])
+    module = vid.Vid([x["student"]], [x["teacher"]], variance=p["init_pred_var"], epsilon=p["eps"])
     values = {f"means.0.{2 * number}.weight": x[f"w{number}"] for number in range(3)}
     scale = x["teacher"].new_full((x["teacher"].shape[1],), math.log(math.expm1(p["init_pred_var"] - p["eps"])))
     values["scales.0"] = x.get("log_scale", scale)
@@ -99,7 +100,8 @@ def run_ofd(p, x):
     if "margin" in x:
         return maps.partial_l2(x["student"], x["teacher"], x["margin"])
     student, teacher = stages(x, "student"), stages(x, "teacher")
-    module = ofd.Ofd(student, teacher, [nn.BatchNorm2d(t.shape[1]) for t in teacher])
+    norms = [nn.BatchNorm2d(t.shape[1]) for t in teacher]
+    module = ofd.Ofd(student, teacher, norms, kernel_size=p["kernel_size"])
     values = {}
     for i in range(len(student)):
         connector = f"connectors.{i}"

@@ -10,16 +10,25 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from dataset import images
-from dataset.images import BadImage, JpegHeader, as_jpeg, center_view, decode, encode, find_damage, read_header
+from dataset import rgb
+from dataset.images import BadImage, as_jpeg, center_view, decode, encode, find_damage, read_header
 
 JPEG = image_bytes(0, 40, 60)
+
+
+def shape(header):
+    return header and (header.height, header.width, header.components, header.precision)
 
 
 def packable_jpeg(data):
     """What packing without tiles does."""
     data, header, remark = as_jpeg(data)
     return data, header, find_damage(data) or remark
+
+
+def on_white(data):
+    image = Image.open(io.BytesIO(data)).convert("RGBA")
+    return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")).astype(int)
 
 
 def levels_apart(one, two):
@@ -37,33 +46,33 @@ def evaluation_view(image, side, crop):
 @pytest.mark.parametrize(
     ("data", "header"),
     [
-        (JPEG, JpegHeader(40, 60, 3, 8)),
-        (image_bytes(0, 1, 1), JpegHeader(1, 1, 3, 8)),
-        (image_bytes(0, 7, 9, mode="L"), JpegHeader(7, 9, 1, 8)),
-        (image_bytes(0, 7, 9, mode="CMYK"), JpegHeader(7, 9, 4, 8)),
-        (image_bytes(0, 7, 9, progressive=True), JpegHeader(7, 9, 3, 8)),
-        (rotated_by_tag(0), JpegHeader(24, 32, 3, 8)),
-        (b"\xff\xd8\xff\xff\xff" + JPEG[3:], JpegHeader(40, 60, 3, 8)),  # fill bytes before a marker
+        (JPEG, (40, 60, 3, 8)),
+        (image_bytes(0, 1, 1), (1, 1, 3, 8)),
+        (image_bytes(0, 7, 9, mode="L"), (7, 9, 1, 8)),
+        (image_bytes(0, 7, 9, mode="CMYK"), (7, 9, 4, 8)),
+        (image_bytes(0, 7, 9, progressive=True), (7, 9, 3, 8)),
+        (rotated_by_tag(0), (24, 32, 3, 8)),
+        (b"\xff\xd8\xff\xff\xff" + JPEG[3:], (40, 60, 3, 8)),  # fill bytes before a marker
         (image_bytes(0, kind="PNG"), None),
         (b"", None),
         (b"text", None),
     ],
 )
 def test_headers(data, header):
-    assert read_header(data) == header
+    assert shape(read_header(data)) == header
 
 
 @pytest.mark.parametrize("length", [2, 3, 4, 20, 100])
-def test_a_jpeg_that_ends_before_its_frame_header(length):
-    with pytest.raises(BadImage, match="ends before its frame header"):
+def test_a_jpeg_that_ends_before_its_scan(length):
+    with pytest.raises(BadImage, match="ends before its first scan"):
         read_header(JPEG[:length])
 
 
 def test_a_header_of_impossible_size_is_refused():
     frame = JPEG.index(b"\xff\xc0")
-    for size in (b"\xff\xff\xff\xff", b"\x00\x00\x00\x10"):
-        with pytest.raises(BadImage, match="pixels"):
-            read_header(JPEG[: frame + 5] + size + JPEG[frame + 9 :])
+    for size, why in ((b"\xff\xff\xff\xff", "pixels, the limit is"), (b"\x00\x00\x00\x10", "makes no sense")):
+        with pytest.raises(BadImage, match=why):
+            as_jpeg(JPEG[: frame + 5] + size + JPEG[frame + 9 :])
 
 
 @pytest.mark.parametrize(
@@ -92,8 +101,8 @@ def test_another_kind_is_converted_once_and_said_so(kind, mode):
     data = image_bytes(2, 33, 21, kind=kind, mode=mode)
     stored, header, remark = packable_jpeg(data)
     assert remark == f"{mode} {kind} converted to RGB JPEG, quality 100"
-    assert header == JpegHeader(33, 21, 3, 8) == read_header(stored)
-    original = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert shape(header) == (33, 21, 3, 8) == shape(read_header(stored))
+    original = on_white(data)
     difference = np.abs(decode(stored).astype(int) - original)
     assert difference.max() <= 4
     assert packable_jpeg(stored)[0] is stored
@@ -156,9 +165,9 @@ def test_decode_gives_the_stored_pixels_in_rgb():
 
 
 def test_a_picture_too_large_to_be_one_is_refused(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(rgb, "MAX_PIXELS", 100)
     for kind in ("JPEG", "PNG"):
-        with pytest.raises(BadImage, match="header says"):
+        with pytest.raises(BadImage, match="32 x 24 pixels, the limit is 100"):
             packable_jpeg(image_bytes(0, kind=kind))
 
 

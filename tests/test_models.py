@@ -16,10 +16,12 @@ import torchvision
 
 from dataset.images import decode
 from models.cifar import CIFAR
+from models.fitting import load_weights
 from models.neck import merged
 from models.outputs import IMAGENET, Tap, Tapped
-from models.zoo import NetworkConfig, build_network, load_weights
-from utils.errors import UsageError
+from models.zoo import NetworkConfig, build_network
+from training.loop import _enough_images
+from utils.errors import DataError, UsageError
 
 DATA = Path(os.environ.get("LIMBECK_DATA", "../shared/data")).resolve()
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -58,7 +60,7 @@ IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torc
 )
 def test_cifar_networks_have_the_size_names_and_shapes_of_mdistillers(name, parameters, digest):
     """The digests are those of the state dicts of MDistiller's networks (commit a08d46f) for 100 classes."""
-    network = build_network(NetworkConfig(name), 100).classifier
+    network = build_network(NetworkConfig(name), 100, side=32).classifier
     assert sum(p.numel() for p in network.parameters()) == parameters
     lines = [f"{key} {list(value.shape)}" for key, value in sorted(network.state_dict().items())]
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digest, "\n".join(lines)
@@ -168,8 +170,9 @@ def test_published_weights_bring_their_normalisation(monkeypatch):
     assert network.normalization == IMAGENET
     assert torch.equal(network.classifier.fc.weight, source.fc.weight)
     assert build_network(NetworkConfig("resnet18", "default", mean=(0, 0, 0)), 1000).normalization.mean == (0, 0, 0)
+    del source.fc
     with pytest.raises(UsageError, match=r"resnet18-f37072fd\.pth does not fit resnet18: .*fc\.weight") as error:
-        build_network(NetworkConfig("resnet18", weights="default"), 10)
+        build_network(NetworkConfig("resnet18", weights="default"), 1000)
     assert "\n" not in str(error.value)
 
 
@@ -274,7 +277,7 @@ def test_half_a_file_is_refused(tmp_path):
         content = path.read_bytes()
         for length in range(1, len(content) - 16, 97):
             path.write_bytes(content[:length])
-            with pytest.raises(UsageError, match="not a weights file"):
+            with pytest.raises((UsageError, DataError), match=r"not a weights file|is damaged"):
                 load_weights(network, path)
 
 
@@ -381,3 +384,9 @@ def test_batch_norms_of_all_ranks_keep_their_taps():
     assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in network.modules())
     with torch.no_grad():
         assert network(torch.randn(2, 3, 64, 64)).features["stage4"].shape[2:] == (2, 2)
+
+
+def test_a_batch_of_one_is_named_where_batch_norms_cannot_take_it():
+    network = build_network(NetworkConfig("mobilenet_v3_small"), 10, side=32).train()
+    with pytest.raises(UsageError, match=r"data\.batch_size leaves one image a rank and part"), _enough_images():
+        network.score(IMAGES[:1, :, :32, :32])

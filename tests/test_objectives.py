@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from dataset_helpers import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
@@ -76,7 +77,7 @@ def test_wsld_by_hand():
     assert wsld(student, teacher, labels, temperature=1.0).item() == pytest.approx(weight * soft)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(1, 7), st.integers(2, 9), st.integers(0, 10**6), st.floats(0.5, 20))
 def test_against_the_slow_reference(batch, classes, seed, temperature):
     student, teacher, labels = sample(batch, classes, seed)

@@ -213,7 +213,7 @@ def test_parts_joined_are_the_undivided_packing(plain):
         for part in ("1/2", "2/2")
     ]
     for part in parts:
-        output, _ = part.communicate(timeout=60)
+        output, _ = part.communicate()
         assert part.returncode == 0
         assert "3 of 6 shards; run the command without --part to join them" in output
     assert not (plain / "lmdb/train/index.json").exists()
@@ -228,7 +228,7 @@ def test_a_kill_loses_only_the_shard_in_hand(tmp_path):
     command = [sys.executable, *packing_command(tmp_path, "--shard_mb", "0", "--num_workers", "2")]
     packer = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL)
     folder = tmp_path / "lmdb/train"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(list(folder.glob("*.remarks.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.002)
     os.killpg(packer.pid, signal.SIGKILL)

@@ -75,25 +75,9 @@ def test_an_unknown_setting_brings_its_neighbours(word, near):
         override(cfg, [word], "")
 
 
-def test_a_wrong_type_names_the_field(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        override(cfg, ["optim.init_lr=fast"], "")
-    assert stopped.value.code == 2
-    assert "optim.init-lr" in capsys.readouterr().err
-
-
-def test_help_shows_every_setting(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        override(cfg, ["--help"], "")
-    assert stopped.value.code == 0
-    shown = capsys.readouterr().out
-    for setting in (
-        "--optim.init-lr",
-        "--terms.wsld.options.temperature",
-        "--teachers.teacher.weights",
-        "(default: 0.1)",
-    ):
-        assert setting in shown
+def test_a_wrong_type_names_the_field():
+    with pytest.raises(UsageError, match=r"^optim\.init_lr=fast: expected a number, at least 0$"):
+        override(cfg, ["optim.init_lr=fast"])
 
 
 def test_pages_build_a_recipe_or_say_so(tmp_path):

@@ -162,7 +162,7 @@ def test_processes_that_start_together_fetch_each_shard_once(root, tmp_path):
         readers = [context.Process(target=read_all, args=(url, tmp_path, ready, done)) for _ in range(3)]
         for reader in readers:
             reader.start()
-        keys = [done.get(timeout=60) for _ in readers]
+        keys = [done.get(timeout=240) for _ in readers]
         for reader in readers:
             reader.join()
     assert keys[0] == keys[1] == keys[2]
@@ -176,7 +176,7 @@ def fetch_slowly(url, cache, begun):
     def slow(url, out, sha256):
         out.write(b"half")
         begun.set()
-        time.sleep(60)
+        time.sleep(600)
 
     remote._download = slow
     split.read(0)
@@ -187,7 +187,7 @@ def test_a_fetch_that_is_killed_is_done_again(root, tmp_path):
     url, begun = f"file://{root / 'lmdb/train'}", context.Event()
     process = context.Process(target=fetch_slowly, args=(url, tmp_path, begun))
     process.start()
-    assert begun.wait(60)
+    assert begun.wait(240)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL

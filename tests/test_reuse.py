@@ -6,7 +6,8 @@ import torch
 from conftest import call
 from torch.nn import functional as F
 
-from models.zoo import NetworkConfig, build_network, read_weights
+from models.weights import read_weights
+from models.zoo import NetworkConfig, build_network
 from objectives.ft import Ft
 from objectives.projected import SimKd
 from utils.errors import UsageError
@@ -171,7 +172,7 @@ def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
         "from configs.digits_wsld import cfg as base\n"
         "from knowledge_distiller import Term\n"
         "from models.zoo import NetworkConfig\n"
-        'teachers = {"teacher": NetworkConfig("cifar_resnet14")}\n'
+        'teachers = {"teacher": NetworkConfig("cifar_resnet14", expect_top1=0)}\n'
         'student = replace(base.student, reuses="teacher")\n'
         'cfg = replace(base, name="run", teachers=teachers, student=student, terms={"simkd": Term("simkd")})\n'
     )

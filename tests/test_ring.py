@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from faulty import Faulty, Stillborn
+from processes import alive, shared_memory, wait_until
 
 from dataset.batches import BatchMaker, DataConfig
 from dataset.loader import EvalLoader, TrainLoader
@@ -48,20 +48,6 @@ def evaluate(samples, **more):
     finally:
         loader.close()
     return torch.cat([index for index, _ in seen]).tolist(), torch.cat([pixels for _, pixels in seen]).tolist()
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("samples", [1, 5, 100])
@@ -103,17 +89,15 @@ def test_a_dead_process_is_named_with_its_sample(fault, how):
 
 
 def test_a_process_that_hangs_is_named_with_its_sample():
-    start = time.monotonic()
-    with pytest.raises(DataError, match=r"was still at work after 1 s at square 23\."):
-        evaluate(Faulty(60, _23="hang"), val_batch_size=40, worker_timeout=1.0)
-    assert time.monotonic() - start < 20
+    with pytest.raises(DataError, match=r"was still at work after 3 s at square 23\."):
+        evaluate(Faulty(60, _23="hang"), val_batch_size=40, worker_timeout=3.0)
 
 
 @pytest.mark.parametrize("fault", ["die", "hang"])
 def test_the_run_goes_on_without_it_where_the_page_says_so(fault):
     samples = Faulty(200, _23=fault, _150=fault)
     with pytest.warns(RuntimeWarning, match=r"at square (23|150); another takes its place"):
-        index, brightness = evaluate(samples, val_batch_size=40, num_workers=4, on_fault="skip", worker_timeout=0.5)
+        index, brightness = evaluate(samples, val_batch_size=40, num_workers=4, on_fault="skip", worker_timeout=3.0)
     assert index == [number for number in range(200) if number not in (23, 150)]
     assert brightness == index
 
@@ -206,7 +190,8 @@ def test_in_training_the_first_good_sample_takes_its_place(workers):
 
 
 SCRIPT = """
-import sys, time, torch
+import signal, sys, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job has not
 sys.path.insert(0, "tests")
 from faulty import Faulty
 from test_ring import CPU, configure
@@ -215,13 +200,12 @@ loader = EvalLoader(Faulty(200), configure(), 0, 1, CPU)
 batches = iter(loader)
 next(batches)
 print(*(worker.process.pid for worker in loader._stream.ring._workers), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
 def test_a_trainer_that_ends_leaves_no_process_and_no_shared_memory(how):
-    before = set(Path("/dev/shm").iterdir())
     trainer = subprocess.Popen(
         [sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -229,20 +213,19 @@ def test_a_trainer_that_ends_leaves_no_process_and_no_shared_memory(how):
     pids = trainer.stdout.readline().split()
     assert len(pids) == 2
     assert all(map(alive, pids))
-    maps = Path(f"/proc/{pids[0]}/maps")
-    wait_until(lambda: "memfd:limbeck-batches" in maps.read_text())
-    assert "/dev/shm" not in maps.read_text()
+    wait_until(lambda: all("memfd:limbeck-batches" in Path(f"/proc/{pid}/maps").read_text() for pid in pids))
+    assert not any(map(shared_memory, [trainer.pid, *pids]))  # nothing that would need to be removed
     trainer.send_signal(how)
-    trainer.wait(20)
+    trainer.wait()
     trainer.stdout.close()
     wait_until(lambda: not any(map(alive, pids)))
-    assert set(Path("/dev/shm").iterdir()) <= before
 
 
 def test_processes_end_with_the_loader_and_start_again():
     loader = EvalLoader(Faulty(20), configure(), 0, 1, CPU)
     assert len(list(loader)) == 3
     pids = [worker.process.pid for worker in loader._stream.ring._workers]
+    gc.collect()  # what other tests left
     descriptors = len([*Path("/proc/self/fd").iterdir()])
     loader.close()
     loader.close()
@@ -264,12 +247,12 @@ def test_samples_that_processes_cannot_import_are_refused():
     with pytest.raises(UsageError, match="cannot go to a decoding process"):
         evaluate(Local(8))
     script = SCRIPT.replace("loader = ", "class Own(Faulty): pass\nloader = ").replace("Faulty(200)", "Own(200)")
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "UsageError: the samples cannot go to a decoding process" in done.stderr
 
 
 def test_memory_of_a_process_does_not_grow():
-    with started(Faulty(256), rows=64) as ring:
+    with started(Faulty(256), rows=64, workers=1) as ring:
 
         def draw(batches):
             for number in range(batches):

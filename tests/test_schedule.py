@@ -82,6 +82,33 @@ def test_spared_groups_hold_norms_and_biases_and_no_group_is_empty():
     assert only["weight_decay"] == 1e-4
 
 
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_adam_and_adamw_are_torchs_own_with_the_settings_of_the_page(name, kind):
+    settings = {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3}
+    moved = []
+    for build in (
+        lambda module: build_optimizer(OptimConfig(optimizer=name, init_lr=0.1, **settings), module),
+        lambda module: kind(module.parameters(), lr=0.1, **settings),
+    ):
+        torch.manual_seed(0)
+        module = nn.Linear(3, 2)
+        optimizer = build(module)
+        assert type(optimizer) is kind
+        for _ in range(3):
+            module(torch.ones(4, 3)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        moved.append(module.weight.detach())
+    assert torch.equal(*moved)
+    decayed, spared = build_optimizer(OptimConfig(optimizer=name, decay_norm_and_bias=False), module).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (1e-4, 0.0)
+
+
+def test_without_momentum_nesterovs_form_is_plain_sgd():
+    (group,) = build_optimizer(OptimConfig(momentum=0.0), nn.Linear(1, 1)).param_groups
+    assert (group["momentum"], group["nesterov"]) == (0.0, False)
+
+
 def test_apex_wants_a_gpu(monkeypatch):
     optimizers = types.ModuleType("apex.optimizers")
     optimizers.FusedSGD = torch.optim.SGD
@@ -111,3 +138,5 @@ def test_dot_without_a_difference_is_sgd():
     torch.testing.assert_close(*moved)
     with pytest.raises(UsageError, match=r"optim\.optimizer=dot needs optim\.nesterov=False"):
         build_optimizer(OptimConfig(optimizer="dot"), nn.Linear(1, 1))
+    with pytest.raises(UsageError, match=r"optim\.delta=0\.2: dot's momenta, 0\.9 minus and plus it"):
+        build_optimizer(OptimConfig(optimizer="dot", nesterov=False, delta=0.2), nn.Linear(1, 1))

@@ -37,7 +37,7 @@ paraphraser = Stage(1, {"ft": Term("ft", 1.0)}, replace(slow, moves=("terms.ft.p
 cfg = replace(
     base,
     name="run",
-    teachers={"teacher": NetworkConfig("cifar_resnet14")},
+    teachers={"teacher": NetworkConfig("cifar_resnet14", expect_top1=0)},
     terms={"cross_entropy": Term("cross_entropy"), "ft": Term("ft", 200.0)},
     optim=replace(slow, moves=("student", "terms.ft.translator")),
     first={"hint": hint, "paraphraser": paraphraser},
@@ -75,6 +75,7 @@ def uninterrupted(page, digits, tmp_path_factory):
 def test_each_stage_logs_its_own_terms(uninterrupted):
     rows = [row for row in read_metrics(uninterrupted) if row["kind"] == "train"]
     terms = {(row["epoch"], *sorted(row.keys() & {"hint", "ft", "cross_entropy"})) for row in rows}
+    assert {(row["epoch"], row["stage"]) for row in rows} == {(1, "hint"), (2, "paraphraser"), (3, "last"), (4, "last")}
     assert terms == {(1, "hint"), (2, "ft"), (3, "cross_entropy", "ft"), (4, "cross_entropy", "ft")}
 
 
@@ -148,7 +149,7 @@ def test_the_paraphraser_rests_in_the_second_stage():
     first = Stage(1, {"ft": Term("ft")}, OptimConfig(moves=("terms.ft.paraphraser",)))
     second = Stage(1, {"ft": Term("ft", 200.0)}, OptimConfig(moves=("student", "terms.ft.translator")))
     run = trainer([first, second])
-    run._enter(1)
+    run.enter(1)
     changed = moved(run)
     assert not [name for name in changed if "paraphraser" in name]
     assert any("translator" in name for name in changed)
@@ -160,7 +161,7 @@ def test_a_term_of_another_stage_rests():
     first, second = (Stage(1, {name: term}) for name, term in terms.items())
     run = trainer([first, second])
     assert all(parameter.requires_grad for parameter in run.distiller.matches.parameters())
-    run._enter(1)
+    run.enter(1)
     assert not any(parameter.requires_grad for parameter in run.distiller.matches.parameters())
     assert not any(module.training for module in run.distiller.matches["hint"].modules())
     with pytest.raises(UsageError, match=r"nothing to train is called terms\.hint"):
@@ -229,7 +230,7 @@ def test_published_procedures_have_a_first_stage(method):
     small = [replace(stage, epochs=1) for stage in recipe.stages]
     run = trainer(small, labels=100)
     for number in range(2):
-        run._enter(number)
+        run.enter(number)
         assert moved(run)
 
 

@@ -1,5 +1,6 @@
 """The table of methods by pairs and the times of steps, as a user runs them."""
 
+import importlib
 import json
 import sys
 
@@ -105,3 +106,14 @@ def test_a_step_of_another_folder_takes_its_first_pair(monkeypatch):
     words = ["--pair", "resnet50/timm/mobilenetv1_100", "--rounds", "1", "--steps", "1", "--batch", "1"]
     done = call("-m", "benchmarks.step", *pages, *words)
     assert '"method": "kd"' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["loader", "packing", "resize", "ring", "real_photos"])
+def test_a_benchmark_without_its_photos_ends_in_a_line_that_says_what_it_needs(name, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", [name, "--data", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"benchmarks.{name}").main()
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path) in line
+    assert "--data" in line

@@ -9,10 +9,11 @@ import simplejpeg
 from dataset_helpers import damaged_in_midstream, examples, image_bytes, pixels, rotated_by_tag
 from hypothesis import given
 from hypothesis import strategies as st
+from odd_jpeg import FACTORS, odd_jpeg
 from PIL import Image
 
 from dataset import tiles
-from dataset.images import decode, decode_window, read_header
+from dataset.images import BadImage, decode, decode_window, read_header
 from dataset.tiles import NotTiled, tile, window_jpeg
 
 SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
@@ -142,18 +143,79 @@ def test_rgb_files_keep_their_colours():
     ("data", "why"),
     [
         (image_bytes(1, progressive=True), "progressive"),
-        (damaged_in_midstream(image_bytes(1, 64, 64)), "does not end where its size says"),
-        (image_bytes(1)[:-100], "does not end"),
-        (image_bytes(1)[:100], "damaged"),
-        (b"\xff\xd8", "damaged"),
+        (odd_jpeg(1, 24, 32, scans=[[0], [1, 2]], interval=2), "not in one scan"),
+        (odd_jpeg(1, 24, 32, scans=[[0], [1], [2]], interval=2), "not in one scan"),
+        (odd_jpeg(1, 24, 32, scans=[[0, 1, 2], [0, 1, 2]]), "more than one scan"),
     ],
 )
 def test_what_cannot_be_tiled_says_why_and_is_read_whole(data, why):
     with pytest.raises(NotTiled, match=why):
         tile(data)
-    if why == "progressive":
-        assert np.array_equal(decode_window(data, (2, 3, 10, 20)), opencv(data)[2:12, 3:23])
-        assert np.array_equal(decode_window(data, (2, 4, 10, 20), halve=True).shape, (5, 10, 3))
+    assert np.array_equal(decode_window(data, (2, 3, 10, 20)), opencv(data)[2:12, 3:23])
+    assert np.array_equal(decode_window(data, (2, 4, 10, 20), halve=True).shape, (5, 10, 3))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (damaged_in_midstream(image_bytes(1, 64, 64)), "end too early"),
+        (image_bytes(1)[:-100], "damaged JPEG"),
+        (image_bytes(1)[:-2], "end marker is missing"),
+        (image_bytes(1)[:100], "before its first scan"),
+        (b"\xff\xd8", "before its first scan"),
+        (odd_jpeg(1, 24, 32, quantization=False), "quantization table is missing"),
+        (odd_jpeg(1, 24, 32, frames=2), "two frame headers"),
+        (odd_jpeg(1, 24, 32, frames=0), "no frame header"),
+        (odd_jpeg(1, 0, 32), "makes no sense"),
+        (odd_jpeg(1, 24, 32, interval=2, marker=lambda number: 0xD0), "out of order"),
+        (odd_jpeg(1, 24, 32, interval=2, marker=lambda number: 0xD1 + number % 7), "out of order"),
+        (odd_jpeg(1, 24, 32, interval=2, padding=b"\1\2\3"), "unread bytes"),
+        (odd_jpeg(1, 24, 32, padding=b"\1\2\3"), "unread bytes"),
+    ],
+)
+def test_damaged_files_are_not_tiled(data, why):
+    with pytest.raises(BadImage, match=why):
+        tile(data)
+
+
+@examples(200)
+@given(
+    st.integers(0, 99),
+    st.integers(1, 90),
+    st.integers(1, 120),
+    st.sampled_from(sorted(FACTORS)),
+    st.integers(0, 30),
+    st.integers(0, 2),
+    st.booleans(),
+    st.data(),
+)
+def test_windows_of_every_lawful_file_are_those_of_the_whole(seed, height, width, name, interval, fill, split, draw):
+    """Any sampling factors, interval, fill bytes and scans, as foreign files have them and as they are tiled."""
+    factors = FACTORS[name]
+    scans = [[number] for number in range(len(factors))] if split else None
+    data = odd_jpeg(seed, height, width, factors, scans=scans, interval=interval, fill=fill)
+    whole, files = opencv(data), [data]
+    if len(scans or [0]) == 1:
+        files.append(tile(data))
+        assert np.array_equal(opencv(files[1]), whole)
+    window = draw.draw(windows(height, width))
+    top, left, high, wide = window
+    for file in files:
+        assert np.array_equal(decode_window(file, window), whole[top : top + high, left : left + wide])
+
+
+@pytest.mark.parametrize("name", sorted(FACTORS))
+@pytest.mark.parametrize("number", [lambda k: 0xD0, lambda k: 0xD0 | (k + 1) & 7, lambda k: 0xD0 | k & 3])
+def test_restart_markers_out_of_turn_are_left_to_the_whole_decoder(name, number):
+    data = odd_jpeg(3, 75, 93, FACTORS[name], interval=2, marker=number)
+    assert np.array_equal(decode_window(data, (40, 20, 30, 50)), opencv(data)[40:70, 20:70])
+
+
+@pytest.mark.parametrize("window", [(0, 0, 25, 32), (0, 0, 24, 33), (20, 0, 8, 8), (0, 40, 8, 8), (-1, 0, 8, 8)])
+def test_a_window_beyond_the_image_is_refused(window):
+    for data in (tile(image_bytes(1)), image_bytes(1), image_bytes(1, kind="PNG")):
+        with pytest.raises(BadImage, match="lies beyond"):
+            decode_window(data, window)
 
 
 @examples(400)
@@ -167,12 +229,12 @@ def test_damaged_files_are_refused_or_read_never_worse(data, draw):
         damaged = bytes(damaged[: draw.draw(st.integers(4, len(damaged)))])
         try:
             packed = tile(damaged)
-        except NotTiled:
+        except (NotTiled, BadImage):
             pass
         else:
-            with_header = read_header(packed)
-            assert with_header is not None
-            if with_header.height * with_header.width < 1 << 20:
+            header = read_header(packed)
+            assert header is not None
+            if header.height * header.width < 1 << 20:
                 assert np.array_equal(decode(packed), decode(damaged))
         high, wide = read_header(data).height, read_header(data).width
         window_jpeg(np.frombuffer(damaged, np.uint8), (0, 0, high, wide))

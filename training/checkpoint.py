@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
+from models.weights import packed
 from utils.errors import DataError
 from utils.files import write_atomically
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` to ``path``; a kill or a full disk leaves what was there before."""
-    write_atomically(path, lambda file: torch.save(state, file))
+    """Write ``state`` to ``path``; a kill or a full disk leaves what was there before.
+
+    Raises:
+        DataError, OSError: there is no room, or nothing can be written.
+    """
+    try:
+        write_atomically(path, lambda file: torch.save(state, file))
+    except DataError:
+        raise
+    except RuntimeError as error:  # torch's zip writer puts one on top of what the system said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -31,12 +41,11 @@ def load(path: Path) -> dict[str, Any]:
             damaged = archive.testzip()
         if damaged is None:
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of the zip, of its compression, of the pickle in it
         damaged = str(error).partition("\n")[0] or type(error).__name__
-    raise DataError(f"{path} is damaged ({damaged}): delete it, or start over with --fresh")
+    raise DataError(f"{path} is damaged ({damaged})")
 
 
 def export(path: Path, state: dict[str, Tensor]) -> None:
-    """Write plain weights as safetensors."""
-    data = safetensors.torch.save({name: value.detach().cpu().contiguous() for name, value in state.items()})
-    write_atomically(path, data)
+    """Write plain weights as safetensors, with a checksum that is compared when they are read."""
+    write_atomically(path, packed(state))

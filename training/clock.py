@@ -1,4 +1,4 @@
-"""The progress bar of an epoch, its speed, and the time that it waits for data."""
+"""The bar of each epoch, its speed, the time that it waits for data, and the time that a run has left."""
 
 from __future__ import annotations
 
@@ -6,44 +6,94 @@ import time
 from collections.abc import Iterator
 
 from torch import Tensor
+from tqdm import tqdm
 
-from utils.console import on_terminal, progress
+from utils.console import counted, on_terminal, progress
+
+_TOLD_AFTER = 50  # steps, until the time of a run is told
+_BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"  # with loss, top-1 and time left: 80 columns
 
 
 class Clock:
-    """The progress of an epoch, its speed, and the share of time spent waiting for data."""
+    """Where a run is: a bar an epoch, or lines.
 
-    def __init__(self, total: int, done: int, title: str, shown: bool) -> None:
-        self._bar = progress(total=total, initial=done, desc=title, unit="step", disable=not (shown and on_terminal()))
-        self._title, self._start, self._waited, self._steps = title, time.perf_counter(), 0.0, 0
+    Args:
+        steps: of the whole run.
+        shown: whether this rank prints.
+    """
 
-    def waiting_for(self, batches: Iterator[dict[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
-        """The batches, timed."""
+    def __init__(self, steps: int, *, shown: bool) -> None:
+        self._steps, self._shown = steps, shown
+        self._bar = progress(disable=True)
+        self._begun, self._first, self._step = 0.0, 0, 0  # when the first step here was done, which, and the last one
+        self._own = 0  # steps of this process
+
+    def __enter__(self) -> Clock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.leave = False  # a bar that an error or a signal ends must not be drawn once more
+        self._bar.close()
+
+    def epoch(
+        self, title: str, batches: Iterator[dict[str, Tensor]], total: int, done: int, step: int
+    ) -> Iterator[dict[str, Tensor]]:
+        """The ``batches`` of an epoch, timed; ``done`` of ``total`` came before them, and ``step`` of the run."""
+        on = self._shown and on_terminal()
+        self._bar = progress(total=total, initial=done, desc=title, unit="step", disable=not on, bar_format=_BAR)
+        self._title, self._since, self._waited, self._count, self._step = title, time.perf_counter(), 0.0, 0, step
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
             self._waited += time.perf_counter() - start
             if batch is None:
+                self._bar.close()
                 return
-            self._steps += 1
+            self._count += 1
             yield batch
             self._bar.update()
+            self._note_step()
 
     def speed(self, batch_size: int) -> dict[str, float]:
         """Images a second and the share of time spent waiting, since the last call."""
-        elapsed = time.perf_counter() - self._start
-        values = {"images_per_second": self._steps * batch_size / elapsed, "data_wait": self._waited / elapsed}
-        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+        elapsed = time.perf_counter() - self._since
+        values = {"images_per_second": self._count * batch_size / elapsed, "data_wait": self._waited / elapsed}
+        self._since, self._waited, self._count = time.perf_counter(), 0.0, 0
         return values
 
     def show(self, values: dict[str, float]) -> None:
         """Beside the bar on a terminal, on a line of its own elsewhere."""
-        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if name not in ("epoch", "step"))
+        left = self._left(int(values["step"]))
+        ends = {"left": _duration(left)} if left is not None else {}
         if self._bar.disable:
-            print(f"{self._title}, step {int(values['step'])}: {text}", flush=True)
+            texts = {name: f"{value:.4g}" for name, value in values.items() if name not in ("epoch", "step")}
+            if self._begun:
+                ends = {"elapsed": _duration(time.perf_counter() - self._begun), **ends}
+            print(f"{self._title}, step {int(values['step'])}: {_listed({**texts, **ends})}", flush=True)
         else:
-            self._bar.set_postfix_str(text)
+            texts = {name: f"{values[name]:.4g}" for name in ("loss", "top1")}
+            self._bar.set_postfix_str(_listed({**texts, **ends}))
 
-    def close(self) -> None:
-        """End the bar."""
-        self._bar.close()
+    def _note_step(self) -> None:
+        self._step += 1
+        self._own += 1
+        if self._own == 1:  # that took the time of starting, too
+            self._begun, self._first = time.perf_counter(), self._step
+        left = self._left(self._step)
+        if self._own == _TOLD_AFTER and left is not None and self._shown:
+            steps = counted(self._steps - self._step, "step")
+            tqdm.write(f"about {_duration(left)} for the {steps} to come, and validation after each epoch")
+
+    def _left(self, step: int) -> float | None:
+        """Seconds from ``step`` to the end of the run, by the steps of this process; None before its second."""
+        if step <= self._first or not self._begun:
+            return None
+        return (time.perf_counter() - self._begun) / (step - self._first) * (self._steps - step)
+
+
+def _duration(seconds: float) -> str:
+    return tqdm.format_interval(seconds)
+
+
+def _listed(values: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())

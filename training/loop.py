@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
-import signal
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from inspect import signature
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -20,23 +17,23 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dataset.loader import TrainLoader
 from knowledge_distiller import KnowledgeDistiller
-from models.neck import merged
 from models.zoo import Network
-from training import checkpoint
+from training import state
 from training.clock import Clock
+from training.ddp import under_ddp
 from training.dot import Dot
 from training.meters import Meters
 from training.optimizer import build_optimizer
 from training.run_folder import RunFolder
 from training.schedule import learning_rate
+from training.signals import Stop
 from training.stages import Stage
-from utils.distributed import Ranks, all_sum, any_rank, barrier
+from utils.console import scores_line
+from utils.distributed import Ranks, any_rank, gather, lost
 from utils.errors import Stopped, UsageError
+from utils.settings import setting
 
-_AGREE_EVERY = 10  # steps between two agreements on whether a signal asked any rank to stop
-# Renamed in torch 2.13; there ranks begin with the buffers of rank 0, which are those of all.
-_RENAMED = "forward_sync_buffers" in signature(DistributedDataParallel).parameters
-_OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadcast_buffers": False}
+_AGREE_EVERY = 10  # steps between two agreements on whether any rank was asked to stop
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -44,30 +41,31 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TrainConfig:
     """How long, in which precision, and what is kept."""
 
-    epochs: int = 100
-    seed: int = 0
+    epochs: int = setting(100, least=1, also=("max_epochs", "num_epochs"))
+    """passes over the training images, after first stages"""
+    seed: int = setting(0, least=0, most=2**31 - 1)
     """of the initial weights, the order, the views and dropout"""
-    amp: Literal["bf16", "fp16", "off"] = "off"
+    amp: Literal["bf16", "fp16", "off"] = setting("off", affects_result=False, also=("precision", "fp16", "bf16"))
     """precision of convolutions and matrix products"""
-    channels_last: bool = True
+    channels_last: bool = setting(True, affects_result=False)
     """memory layout of convolutions"""
-    compile: bool = False
+    compile: bool = setting(False, affects_result=False)
     """torch.compile the networks and the loss into one graph"""
-    accumulate: int = 1
-    """parts that each rank's batch is worked through in, to fit the memory"""
+    accumulate: int = setting(1, least=1, affects_result=False, also=("gradient_accumulation_steps",))
+    """parts that each rank's batch is worked through in, to fit the memory; batch norm sees a part at a time"""
     sync_bn: bool = False
     """batch norm over the ranks' samples together (GPUs only)"""
-    ema_decay: float | None = None
+    ema_decay: float | None = setting(None, least=0, below=1, also=("ema",))
     """keep an exponential moving average of the student with this decay a step, and score it too"""
-    print_freq: int = 50
+    print_freq: int = setting(50, least=1, affects_result=False, also=("log_interval",))
     """steps between two lines of the log; each epoch ends with one"""
-    checkpoint_steps: int = 1000
-    """steps between two checkpoints within an epoch; each epoch ends with one"""
-    output_path: str = "runs"
+    checkpoint_steps: int = setting(1000, least=0, affects_result=False, also=("save_freq",))
+    """steps between two checkpoints within an epoch, 0 for none; each epoch ends with one"""
+    output_path: str = setting("runs", affects_result=False, also=("output", "output_dir", "save_dir"))
     """folder that holds the run folders"""
-    timeout_minutes: float = 10.0
+    timeout_minutes: float = setting(10.0, least=0.1, most=525_600, affects_result=False, also=("timeout",))
     """how long a rank waits for the others before it gives up"""
-    wandb_project: str | None = None
+    wandb_project: str | None = setting(None, affects_result=False, also=("wandb",))
     """also log to this Weights & Biases project"""
 
 
@@ -88,6 +86,7 @@ class Trainer:
         params: how.
         run: where checkpoints and logs go.
         ranks: this one among all.
+        names: of the stages, where there are several.
 
     Raises:
         UsageError: settings that do not go together.
@@ -101,13 +100,10 @@ class Trainer:
         params: TrainConfig,
         run: RunFolder,
         ranks: Ranks,
+        names: Sequence[str] = (),
     ) -> None:
         self.distiller, self.loader, self.run, self.ranks = distiller, loader, run, ranks
-        self.stages, self.params = stages, params
-        if min(stage.epochs for stage in stages) < 1:
-            raise UsageError("train_params.epochs: at least 1, and so the epochs of each stage before")
-        if params.print_freq < 1:
-            raise UsageError(f"train_params.print_freq={params.print_freq}: at least 1")
+        self.stages, self.names, self.params = stages, names, params
         if params.sync_bn and ranks.world > 1 and ranks.device.type != "cuda":
             raise UsageError("train_params.sync_bn works on GPUs only")
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
@@ -121,10 +117,11 @@ class Trainer:
         self.ends = list(accumulate(stage.epochs for stage in stages))  # epochs done at the end of each
         self.epoch = self.batch = self.step = 0  # epochs and batches of this epoch that are done, optimizer steps
         self.best: dict[str, float] = {}
+        self.unsaved = ""  # why the last checkpoint could not be written
         for number in reversed(range(len(stages))):  # every one, so that what is wrong in the last shows at once
-            self._enter(number)
+            self.enter(number)
 
-    def _enter(self, number: int) -> None:
+    def enter(self, number: int) -> None:
         """Begin a stage: its terms, what moves in it, an optimizer without a past."""
         stage = self.stages[number]
         self.stage_number, self.stage = number, stage
@@ -137,52 +134,58 @@ class Trainer:
             )
         self.meters = Meters(list(stage.terms), self.ranks.device)
 
-    def train(self, score: Scorer, config: dict[str, Any]) -> dict[str, float]:
+    def train(self, score: Scorer, config: dict[str, Any], stop: Stop) -> dict[str, float]:
         """Train to the last epoch; returns the scores of the best one.
 
         Raises:
-            Stopped: a signal came; the state is saved.
+            Stopped: it was asked to; the state is saved.
             Diverged: the loss is not finite.
+            DataError: the last checkpoint could not be written.
+            RankLost: another rank ended or does not answer.
         """
         if self.ranks.first:
             self.run.open_logs(self.epoch, self.step, config, self.params.wandb_project)
-        with _StopSignal() as stop:
-            for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
-                if number != self.stage_number:
-                    self._enter(number)
-                    self.best = {}  # of the last stage
-                module = self.wrapped()
-                for epoch in range(self.epoch, self.ends[number]):
-                    self._train_epoch(epoch, module, stop)
-                    self._score_epoch(epoch, score)
-                del module
-                gc.collect()  # DDP's hooks are in cycles, and must not see the next stage's gradients
+        stop.defer()
+        steps = self.ends[-1] * self.loader.batches
+        try:
+            with Clock(steps, shown=self.ranks.first) as self.clock:
+                for number in range(bisect_right(self.ends, self.epoch), len(self.stages)):
+                    self._train_stage(number, score, stop)
+        except RuntimeError as error:
+            if (gone := lost(error, self.ranks, f" at step {self.step + 1}")) is not None:
+                raise gone from error
+            raise
+        state.raise_if_unsaved(self)
         if self.ranks.first:
             self.run.close()
         return self.best
+
+    def _train_stage(self, number: int, score: Scorer, stop: Stop) -> None:
+        if number != self.stage_number:
+            self.enter(number)
+            self.best = {}  # of the last stage
+        if self.names and self.ranks.first:
+            first = self.ends[number] - self.stage.epochs + 1
+            print(f"stage {self.names[number]}, epochs {first} to {self.ends[number]}: {', '.join(self.stage.terms)}")
+        module = self.wrapped()
+        for epoch in range(self.epoch, self.ends[number]):
+            self._train_epoch(epoch, module, stop)
+            self._score_epoch(epoch, score)
+        del module
+        gc.collect()  # DDP's hooks are in cycles, and must not see the next stage's gradients
 
     def wrapped(self) -> nn.Module:
         """The distiller, compiled and under DDP where the run asks for it."""
         if self.params.compile:
             self.distiller.compile()
-        if self.ranks.world == 1:
-            return self.distiller
-        # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
-        return DistributedDataParallel(
-            self.distiller,
-            device_ids=[self.ranks.device.index] if self.ranks.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            find_unused_parameters=not self.distiller.reaches_everything,
-            **_OWN_BUFFERS,
-        )
+        return self.distiller if self.ranks.world == 1 else under_ddp(self.distiller, self.ranks)
 
-    def _train_epoch(self, epoch: int, module: nn.Module, stop: _StopSignal) -> None:
+    def _train_epoch(self, epoch: int, module: nn.Module, stop: Stop) -> None:
         before = self.ends[self.stage_number] - self.stage.epochs
         self.distiller.train()
         self.distiller.set_epoch(epoch + 1 - before)
-        batches = self.loader.epoch(epoch, self.batch)
-        clock = Clock(self.loader.batches, self.batch, f"epoch {epoch + 1}/{self.ends[-1]}", self.ranks.first)
-        for batch in clock.waiting_for(batches):
+        batches, title = self.loader.epoch(epoch, self.batch), f"epoch {epoch + 1}/{self.ends[-1]}"
+        for batch in self.clock.epoch(title, batches, self.loader.batches, self.batch, self.step):
             step = self.step - before * self.loader.batches
             rate = learning_rate(self.stage.optim, step, self.loader.batches, self.stage.epochs)
             outputs_labels = self.step_on(module, batch, rate)
@@ -190,24 +193,23 @@ class Trainer:
             for outputs, labels in outputs_labels:
                 self.meters.add(outputs, labels, self.step)
             if self.step % self.params.print_freq == 0 or self.batch == self.loader.batches:
-                self._log(epoch, rate, clock)
+                self._log(epoch, rate)
             if self.params.checkpoint_steps and self.step % self.params.checkpoint_steps == 0:
-                self.save()
-            if (self.ranks.world == 1 or self.step % _AGREE_EVERY == 0) and any_rank(stop.asked):
-                self.save()
-                raise Stopped(
-                    f"stopped by a signal after step {self.step}; the same command goes on from {self.run.last}"
-                )
-        clock.close()
+                state.save(self)
+            if (self.ranks.world == 1 or self.step % _AGREE_EVERY == 0) and any_rank(bool(stop.asked)):
+                state.save(self)
+                state.raise_if_unsaved(self)
+                who = next(filter(None, gather(stop.asked)))
+                raise Stopped(f"stopped by {who} after step {self.step}; the same command goes on from {self.run.last}")
         if self.batch:
-            self.save()  # before the scores: a kill during validation costs only the validation
+            state.save(self)  # before the scores: a kill during validation costs only the validation
 
     def step_on(
         self, module: nn.Module, batch: dict[str, Tensor], rate: float
     ) -> list[tuple[dict[str, Tensor], Tensor]]:
         """One optimizer step on this rank's batch, in `accumulate` parts."""
         # Dropout draws from the step and the rank alone, so that a resumed run draws the same.
-        torch.manual_seed((self.params.seed << 40) + (self.step << 12) + self.ranks.rank)
+        torch.manual_seed(((self.params.seed << 40) + (self.step << 12) + self.ranks.rank) % 2**64)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = [dict(zip(batch, values)) for values in zip(*(v.chunk(self.params.accumulate) for v in batch.values()))]
@@ -216,7 +218,7 @@ class Trainer:
             last = number == len(parts)
             unsynced = isinstance(module, DistributedDataParallel) and not last
             with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
-                with self._autocast():
+                with autocast(self.params, self.ranks.device), _enough_images():
                     outputs = module(part)
                 if not outputs["loss"].requires_grad:
                     moved = ", ".join(self.stage.optim.moves) or "anything that is trained"
@@ -236,144 +238,67 @@ class Trainer:
             self.ema.update_parameters(self.distiller.student)
         return results
 
-    def _log(self, epoch: int, rate: float, clock: Clock) -> None:
+    def _log(self, epoch: int, rate: float) -> None:
         self.meters.raise_if_diverged()
         values = {"epoch": epoch + 1, "step": self.step, "lr": rate, **self.meters.read()}
-        values |= clock.speed(self.loader.batch_size)
+        values |= self.clock.speed(self.loader.batch_size)
         if self.ranks.first:
-            self.run.log("train", values)
-            clock.show(values)
+            self.run.log("train", values, self._stage_name)
+            self.clock.show(values)
 
     def _score_epoch(self, epoch: int, score: Scorer) -> None:
         self.distiller.eval()
         values: dict[str, float] = {
             "epoch": epoch + 1,
             "step": self.step,
-            **self._score(self.distiller.student.score, score),
+            **score(self.distiller.student.score),
         }
         if self.ema is not None:
-            ema = self._score(self.ema.module.score, score)
+            ema = score(self.ema.module.score)
             values |= {f"ema_{name}": value for name, value in ema.items()}
         self.epoch, self.batch = epoch + 1, 0
         key = "top1" if self.ema is None else "ema_top1"
-        better = not self.best or values[key] > self.best[key]
+        before = self.best
+        better = not before or values[key] > before[key]
         if better:
             self.best = values
         if self.ranks.first:
-            self.run.log("val", values)
-            print(
-                f"epoch {epoch + 1}: "
-                + ", ".join(f"{k} {v:.3f}" for k, v in values.items() if k not in ("epoch", "step"))
-            )
-        self.save(best=better)
+            self.run.log("val", values, self._stage_name)
+            print(f"epoch {epoch + 1}: {scores_line(values)}")
+        state.save(self, best=better)
+        if self.unsaved:
+            self.best = before  # that of best.pt
 
-    def _score(self, logits: Callable[[Tensor], Tensor], score: Scorer) -> dict[str, float]:
-        def scored(images: Tensor) -> Tensor:
-            with self._autocast():
-                return logits(images)
-
-        return score(scored)
-
-    def save(self, *, best: bool = False) -> None:
-        """Write `last.pt`, and `best.pt` with the exported student before it; every rank takes part."""
-        self.meters.raise_if_diverged()  # a diverged state never replaces a sound one
-        _average_statistics(self.distiller.student, self.ranks)
-        meters = self.meters.state()
-        if self.ema is not None:
-            _average_statistics(self.ema, self.ranks)
-        if not self.ranks.first:
-            return
-        state: dict[str, Any] = {
-            "student": self.distiller.student.classifier.state_dict(),
-            "extras": _extras(self.distiller),
-            "ema": None if self.ema is None else self.ema.module.classifier.state_dict(),
-            "ema_updates": 0 if self.ema is None else int(self.ema.n_averaged),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "meters": meters,
-            "position": json.dumps(
-                {
-                    "epoch": self.epoch,
-                    "batch": self.batch,
-                    "step": self.step,
-                    "best": self.best,
-                    "stage": self.stage_number,  # that of the optimizer and the meters; an epoch may have ended it
-                }
-            ),
-        }
-        if best:
-            checkpoint.save(self.run.best, state)
-            checkpoint.export(self.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
-        checkpoint.save(self.run.last, state)
-
-    def resume(self) -> bool:
-        """Go on from `last.pt`; False where there is none.
-
-        Raises:
-            DataError: the checkpoint is damaged.
-        """
-        barrier()  # rank 0 may just have prepared the folder
-        if not self.run.last.exists():
-            return False
-        state = checkpoint.load(self.run.last)
-        self.distiller.student.classifier.load_state_dict(state["student"])
-        self.distiller.load_state_dict(state["extras"], strict=False)
-        if self.ema is not None:
-            self.ema.module.classifier.load_state_dict(state["ema"])
-            self.ema.n_averaged.fill_(state["ema_updates"])
-        position = json.loads(state["position"])
-        if position["stage"] != self.stage_number:
-            self._enter(position["stage"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.meters.restore(state["meters"], self.ranks.rank)
-        self.epoch, self.batch, self.step = position["epoch"], position["batch"], position["step"]
-        self.best = position["best"]
-        return True
-
-    def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.ranks.device.type, _AUTOCAST.get(self.params.amp), enabled=self.params.amp != "off")
+    @property
+    def _stage_name(self) -> str:
+        return self.names[self.stage_number] if self.names else ""
 
 
-def _extras(distiller: KnowledgeDistiller) -> dict[str, Tensor]:
-    """What objectives learn or remember: everything but the networks."""
-    return {k: v for k, v in distiller.state_dict().items() if not k.startswith(("student.", "teachers."))}
+@contextmanager
+def _enough_images() -> Iterator[None]:
+    """Say in terms of settings what batch norms lack in a batch of one.
+
+    Raises:
+        UsageError: a map of one pixel of one image has no variance.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "data.batch_size leaves one image a rank and part, too few for batch norms: raise it, lower "
+            "train_params.accumulate, or raise data.input_size"
+        ) from None
 
 
-@torch.no_grad()
-def _average_statistics(module: nn.Module, ranks: Ranks) -> None:
-    """Give every rank the mean of the ranks' batch norm statistics, so that all score and save the same network."""
-    if ranks.world > 1:
-        for name, buffer in module.named_buffers():
-            if name.endswith(("running_mean", "running_var")):
-                all_sum(buffer).div_(ranks.world)
-
-
-class _StopSignal:
-    """Notes SIGTERM, SIGUSR1 (Slurm's warning) and the first Ctrl-C while it is entered."""
-
-    asked = False
-
-    def __enter__(self) -> _StopSignal:
-        self._before = {
-            name: signal.signal(name, self._note) for name in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        for name, handler in self._before.items():
-            signal.signal(name, handler)
-
-    def _note(self, number: int, _frame: object) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
+def autocast(params: TrainConfig, device: torch.device) -> AbstractContextManager:
+    """The precision of a run's networks, in training and when they are scored."""
+    return torch.autocast(device.type, _AUTOCAST.get(params.amp), enabled=params.amp != "off")
 
 
 def check_parts(params: TrainConfig, batch_size: int, world: int) -> None:
     """Raises UsageError where the batch does not divide over ranks and accumulated parts."""
-    if params.accumulate < 1:
-        raise UsageError(f"train_params.accumulate={params.accumulate}: at least 1")
     if batch_size % (world * params.accumulate):
         raise UsageError(
             f"data.batch_size={batch_size} does not divide over {world} ranks x {params.accumulate} accumulated parts"

@@ -17,6 +17,7 @@ class Meters:
         self._sums = torch.zeros(len(self._names) + 2, dtype=torch.float64, device=device)  # ..., correct, images
         self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
         self._bad_values = torch.zeros(len(self._names), device=device)
+        self._sound: dict[str, Tensor] = {}  # whether each teacher's logits were finite then
 
     @torch.no_grad()
     def add(self, outputs: dict[str, Tensor], labels: Tensor, step: int) -> None:
@@ -27,6 +28,8 @@ class Meters:
         self._sums += torch.cat([values.double() * len(labels), torch.stack([correct, images])])
         first = (self._bad_step < 0) & ~values[0].isfinite()
         self._bad_values = torch.where(first, values, self._bad_values)
+        for name in (name for name in outputs if name.startswith("teachers.")):
+            self._sound[name] = torch.where(first, outputs[name], self._sound.get(name, outputs[name]))
         self._bad_step = torch.where(first, step, self._bad_step)
 
     def state(self) -> Tensor:
@@ -53,9 +56,16 @@ class Meters:
         if not any_rank(step >= 0):
             return
         shown = [f"{name} {value:g}" for name, value in zip(self._names, self._bad_values.tolist())]
-        reports = [report for report in gather((step, ", ".join(shown))) if report[0] >= 0]
-        step, values = min(reports)
+        broken = [name for name, sound in self._sound.items() if not sound]
+        reports = [report for report in gather((step, ", ".join(shown), broken)) if report[0] >= 0]
+        step, values, broken = min(reports)
+        if broken:
+            raise Diverged(
+                f"{' and '.join(broken)} gives logits that are not finite at step {step}: check its weights, mean and "
+                "std, or use bf16 in place of fp16"
+            )
         raise Diverged(
             f"the loss is not finite at step {step}: {values}. The last checkpoint, if there is one, is from before. "
-            "Lower optim.init_lr, add optim.warmup_epochs or optim.grad_clip, or use bf16 in place of fp16"
+            "Go on with train_params.amp=bf16 in place of fp16, or with a lower optim.init_lr, optim.warmup_epochs or "
+            "optim.grad_clip in a new run"
         )

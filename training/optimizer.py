@@ -1,4 +1,4 @@
-"""SGD: torch's, NVIDIA apex's, or with two momenta."""
+"""Optimizers: torch's SGD, Adam and AdamW, NVIDIA apex's SGD, and SGD with two momenta."""
 
 from __future__ import annotations
 
@@ -10,36 +10,46 @@ from torch import nn
 
 from training.dot import Dot, groups_of
 from utils.errors import UsageError
+from utils.settings import setting
 
 
 @dataclass(frozen=True)
 class OptimConfig:
     """How the student's parameters move."""
 
-    optimizer: Literal["sgd", "apex_sgd", "dot"] = "sgd"
-    """sgd is torch's (fused on GPUs); apex_sgd is FusedSGD of NVIDIA apex, to be installed from its repository; dot is
-    the distillation-oriented trainer's, with two momenta"""
-    delta: float = 0.075
+    optimizer: Literal["sgd", "adamw", "adam", "apex_sgd", "dot"] = setting("sgd", also=("opt",))
+    """torch's sgd, for convolutional networks; torch's adamw, for transformers such as ViT and DeiT, with an init_lr
+    about 0.001 and a weight_decay about 0.05; torch's adam, whose weight decay is part of the gradient; all fused on
+    GPUs. apex_sgd is FusedSGD of NVIDIA apex, to be installed from its repository; dot is the distillation-oriented
+    trainer's, with two momenta"""
+    delta: float = setting(0.075, least=0, below=1, used_with={"optimizer": ("dot",)})
     """dot: how far the momentum of the task lies below, and that of the teacher above"""
-    init_lr: float = 0.1
+    init_lr: float = setting(0.1, least=0, also=("lr", "learning_rate", "base_lr"))
     """learning rate for data.batch_size images a step; it is not scaled by anything"""
-    min_lr: float = 0.0
+    min_lr: float = setting(0.0, least=0, used_with={"schedule": ("cosine", "linear")})
     """where cosine and linear end"""
-    schedule: Literal["step", "cosine", "linear"] = "step"
+    schedule: Literal["step", "cosine", "linear"] = setting("step", also=("scheduler", "sched"))
     """how the rate falls"""
-    milestones: tuple[int, ...] = (30, 60, 90)
+    milestones: tuple[int, ...] = setting((30, 60, 90), least=1, rising=True, used_with={"schedule": ("step",)})
     """step: epochs after which the rate is multiplied by lr_decay"""
-    lr_decay: float = 0.1
+    lr_decay: float = setting(0.1, above=0, most=1, used_with={"schedule": ("step",)})
     """step: the factor"""
-    warmup_epochs: float = 0.0
+    warmup_epochs: float = setting(0.0, least=0, most=10**6, also=("warmup",))
     """epochs of linear growth to init_lr"""
-    momentum: float = 0.9
-    nesterov: bool = True
-    weight_decay: float = 1e-4
+    momentum: float = setting(0.9, least=0, below=1, used_with={"optimizer": ("sgd", "apex_sgd", "dot")})
+    """of the sgd kinds"""
+    nesterov: bool = setting(True, used_with={"optimizer": ("sgd", "apex_sgd")})
+    """sgd and apex_sgd: Nesterov's form of momentum"""
+    betas: tuple[float, float] = setting((0.9, 0.999), least=0, below=1, used_with={"optimizer": ("adam", "adamw")})
+    """adam and adamw: decay a step of the averages of the gradient and of its square"""
+    eps: float = setting(1e-8, above=0, used_with={"optimizer": ("adam", "adamw")})
+    """adam and adamw: what is added to the root of the average square"""
+    weight_decay: float = setting(1e-4, least=0, also=("wd",))
+    """share of a parameter that is taken off, times the learning rate"""
     decay_norm_and_bias: bool = True
     """whether weight decay also acts on biases and normalisation layers, as in the published recipes"""
-    grad_clip: float | None = None
-    """longest gradient norm of a step; None clips nothing"""
+    grad_clip: float | None = setting(None, above=0, also=("clip_grad", "max_grad_norm"))
+    """longest gradient norm of a step; none clips nothing"""
     moves: tuple[str, ...] = ()
     """what is trained: student, student.layer4, terms.ft.paraphraser, ...; everything when not given"""
 
@@ -56,20 +66,23 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
             raise UsageError(
                 "optim.optimizer=dot needs optim.nesterov=False, no grad_clip and decay_norm_and_bias=True"
             )
+        if not 0 <= config.momentum - config.delta <= config.momentum + config.delta < 1:
+            raise UsageError(
+                f"optim.delta={config.delta}: dot's momenta, {config.momentum} minus and plus it, must lie in [0, 1)"
+            )
         return Dot(groups_of(module), config.init_lr, config.momentum, config.weight_decay, config.delta)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     # Norm scales, norm shifts and biases are the parameters with one axis.
     spared = [] if config.decay_norm_and_bias else [p for p in parameters if p.ndim <= 1]
     decayed = parameters if config.decay_norm_and_bias else [p for p in parameters if p.ndim > 1]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-    options: dict[str, Any] = {
-        "lr": config.init_lr,
-        "momentum": config.momentum,
-        "nesterov": config.nesterov,
-        "weight_decay": config.weight_decay,
-    }
+    options: dict[str, Any] = {"lr": config.init_lr, "weight_decay": config.weight_decay}
     groups = [group for group in groups if group["params"]]
     on_gpu = parameters[0].is_cuda
+    if config.optimizer in ("adam", "adamw"):
+        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        return kind(groups, **options, betas=config.betas, eps=config.eps, fused=on_gpu)
+    options |= {"momentum": config.momentum, "nesterov": config.nesterov and config.momentum > 0}
     if config.optimizer == "apex_sgd":
         return _apex_sgd(on_gpu)(groups, **options)
     return torch.optim.SGD(groups, **options, fused=on_gpu)

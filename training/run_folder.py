@@ -1,45 +1,42 @@
-"""A run's folder: what it was told, what it measured, and where it can go on.
+"""A run's folder: what it was told, what it read, what it measured, and where it can go on.
 
 ::
 
     runs/<name>/config.json           the resolved configuration
-    runs/<name>/environment.json      command, git revision, versions, ranks
+    runs/<name>/environment.json      command, git revision, versions, devices, hosts
+    runs/<name>/facts.json            classes, images and digests of the data, digests of the teachers' weights
     runs/<name>/metrics.jsonl         one JSON object a line, "kind" train or val
     runs/<name>/tensorboard/          the same for TensorBoard
     runs/<name>/last.pt, best.pt      whole checkpoints
     runs/<name>/student.safetensors   the best student alone (its EMA where one is kept)
     runs/<name>/curves.png
+    runs/<name>/.lock                 held by the run that writes here; which that is
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+import torch
 
-from utils.config import differences
-from utils.distributed import Ranks, from_first
-from utils.errors import UsageError
-from utils.files import write_atomically
+from training.facts import changes
+from training.logs import Logs
+from utils.distributed import Ranks, from_first, gather
+from utils.errors import DataError, UsageError
+from utils.files import lock, write_atomically
+from utils.rows import read_rows
 
-# A run may be resumed with other values of these: they do not change what is learned.
-_FREE = frozenset(
-    {
-        "data.data_path",
-        "data.num_workers",
-        "data.val_batch_size",
-        "train_params.checkpoint_steps",
-        "train_params.print_freq",
-        "train_params.timeout_minutes",
-        "train_params.wandb_project",
-    }
-)
+GoesOn = Callable[[dict[str, Any]], Iterable[str]]  # remarks on a run of other settings that goes on, or its UsageError
 
 
 class RunFolder:
@@ -48,111 +45,159 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last, self.best = path / "last.pt", path / "best.pt"
-        self._metrics = path / "metrics.jsonl"
-        self._board: SummaryWriter | None = None
-        self._wandb: Any = None
+        self._logs: Logs | None = None
+        self._locked = ExitStack()
 
-    def prepare(self, config: dict[str, Any], ranks: Ranks, *, fresh: bool) -> None:
-        """Make the folder, or check that the run in it is this one. With ``fresh`` an earlier run is moved aside.
+    def prepare(
+        self, config: dict[str, Any], goes_on: GoesOn, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
+    ) -> None:
+        """Make the folder, or check that the run in it is this one; it is this process's until `close` or its end.
+
+        Args:
+            config: every setting.
+            goes_on: remarks on a run of other settings that goes on with these, or its UsageError.
+            facts: what was read, by `facts_of`; rank 0's count.
+            ranks: this one among all.
+            fresh: whether to start over.
 
         Raises:
-            UsageError: the folder holds a run with another configuration; every difference is named, on every rank.
+            UsageError: the folder holds a run with other settings, data or teachers, which are named, or one that is
+                still being written; or it cannot be written. On every rank.
+            DataError: a file in it is damaged. On every rank.
         """
-        failure = ""
+        places = gather((socket.gethostname(), _device(ranks)))
+        failure: Exception | None = None
         if ranks.first:
             try:
-                self._prepare(config, ranks.world, fresh)
-            except (UsageError, OSError) as error:
-                failure = str(error)
+                self._prepare(config, goes_on, facts, places, fresh)
+            except (UsageError, DataError) as error:
+                failure = error
+            except OSError as error:
+                failure = UsageError(f"train_params.output_path: {self.path} cannot be written: {error.strerror}")
         failure = from_first(failure)
-        if failure:
-            raise UsageError(failure)
+        if failure is not None:
+            raise failure
 
-    def _prepare(self, config: dict[str, Any], world: int, fresh: bool) -> None:
-        if fresh and self.path.exists():
-            number = 1
-            while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
-                number += 1
-            self.path.rename(aside)
-            print(f"the earlier run is kept as {aside}")
+    def _prepare(
+        self,
+        config: dict[str, Any],
+        goes_on: GoesOn,
+        facts: dict[str, Any],
+        places: list[tuple[str, str]],
+        fresh: bool,
+    ) -> None:
         text = json.dumps(config, indent=1)
-        if (self.path / "config.json").exists():
-            changed = differences(json.loads((self.path / "config.json").read_bytes()), json.loads(text))
-            shown = "; ".join(f"{key} {old!r} -> {new!r}" for key, (old, new) in changed.items() if key not in _FREE)
-            if shown:
-                raise UsageError(
-                    f"{self.path} holds a run with other settings: {shown}. "
-                    "Set another name=..., or start over with --fresh"
-                )
-        self.path.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            self._lock()
+            if fresh:
+                self._move_aside()
+            else:
+                self._check(goes_on, facts)
+        if not self.path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)  # two may start at once
+            self._lock()
         write_atomically(self.path / "config.json", text.encode())
-        environment = json.dumps(_environment(world), indent=1)
-        write_atomically(self.path / "environment.json", environment.encode())
+        write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
+        write_atomically(self.path / "environment.json", json.dumps(_environment(places), indent=1).encode())
+
+    def _lock(self) -> None:
+        """Refuse a folder that another process writes; the kernel gives the lock back when this one ends."""
+        path, held = self.path / ".lock", f"{self.path} is written by a run that lives"
+        try:
+            self._locked.enter_context(lock(path, held))
+        except UsageError as error:
+            if str(error) != held:
+                raise UsageError(f"train_params.output_path: {error}") from None
+            holder = path.read_text() or "another process"
+            raise UsageError(f"{held} ({holder}): let it end, or set another name=...") from None
+        path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+
+    def _move_aside(self) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        self._locked.close()
+        print(f"the earlier run is kept as {aside}")
+
+    def _check(self, goes_on: GoesOn, facts: dict[str, Any]) -> None:
+        """Compare with the run that is there; what old runs or killed ones lack is not."""
+        then, known = (_read(self.path / name) for name in ("config.json", "facts.json"))
+        for remark in goes_on(then) if then is not None else ():
+            print(f"{self.path}: {remark}")
+        if known is not None and (shown := changes(known, facts)):
+            raise UsageError(
+                f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
+                "--fresh"
+            )
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether an epoch was scored, before which a checkpoint is written."""
+        metrics = self.path / "metrics.jsonl"
+        return metrics.exists() and any(row["kind"] == "val" for row in read_rows(metrics)[0])
 
     def open_logs(self, epoch: int, step: int, config: dict[str, Any], wandb_project: str | None) -> None:
-        """Start logging after ``epoch`` whole epochs and ``step`` steps; what a killed run logged beyond is dropped."""
-        if self._metrics.exists():
-            lines = [line for line in self._metrics.read_text().splitlines() if line.endswith("}")]
-            limit = {"train": ("step", step), "val": ("epoch", epoch)}
-            kept = "".join(f"{line}\n" for line in lines if _within(json.loads(line), limit))
-            write_atomically(self._metrics, kept.encode())
-        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
-        if wandb_project:
-            self._wandb = _start_wandb(wandb_project, self.path, config)
+        """Start `Logs` after ``epoch`` whole epochs and ``step`` steps."""
+        self._logs = Logs(self.path, epoch, step, config, wandb_project)
 
-    def log(self, kind: str, values: dict[str, float]) -> None:
-        """Append a line to metrics.jsonl, and the same values to TensorBoard and Weights & Biases."""
-        with self._metrics.open("a") as file:
-            file.write(json.dumps({"kind": kind, **values}) + "\n")
-        step = int(values["step"])
-        for name, value in values.items():
-            if name != "step" and self._board is not None:
-                self._board.add_scalar(f"{kind}/{name}", value, step)
-        if self._wandb is not None:
-            try:
-                self._wandb.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
-            except Exception as error:  # a logger never stops a run
-                print(f"Weights & Biases is off from here on: {error}", file=sys.stderr)
-                self._wandb = None
+    def log(self, kind: str, values: dict[str, float], stage: str = "") -> None:
+        """As `Logs.log`."""
+        assert self._logs is not None
+        self._logs.log(kind, values, stage)
 
     def close(self) -> None:
-        """Flush the logs."""
-        if self._board is not None:
-            self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        """End the logs, and give the folder back."""
+        if self._logs is not None:
+            self._logs.close()
+        self._locked.close()
 
 
-def _within(values: dict[str, Any], limits: dict[str, tuple[str, int]]) -> bool:
-    name, limit = limits[values["kind"]]
-    return values[name] <= limit
-
-
-def _start_wandb(project: str, path: Path, config: dict[str, Any]) -> Any:
-    try:
-        import wandb
-    except ImportError:
-        raise UsageError("train_params.wandb_project needs wandb: pip install wandb") from None
-    try:
-        return wandb.init(project=project, name=path.name, id=path.name, resume="allow", dir=str(path), config=config)
-    except Exception as error:
-        print(f"Weights & Biases does not start, the run goes on without it: {error}", file=sys.stderr)
+def _read(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where it is missing."""
+    if not path.exists():
         return None
-
-
-def _environment(world: int) -> dict[str, Any]:
-    root = Path(__file__).resolve().parents[1]
-    git = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            return content
+        reason = "no JSON object"
+    except ValueError as error:
+        reason = str(error)
+    raise DataError(
+        f"{path} is damaged ({reason}): restore it; or delete it, then the same command writes it anew and takes this "
+        "run's settings and data on trust; or start over with --fresh"
     )
+
+
+def _device(ranks: Ranks) -> str:
+    return torch.cuda.get_device_name(ranks.device) if ranks.device.type == "cuda" else ranks.device.type
+
+
+def _environment(places: list[tuple[str, str]]) -> dict[str, Any]:
     packages = ("torch", "torchvision", "numpy", "lmdb", "opencv-python-headless", "pillow")
     return {
         "command": sys.argv,
-        "git": git.stdout.strip(),
+        "git": _revision(),
         "python": platform.python_version(),
-        "ranks": world,
+        "ranks": len(places),
+        "hosts": sorted({host for host, _ in places}),
+        "devices": [device for _, device in places],  # by rank
+        "cpus": os.cpu_count(),
         "versions": {package: _version(package) for package in packages},
     }
+
+
+def _revision() -> str | None:
+    """That of the checkout; None without git, or where git does not serve it."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        git = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return git.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from knowledge_distiller import Term
 from training.optimizer import OptimConfig
+from utils.settings import about
 
 
 @dataclass(frozen=True)
 class Stage:
     """A part of a run, with an optimizer, a schedule and ramps that begin with it."""
 
-    epochs: int
+    epochs: int = field(metadata=about(least=1))
     """how long it is"""
     terms: dict[str, Term]
     """parts of its loss; terms of one name in several stages share what they have learned"""
     optim: OptimConfig = OptimConfig()
+    """how they move"""

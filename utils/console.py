@@ -48,8 +48,21 @@ def progress(**options: Any) -> tqdm:
     """A bar on a terminal; a line every ten seconds in a file or pipe."""
     if on_terminal():
         return tqdm(dynamic_ncols=True, **options)
-    line = "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}\n"
-    return tqdm(mininterval=10, delay=10, bar_format=line, **options)
+    line = {"bar_format": "{desc}: {n_fmt}/{total_fmt} in {elapsed}, {rate_fmt}\n", "leave": True}
+    return tqdm(mininterval=10, delay=10, **{**options, **line})
+
+
+def counted(count: float, word: str) -> str:
+    """A number of things: 1 step, 2 steps."""
+    return f"{count:g} {word}" if count == 1 else f"{count:,.10g} {word}{'es' if word.endswith('s') else 's'}"
+
+
+def scores_line(scores: dict[str, float]) -> str:
+    """Scores as they are printed."""
+    shown = {name: value for name, value in scores.items() if name not in ("epoch", "step")}
+    return ", ".join(
+        f"{name} {value:.0f}" if name.endswith("images") else f"{name} {value:.3f}" for name, value in shown.items()
+    )
 
 
 def png(text: str) -> Path:

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
+import signal
 import sys
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+from utils.console import report
+from utils.errors import ExpectedError, RankLost, Stopped, UsageError
 from utils.memory import keep_freed_memory
+
+# How gloo, whose errors have no type of their own, says that another rank is gone.
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "Broken pipe", "gloo")
+_FOLLOWS = (RankLost.exit_code, -signal.SIGTERM)  # exit codes of ranks that another made fail
+_PATIENCE = 5.0  # seconds in which ranks that live, or have failed too, show it
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -24,6 +40,7 @@ class Ranks:
     rank: int
     world: int
     device: torch.device
+    store: dist.Store | None = None  # what all can read and write, also when a collective has failed
 
     @property
     def first(self) -> bool:
@@ -33,11 +50,19 @@ class Ranks:
 
 @contextmanager
 def ranks(timeout_minutes: float) -> Iterator[Ranks]:
-    """Join the process group that torchrun describes in the environment; one process needs none."""
+    """Join the process group that torchrun describes in the environment; one process needs none.
+
+    An expected error inside is printed by one of the ranks that have it, and ends all of those with its exit code.
+
+    Raises:
+        UsageError: there are more ranks here than GPUs, or the environment is half of torchrun's.
+    """
     local, world = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
+        if local >= (gpus := torch.cuda.device_count()):
+            raise UsageError(f"torchrun started rank {local + 1} on a machine with {gpus} GPUs: one rank a GPU")
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # the input size does not change
     else:
@@ -45,35 +70,155 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
     if world == 1:
         yield Ranks(0, 1, device)
         return
-    # gloo beside NCCL: small agreements between the processes need not wait for the GPU.
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",
-        timeout=timedelta(minutes=timeout_minutes),
-        device_id=device if cuda else None,
-    )
+    if absent := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise UsageError(f"WORLD_SIZE={world} is set and {absent[0]} is not: start with torchrun, or unset WORLD_SIZE")
+    place, timeout = Ranks(int(os.environ["RANK"]), world, device), timedelta(minutes=timeout_minutes)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        store, rank, _ = next(dist.rendezvous("env://", timeout=timeout))
+        store.set_timeout(timeout)
+        place = Ranks(rank, world, device, dist.PrefixStore(_attempt(store, rank, world, timeout), store))
+        # gloo beside NCCL: small agreements between the processes need not wait for the GPU.
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            timeout=timeout,
+            store=place.store,
+            rank=rank,
+            world_size=world,
+            device_id=device if cuda else None,
+        )
+        yield place
+    except (RuntimeError, *ExpectedError) as error:
+        known = error if isinstance(error, ExpectedError) else lost(error, place, "")
+        if known is None:
+            raise
+        if _is_first_to_say(known, place):
+            report(known)
+        if isinstance(known, RankLost):
+            sys.stdout.flush()
+            os._exit(known.exit_code)  # leaving the group would wait for the rank that is lost
+        sys.exit(known.exit_code)
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Before the ranks have met: what ends all ranks of a machine alike is said by its first.
+
+    The others wait for torchrun to end them because that one has ended; one that is left alone says what it has.
+    """
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            yield
+    except (SystemExit, *ExpectedError) as error:
+        if not isinstance(error, SystemExit) or error.code:
+            time.sleep(_PATIENCE)
+            sys.stderr.write(said.getvalue())
+        raise
+
+
+def _attempt(store: dist.Store, rank: int, world: int, timeout: timedelta) -> str:
+    """A name for this start of the ranks, the same on all and never used before.
+
+    After a restart torchrun gives the ranks the store of those before them, in which addresses of dead peers stand, and
+    its count of restarts differs between machines. So rank 0 draws a name, and takes a note with a name of its own from
+    each other rank: one that finds its note among those taken has met a rank 0 that lives.
+    """
+    mine = uuid.uuid4().hex
+    if rank == 0:
+        store.set("limbeck/name", mine)
+        notes = [f"limbeck/{mine}/{other}" for other in range(1, world)]
+        store.wait(notes, timeout)
+        store.set(f"limbeck/{mine}", " ".join(store.get(note).decode() for note in notes))
+        return mine
+    end = time.monotonic() + timeout.total_seconds()
+    while time.monotonic() < end:
+        name = store.get("limbeck/name").decode()
+        store.set(f"limbeck/{name}/{rank}", mine)
+        if store.check([f"limbeck/{name}"]) and mine in store.get(f"limbeck/{name}").decode().split():
+            return name
+        time.sleep(0.05)
+    raise RankLost(f"rank {rank}: rank 0 did not come within train_params.timeout_minutes")
+
+
+def lost(error: RuntimeError, place: Ranks, when: str) -> RankLost | None:
+    """A collective's ``error`` in one line that names the ranks that are gone, or None where it is another error.
+
+    Args:
+        error: of a collective, or of joining the group.
+        place: of the rank that has it.
+        when: how far the run is.
+    """
+    text = str(error)
+    of_ranks = isinstance(error, dist.DistError) or any(one in text for one in _GONE)
+    if place.world == 1 or isinstance(error, ExpectedError) or not of_ranks:
+        return None
+    gone = f"rank {', '.join(map(str, _silent(place)))}" if place.store else "another rank"
+    why = next((one for one in _GONE[:-1] if one in text), text.partition("\n")[0])
+    return RankLost(
+        f"{gone} ended or does not answer{when} ({why}; seen by rank {place.rank}). The same command goes on from the "
+        "last checkpoint; where a rank is only slow, raise train_params.timeout_minutes"
+    )
+
+
+def _silent(place: Ranks) -> list[int]:
+    """The ranks that do not say within seconds that they live."""
+    assert place.store is not None
+    silent = [rank for rank in range(place.world) if rank != place.rank]
+    end = time.monotonic() + _PATIENCE
+    try:
+        place.store.set(f"lives/{place.rank}", "")
+        while len(silent) > 1 and time.monotonic() < end:
+            time.sleep(0.1)
+            silent = [rank for rank in silent if not place.store.check([f"lives/{rank}"])]
+    except RuntimeError:  # the store went with rank 0's machine
+        return [0]
+    return silent
+
+
+def _is_first_to_say(error: BaseException, place: Ranks) -> bool:
+    """Whether no other rank has printed ``error``, or what made it lose this rank."""
+    if place.store is None:
+        return True
+    try:
+        alone = place.store.add("errors", 1) == 1
+        return alone if isinstance(error, RankLost) else place.store.add(f"error/{error}", 1) == 1
+    except RuntimeError:
+        return True
 
 
 def launch_on_every_gpu(script: str) -> int | None:
     """Run ``script`` with this command line through torchrun's launcher, one rank a visible GPU.
 
     Returns:
-        The exit code of the first rank that failed, 0 when none did; None where there is nothing to launch: at most
-        one GPU, or torchrun started this process.
+        The exit code of the rank that failed first, 0 when none did, that of `Stopped` after a signal; None where there
+        is nothing to launch: at most one GPU, or torchrun started this process.
     """
     gpus = torch.cuda.device_count()
     if gpus < 2 or "LOCAL_RANK" in os.environ:
         return None
     from torch.distributed.run import main as torchrun
 
+    logging.disable(logging.ERROR)  # the ranks say what is wrong; torchrun would add a page
+    forwarded = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1"]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
+        forwarded.append("SIGHUP")
+    os.environ["PET_SIGNALS_TO_HANDLE"] = ",".join(forwarded)  # the launcher's option, where it has it
     try:
         torchrun(["--standalone", f"--nproc-per-node={gpus}", script, *sys.argv[1:]])
+    except SignalException:
+        return Stopped.exit_code
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code
+        failures = sorted(error.failures.items(), key=lambda failure: failure[1].exitcode in _FOLLOWS)
+        rank, first = failures[0]
+        if first.exitcode < 0:
+            print(f"rank {rank} was ended by {first.signal_name()}; was memory short?", file=sys.stderr)
+        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
     return 0
 
 
@@ -107,13 +252,19 @@ def gather(value: object) -> list:
     return values
 
 
-def from_first(value: str) -> str:
+def from_first(value: Value) -> Value:
     """Rank 0's ``value``, on every rank."""
     if not dist.is_initialized():
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
+
+
+def say(line: str) -> None:
+    """Print ``line`` on the first rank alone."""
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        print(line)
 
 
 def barrier() -> None:

@@ -1,4 +1,4 @@
-"""The four ways a run may end other than well, and the exit code of each."""
+"""The five ways a run may end other than well, and the exit code of each."""
 
 from __future__ import annotations
 
@@ -21,10 +21,16 @@ class Diverged(ArithmeticError):
     exit_code = 4
 
 
+class RankLost(Exception):
+    """Another rank of the run ended, or does not answer."""
+
+    exit_code = 5
+
+
 class Stopped(Exception):
     """A signal asked the run to stop; its state is saved and the same command goes on."""
 
     exit_code = 75
 
 
-ExpectedError = (UsageError, DataError, Diverged, Stopped)
+ExpectedError = (UsageError, DataError, Diverged, RankLost, Stopped)

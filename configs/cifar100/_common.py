@@ -6,6 +6,7 @@ from models.zoo import NetworkConfig
 from recipe import Recipe
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
+from utils.config import entry
 
 PAIRS = (  # teacher, student
     ("resnet56", "resnet20"),
@@ -36,6 +37,15 @@ Scores = dict[tuple[str, str], float]  # of pairs: top-1, per cent
 def by_pair(*scores: float) -> Scores:
     """Scores in the order of the pairs."""
     return dict(zip(PAIRS, scores))
+
+
+def dimensions(teacher: str) -> int:
+    """Of the features before a teacher's classifier.
+
+    Raises:
+        UsageError: it is not in the table.
+    """
+    return entry(DIMENSIONS, teacher, "teacher")
 
 
 def recipe(method: str, teacher: str | None, student: str, embedding: int | None = None, **terms: Term) -> Recipe:

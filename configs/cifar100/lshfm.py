@@ -7,7 +7,7 @@ Command    python train_with_distillation.py --cfg configs/cifar100/lshfm.py dat
 Published  no score for this recipe
 """
 
-from configs.cifar100._common import DIMENSIONS, Scores, recipe
+from configs.cifar100._common import Scores, dimensions, recipe
 from knowledge_distiller import Term
 from recipe import Recipe
 
@@ -17,4 +17,4 @@ published: Scores = {}
 def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
     """The run of one pair."""
     term = Term("lshfm", 6.0, options={"correct_only": True, "bias": "median"})
-    return recipe("lshfm", teacher, student, embedding=DIMENSIONS[teacher], lshfm=term)
+    return recipe("lshfm", teacher, student, embedding=dimensions(teacher), lshfm=term)

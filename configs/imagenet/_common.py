@@ -6,6 +6,7 @@ from imagenet_train_cfg import cfg as wsld
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from utils.config import entry
 
 PAIRS = (("resnet34", "resnet18"), ("resnet50", "timm/mobilenetv1_100"))  # teacher, student
 DIMENSIONS = {"resnet34": 512, "resnet50": 2048}
@@ -16,6 +17,15 @@ Scores = dict[tuple[str, str], float]  # of pairs: top-1, per cent
 def by_pair(*scores: float) -> Scores:
     """Scores in the order of the pairs."""
     return dict(zip(PAIRS, scores))
+
+
+def dimensions(teacher: str) -> int:
+    """Of the features before a teacher's classifier.
+
+    Raises:
+        UsageError: it is not in the table.
+    """
+    return entry(DIMENSIONS, teacher, "teacher")
 
 
 def recipe(

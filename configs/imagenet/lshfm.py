@@ -8,7 +8,7 @@ Hardware   any; the global batch of 256 is shared by the visible GPUs
 Published  the scores below, by public listings, 71.72 with ResNet-18; not yet repeated with this code
 """
 
-from configs.imagenet._common import DIMENSIONS, PAIRS, Scores, recipe
+from configs.imagenet._common import PAIRS, Scores, dimensions, recipe
 from knowledge_distiller import Term
 from recipe import Recipe
 
@@ -19,4 +19,4 @@ def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
     """The run of one pair."""
     options: dict[str, float | bool | str] = {"hashes": 2048, "correct_only": True}
     term = Term("lshfm", 5.0, options=options)
-    return recipe("lshfm", teacher, student, embedding=DIMENSIONS[teacher], lshfm=term)
+    return recipe("lshfm", teacher, student, embedding=dimensions(teacher), lshfm=term)

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dataset.images import BadImage, decode
+from dataset.damage import sound_pixels
+from dataset.images import read_image
+from dataset.jpeg_header import BadImage
 from dataset.sources.imagenet import find_classes, find_images
 from utils.errors import DataError, UsageError
 
@@ -131,7 +133,7 @@ def _from_folders(path: Path, split: str) -> Images:
     def pixels(number: int) -> np.ndarray:
         file = folder / entries[number].path
         try:
-            return decode(file.read_bytes())
+            return sound_pixels(read_image(file))[0]
         except (OSError, BadImage) as error:
             raise DataError(f"{file}: {error}") from None
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.images import read_image
+from dataset.jpeg_header import BadImage
 from dataset.packed import PackedNames
 from dataset.record import Record
 from dataset.sources.imagenet import find_classes, find_images
@@ -36,10 +38,16 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self._paths)
 
+    def keys(self) -> list[str]:
+        """Every image's path below the split, in order."""
+        return [os.fsdecode(path) for path in self._paths]
+
     def read(self, index: int) -> Record:
         """The record at ``index``."""
         path = os.fsdecode(self._paths[index])
         try:
-            return Record(path, (self._folder / path).read_bytes(), int(self.labels[index]))
+            return Record(path, read_image(self._folder / path), int(self.labels[index]))
         except OSError as error:
             raise DataError(f"{self._folder / path}: {error.strerror}") from None
+        except BadImage as error:
+            raise DataError(f"{self._folder / path}: {error}") from None

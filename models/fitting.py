@@ -1,0 +1,132 @@
+"""Weights into a network: beginnings of names, versions of modules, and a last layer for other classes.
+
+K classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from models.taps import head_of
+from models.weights import is_averaged, read_weights, say_choice
+from utils.distributed import say
+from utils.errors import UsageError
+
+_COUNTER = "num_batches_tracked"  # files from before PyTorch 0.4.1 lack it
+
+
+def load_weights(network: nn.Module, path: Path, part: str = "") -> None:
+    """Load a state dict of a file into ``network``.
+
+    Raises:
+        UsageError: the file cannot be read, or its names or shapes do not fit; every one is named.
+        DataError: it is damaged.
+    """
+    load_state(network, read_weights(path, part), path)
+
+
+def load_state(
+    network: nn.Module, state: Mapping[str, Tensor], path: Path, num_classes: int = 0, *, new_head: bool = False
+) -> None:
+    """Load ``state``, which stands in the file ``path``, into ``network``.
+
+    What its names have in front of the network's (`module.`, `model.`, ...) is taken off.
+
+    Args:
+        network: what is loaded.
+        state: as `read_weights` gives it.
+        path: for messages.
+        num_classes: K, of the network.
+        new_head: where the file's last layer is for another number of classes, or missing, that of ``network`` stays as
+            it is, and a line says so.
+
+    Raises:
+        UsageError: names or shapes do not fit; every one is named.
+    """
+    wanted = network.state_dict()
+    prefix, others = _prefix(state, wanted, path)
+    names = [name for name in state if name.startswith(prefix) and not name.startswith(others)]
+    given = {name.removeprefix(prefix): state[name] for name in names}
+    given = {name: value for name, value in given.items() if not _is_taken_off(network, name)}
+    other = [name for name in given if name in wanted and given[name].shape != wanted[name].shape]
+    head = {name for name in other if differ_in_classes(given[name], wanted[name], num_classes)}
+    path_of_head = head_of(network, num_classes)
+    if path_of_head is not None and not head:
+        head = {name for name in wanted.keys() - given.keys() if name.startswith(f"{path_of_head}.")}
+    if head and head.issuperset(other):
+        had = next((given[name].shape[0] for name in head if name in given), 0)
+        check_classes(str(path), had, num_classes, new_head=new_head)
+        other = []
+    fitting = OrderedDict((name, value) for name, value in given.items() if name not in head)
+    versions = {f"{name}.".removeprefix(prefix)[:-1]: one for name, one in getattr(state, "_metadata", {}).items()}
+    # MNASNet refuses a state dict without a version.
+    fitting._metadata = {"": wanted._metadata[""], **versions}  # type: ignore[attr-defined]
+    missing, unexpected = wanted.keys() - given.keys(), given.keys() - wanted.keys()
+    if not other:
+        missing, unexpected = map(set, network.load_state_dict(fitting, strict=False))  # knows names of old versions
+    shapes = [f"{name}: {_shape(given[name])} in the file, {_shape(wanted[name])} in the network" for name in other]
+    lacking = [name for name in missing - head if not name.endswith(_COUNTER)]
+    parts = {"missing": lacking, "unexpected": unexpected, "other shapes": shapes}
+    if wrong := [f"{label}: {_some(sorted(names))}" for label, names in parts.items() if names]:
+        below = f", its names below {prefix[:-1]}," if prefix else ""
+        raise UsageError(f"{path}{below} does not fit {type(network).__name__}; {'; '.join(wrong)}")
+
+
+def differ_in_classes(one: Tensor, other: Tensor, num_classes: int) -> bool:
+    """Whether ``other`` is of a last layer for K classes, and ``one`` of the same for others."""
+    return other.ndim > 0 and other.shape[0] == num_classes != one.shape[0] and one.shape[1:] == other.shape[1:]
+
+
+def check_classes(source: str, outputs: int, num_classes: int, *, new_head: bool) -> None:
+    """Say that weights for another number of classes get a new last layer, or refuse them.
+
+    Raises:
+        UsageError: without ``new_head``.
+    """
+    have = f"{source} has {outputs} outputs" if outputs else f"{source} has no last layer"
+    if not new_head:
+        as_it_is = f", or keep all its outputs with num_classes={outputs}" if outputs > num_classes else ""
+        raise UsageError(
+            f"{have}, {num_classes} are asked for: another last layer would be random. Train it on these classes "
+            "first, as the student of --cfg configs/imagenet_plain.py, and give "
+            f"weights=runs/NAME/student.safetensors{as_it_is}"
+        )
+    say(f"{have}, {num_classes} are asked for: its last layer is new, the others are as in the weights")
+
+
+def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> tuple[str, tuple[str, ...]]:
+    """What stands in front of the names in ``wanted``, and in front of other weights with all these names."""
+    counts: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for start in range(len(parts)):
+            if (end := ".".join(parts[start:])) in wanted and not end.endswith(_COUNTER):
+                counts[name.removesuffix(end)] += 1
+    best = sorted(prefix for prefix, count in counts.items() if count == max(counts.values())) or [""]
+    averaged, others = ([prefix[:-1] for prefix in best if is_averaged(prefix) is kind] for kind in (True, False))
+    if len(averaged) == len(others) == 1:
+        used, other = (averaged + others) if others[0] else (others + averaged)  # a plain one has no name to choose
+        say_choice(path, used, other)
+        return (f"{used}.", ()) if used else ("", (f"{other}.",))
+    if len(best) > 1 and best[0]:
+        alike = " and ".join(prefix[:-1] for prefix in best)
+        raise UsageError(f"{path} holds weights below {alike}: choose, such as weights={path}#{best[0][:-1]}")
+    return best[0], ()
+
+
+def _is_taken_off(network: nn.Module, name: str) -> bool:
+    """Whether ``name`` is of a part that the network can do without and has not: a head that only helps to train it."""
+    part, dot, _ = name.partition(".")
+    return bool(dot) and getattr(network, part, network) is None
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    return tuple(value.shape)
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"

@@ -1,0 +1,109 @@
+"""What a run says: before it begins, and while it goes on."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from dataset.loader import DataConfig
+from knowledge_distiller import Term
+from training import announce, clock
+from training.loop import TrainConfig
+from training.optimizer import OptimConfig
+from training.stages import Stage
+from utils import console
+from utils.distributed import Ranks
+
+GPU = Ranks(0, 1, torch.device("cuda", 0))
+
+
+def test_what_does_not_suit_the_machine_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(announce.os, "sched_getaffinity", lambda _: range(4))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+    def notes(data, params, ranks):
+        return " | ".join(announce._notes(DataConfig("x", **data), TrainConfig(**params), ranks))
+
+    assert notes({"num_workers": 2}, {"amp": "bf16"}, GPU) == ""
+    assert "train_params.amp=bf16 is faster" in notes({"num_workers": 2}, {}, GPU)
+    assert "channels_last=true is faster" in notes({"num_workers": 2}, {"channels_last": False}, GPU)
+    assert "the GPU waits" in notes({"num_workers": 0}, {}, GPU)
+    shown = notes({"num_workers": 3}, {}, Ranks(0, 2, torch.device("cpu")))
+    assert shown == "data.num_workers=3 for each of 2 ranks is more than the cores here, 4"
+
+
+def test_fourteen_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
+    monkeypatch.setattr(announce, "_network", lambda network, config, *_: f"{config.name} " * 40)
+    names = [f"teacher{number}" for number in range(20)]
+    stage = Stage(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
+    trainer = SimpleNamespace(
+        distiller=SimpleNamespace(student=None, teachers=dict.fromkeys(names)),
+        stages=(stage,),
+        params=TrainConfig(),
+        ranks=Ranks(0, 1, torch.device("cpu")),
+        loader=SimpleNamespace(batches=1, batch_size=8),
+    )
+    split = type("Split", (), {"classes": ["a"], "__len__": lambda self: 1})()
+    configs = dict.fromkeys(["student", *names], SimpleNamespace(name="resnet18"))
+    lines = announce.described(DataConfig("x" * 99), (split, split), configs, trainer).splitlines()
+    assert len(lines) == 14
+    assert max(map(len, lines)) == 80
+    assert lines[0].startswith("  data      1 + 1 image of 1 class in xxx")
+    assert lines[-1].strip() == "and 16 lines more"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (999, "999"), (78_042, "78 k"), (11_689_512, "11.7 M"), (2e12, "2 T")],
+)
+def test_counts_are_short(count, text):
+    assert announce._short(count) == text
+
+
+class Time:
+    """A clock that stands still but where it is moved on."""
+
+    now = 100.0
+
+    def perf_counter(self):
+        return self.now
+
+
+def steps(told, time, number, each, ends=True):
+    """A run of ``number`` steps, each of ``each`` seconds, told of every ten."""
+
+    def batches():
+        for _ in range(number):
+            time.now += each
+            yield {}
+
+    for step, _ in enumerate(told.epoch("epoch 1/1", batches(), number, 0, 0), start=1):
+        if step % 10 == 0:
+            told.show({"step": step, "epoch": 1, "loss": 2.3456, "kd": 1.0, "top1": 45.678})
+        if step == number and not ends:
+            return
+
+
+def test_the_time_left_is_told_in_lines_and_after_fifty_steps(monkeypatch, capsys):
+    time = Time()
+    monkeypatch.setattr(clock, "time", time)
+    with clock.Clock(120, shown=True) as told:
+        steps(told, time, 100, 2.0)
+    output = capsys.readouterr().out
+    assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 01:58, left 02:00" in output
+    assert output.count("about 02:20 for the 70 steps to come") == 1
+
+
+def test_the_bar_shows_loss_accuracy_and_time_at_eighty_columns_and_no_more_after_an_error(monkeypatch, capsys):
+    time = Time()
+    monkeypatch.setattr(clock, "time", time)
+    monkeypatch.setattr(clock, "on_terminal", lambda: True)
+    monkeypatch.setattr(console, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    with clock.Clock(10**6, shown=True) as told:
+        steps(told, time, 33, 5.0, ends=False)
+    drawn = capsys.readouterr().err.split("\r")
+    assert any("loss 2.346, top1 45.68, left 1388:5" in line for line in drawn), drawn
+    assert max(map(len, drawn)) <= 80
+    assert drawn[-1] == ""

@@ -1,0 +1,349 @@
+"""Laws of settings: ranges, what the command line takes, what may change when a run goes on, and old runs."""
+
+import dataclasses
+import json
+import math
+import sys
+from typing import get_args, get_origin
+
+import pytest
+
+import recipe as recipe_module
+from dataset.loader import DataConfig
+from imagenet_train_cfg import cfg
+from knowledge_distiller import Term
+from models.zoo import NetworkConfig
+from recipe import Recipe, read_command_line
+from training.loop import TrainConfig
+from training.optimizer import OptimConfig
+from training.stages import Stage
+from utils.config import override, read_page, restore, restore_file
+from utils.errors import DataError, UsageError
+from utils.settings import hints, parse, settings, show, texts
+
+SECTIONS = (DataConfig, TrainConfig, OptimConfig, NetworkConfig, Term, Stage)
+PAGES = [recipe_module._PAGE, *sorted(recipe_module._PAGE.parent.joinpath("configs").rglob("[!_]*.py"))]
+
+
+@pytest.fixture(scope="module", params=PAGES, ids=[f"{page.parent.name}/{page.stem}" for page in PAGES])
+def page(request):
+    return read_page(request.param, Recipe)[0]
+
+
+def staged():
+    """A page with first stages, a ramp and everything else."""
+    words = [
+        "terms.cross_entropy.ramp=1,0,5,1",
+        "optim.grad_clip=1",
+        "train_params.ema_decay=0.9",
+        "student.mean=0,0,0",
+    ]
+    made = override(read_page(PAGES[0].parent / "configs/cifar100/ab.py", Recipe)[0], [*words, "student.std=1,1,1"])
+    return dataclasses.replace(made, teachers={"teacher": NetworkConfig("cifar_resnet8", num_classes=9, embedding=3)})
+
+
+def holds_numbers(kind):
+    if get_origin(kind) is dict:
+        return False  # options of objectives, which check them
+    return kind in (int, float) or any(map(holds_numbers, get_args(kind)))
+
+
+def test_every_number_has_its_range_and_every_setting_its_text():
+    for section in SECTIONS:
+        for field in dataclasses.fields(section):
+            kind = hints(section)[field.name]
+            assert not holds_numbers(kind) or field.metadata.get("limits"), f"{section.__name__}.{field.name}"
+            assert field.name in texts(section), f"{section.__name__}.{field.name}"
+
+
+def with_number(one, number):
+    """A setting with ``number`` in the place of its first number."""
+
+    def put(value):
+        return (put(value[0]), *value[1:]) if isinstance(value, tuple) else number
+
+    return dataclasses.replace(one, value=put(one.value))
+
+
+def limited():
+    """Settings with a range and a value; with two or more numbers the first is the least."""
+    return [one for one in settings(staged()) if one.field.metadata.get("limits") and one.value not in (None, ())]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "x", True], ids=str)
+def test_no_setting_takes_what_is_no_number(bad):
+    for one in limited():
+        with pytest.raises(UsageError, match=rf"^{one.key}="):
+            with_number(one, bad).check()
+
+
+def test_a_number_at_its_limit_is_taken_and_one_beyond_is_not():
+    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+    for one in limited():
+        for name, limit in one.field.metadata["limits"].items():
+            step = (1 if int in (one.kind, *get_args(one.kind)) else 1e-9 * max(1, limit)) * (
+                1 if name in ("most", "below") else -1
+            )
+            included = name in ("least", "most")
+            with pytest.raises(UsageError, match=rf"^{one.key}=.*{words[name]} {limit}"):
+                with_number(one, limit + step if included else limit).check()
+            if not (one.field.metadata["rising"] and name in ("most", "below")):
+                with_number(one, limit if included else limit - step).check()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("data.scale=1,0.08", "data.scale=0,1", "data.ratio=0,1", "data.ratio=2,1", "data.rand_scale=480,256"),
+        *("data.rand_scale=0,0", "data.pad=-40", "data.mixup=-1", "data.cutmix=-1e-9", "data.color_jitter=-1"),
+        *("data.open_shards=0", "data.cache_gb=0", "data.worker_timeout=0", "data.val_resize=223"),
+        *(
+            "train_params.ema_decay=1",
+            "train_params.ema_decay=2",
+            "train_params.seed=-1",
+            "train_params.seed=2147483648",
+        ),
+        *("train_params.print_freq=0", "train_params.timeout_minutes=0", "train_params.timeout_minutes=1e12"),
+        *(
+            "optim.grad_clip=0",
+            "optim.grad_clip=-1",
+            "optim.milestones=60,30",
+            "optim.milestones=0",
+            "optim.lr_decay=0",
+        ),
+        *("optim.warmup_epochs=-1", "optim.betas=0.9,1", "optim.eps=0", "optim.delta=-1", "student.std=0,0,0"),
+        *("student.mean=127,127,127", "student.num_classes=0", "terms.wsld.weight=-1", "terms.wsld.ramp=5,1,1,0"),
+        *(
+            "terms.wsld.ramp=1,-1",
+            "name=",
+            "name=.",
+            "name=a/",
+            "name=a//b",
+            "name=/a",
+            "name=a/../b",
+            "name= a",
+            "name=\n",
+        ),
+    ],
+)
+def test_what_is_out_of_range_is_refused_by_its_key(word):
+    with pytest.raises(UsageError, match=rf"^{word.partition('=')[0]}="):
+        override(cfg, [word]).check()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["data.type_of_data_aug=rand_scale", "data.rand_scale=128,480"],
+            "data.rand_scale=128,480: at least data.input",
+        ),
+        (["data.strong_view=true", "data.mixup=1"], "set data.mixup=0"),
+        (["optim.schedule=cosine", "optim.min_lr=1"], "optim.min_lr=1.0: at most optim.init_lr=0.1"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(words, message):
+    with pytest.raises(UsageError, match=message):
+        override(cfg, words).check()
+
+
+@pytest.mark.parametrize("name", ["student", "a.b", "", "train", "forward"])
+def test_names_that_mean_something_are_refused(name):
+    with pytest.raises(UsageError, match="give it another name"):
+        dataclasses.replace(cfg, teachers={name: NetworkConfig("resnet18")}).check()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": None},
+        {"terms": {"kd": "kd"}},
+        {"teachers": {"teacher": "resnet18"}},
+        {"optim": OptimConfig(milestones=30)},
+        {"optim": OptimConfig(init_lr="0.1")},
+        {"train_params": TrainConfig(epochs=True)},
+        {"data": DataConfig("x", scale=(0.1, 0.5, 1.0))},
+    ],
+)
+def test_a_page_with_values_of_other_types_is_refused(change):
+    with pytest.raises(UsageError, match=r"^\w+(\.\w+)*=.*: expected "):
+        dataclasses.replace(cfg, **change).check()
+
+
+def test_every_value_of_every_page_is_in_range_and_reads_back(page):
+    page.check()
+    assert override(page, [f"{one.key}={show(one.value)}" for one in settings(page)]) == page
+
+
+def test_every_page_comes_back_from_its_json(page):
+    assert restore(Recipe, json.loads(json.dumps(dataclasses.asdict(page)))) == (page, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        *((text, bool, True) for text in ("true", "True", "TRUE", "yes", "on", "1")),
+        *((text, bool, False) for text in ("false", "False", "no", "off", "0")),
+        *((text, float | None, None) for text in ("none", "None", "null")),
+        *((text, int, 100) for text in ("100", "1e2", "100.0", "+100", "1_00")),
+        *((text, float, 0.75) for text in ("0.75", "3/4", "75e-2", ".75")),
+        *(
+            (text, tuple[int, ...], (30, 60))
+            for text in ("30,60", "(30, 60)", "[30 60]", "30;60", "'30' '60'", "30, 60,")
+        ),
+        ("", tuple[int, ...], ()),
+        ("0.5,0.5,0.5", tuple[float, float, float] | None, (0.5, 0.5, 0.5)),
+        ("a,b", str | tuple[str, ...], ("a", "b")),
+        ("a", str | tuple[str, ...], "a"),
+        ("((1, 0), (5, 1))", tuple[tuple[float, float], ...], ((1, 0), (5, 1))),
+        ("[a] b=c", str, "[a] b=c"),
+    ],
+)
+def test_a_value_may_be_spelt_in_any_usual_way(text, kind, value):
+    assert parse(text, kind) == value
+    assert type(parse(text, kind)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        *(("nan", float), ("inf", float), ("1e999", float), ("1/0", float), ("", float), ("3.5", int), ("1e400", int)),
+        *(("maybe", bool), ("2", bool), ("1,2", tuple[float, float, float]), ("1,2,3", tuple[tuple[int, int], ...])),
+    ],
+)
+def test_what_is_no_such_value_is_refused(text, kind):
+    with pytest.raises((ValueError, ZeroDivisionError)):
+        parse(text, kind)
+
+
+def test_options_and_taps_that_are_not_set_yet_may_be_set():
+    made = override(cfg, ["terms.cross_entropy.options.label_smoothing=0.1", "student.taps.stage1=layer1.0"])
+    assert made.terms["cross_entropy"].options == {"label_smoothing": 0.1}
+    assert made.student.taps == {"stage1": "layer1.0"}
+
+
+def begun(*words):
+    return json.loads(json.dumps(dataclasses.asdict(override(cfg, words))))
+
+
+def changed(one):
+    """Another value of a setting."""
+    if isinstance(one.value, tuple):
+        return [number + 1 for number in one.value] or [1]
+    if isinstance(one.value, bool) or one.value is None:
+        return not one.value
+    return one.value + ("x" if isinstance(one.value, str) else 1)
+
+
+def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_learned():
+    for one in settings(cfg):
+        old = part = begun()
+        *path, last = one.key.split(".")
+        for name in path:
+            part = part[name]
+        part[last] = changed(one)
+        if one.affects_result:
+            with pytest.raises(UsageError, match=rf"holds a run with other settings: {one.key} "):
+                list(cfg.goes_on(old))
+        else:
+            (remark,) = cfg.goes_on(old)
+            assert f"goes on with other settings: {one.key} " in remark
+    free = {one.key for one in settings(cfg) if not one.affects_result}
+    # What messages advise, the machine's affairs, and what changes rounding alone.
+    assert free >= {"data.on_fault", "data.cache_gb", "data.num_workers", "train_params.accumulate", "train_params.amp"}
+    assert not free & {"data.batch_size", "optim.init_lr", "train_params.seed", "train_params.epochs"}
+
+
+def test_a_run_from_before_a_setting_existed_goes_on_and_one_with_a_setting_of_old_says_so():
+    old = begun()
+    del old["optim"]["betas"], old["data"]["on_fault"], old["train_params"]["accumulate"], old["first"]
+    assert list(cfg.goes_on(old)) == []
+    old["optim"]["of_old"] = 3
+    assert list(cfg.goes_on(old)) == ["settings of another version are passed over: optim.of_old"]
+    with pytest.raises(UsageError, match=r"optim\.betas \[0\.9, 0\.999\] -> \[0\.8, 0\.999\]"):
+        list(override(cfg, ["optim.betas=0.8,0.999"]).goes_on(old))
+
+
+def test_a_run_may_be_lengthened_where_its_past_stays_the_same(monkeypatch):
+    longer = override(cfg, ["train_params.epochs=120"])
+    assert "train_params.epochs 100 -> 120" in next(longer.goes_on(begun()))
+    with pytest.raises(UsageError, match=r"settings: optim\.milestones \[30, 60, 90\] -> \[30, 60\]\. Set another"):
+        list(override(longer, ["optim.milestones=30,60"]).goes_on(begun()))
+    with pytest.raises(UsageError, match=r"epochs 100 -> 90\. Set another"):
+        list(override(cfg, ["train_params.epochs=90"]).goes_on(begun()))
+    with pytest.raises(UsageError, match=r"cosine .*weights=runs/resnet18_wsld/student\.safetensors and another"):
+        list(override(longer, ["optim.schedule=cosine"]).goes_on(begun("optim.schedule=cosine")))
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b'{"name": "x"}', b"\xff", b'{"name": "x", "optim": 3}'])
+def test_a_damaged_file_of_settings_is_named(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"config\.json is damaged"):
+        restore_file(path, Recipe)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "from knowledge_distiller import Term\ncfg = Term(objectiv='kd')",
+            r"page\.py, line 2: Term has no setting 'objectiv'; near: objective$",
+        ),
+        (
+            "from dataclasses import replace\nfrom imagenet_train_cfg import cfg\n\ncfg = replace(cfg, term={})",
+            r"line 4: Recipe has no setting 'term'; near: terms, teachers$",
+        ),
+        ("def cfg(teacher='a'):\n    return {}[teacher]", r"line 2: KeyError: 'a'$"),
+        ("x = 1\ncfg = (", r"page\.py, line 2: SyntaxError: '\(' was never closed$"),
+        ("import nothing_like_this", r"line 1: ModuleNotFoundError: No module named 'nothing_like_this'$"),
+        ("import beside\ncfg = 3", r"beside\.py, line 1: ZeroDivisionError"),
+    ],
+)
+def test_a_slip_in_a_page_names_its_line_and_what_is_near(tmp_path, monkeypatch, code, message):
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "page.py").write_text(f"{code}\n")
+    (tmp_path / "beside.py").write_text("1 / 0\n")
+    with pytest.raises(UsageError, match=message):
+        read_page(tmp_path / "page.py", Recipe)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cfg", "imagenet_plain"], r"no such file; near: configs/imagenet_plain\.py"),
+        (["--eval", "x", "--fresh"], "leave one out"),
+        (["--eval"], "expected one argument"),
+        (["word"], "word: expected a setting as key=value"),
+        (
+            ["data.batch_size=[bold]abc[/bold]"],
+            r"^data\.batch_size=\[bold\]abc\[/bold\]: expected a whole number, at least 1$",
+        ),
+    ],
+)
+def test_a_command_line_that_is_wrong_says_what_is_right(monkeypatch, words, message):
+    monkeypatch.setattr("sys.argv", ["door", *words])
+    with pytest.raises(UsageError, match=message):
+        read_command_line("")
+
+
+def test_help_shows_every_setting_and_option_as_it_may_be_typed(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["door", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        read_command_line("What it does.")
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("What it does.")
+    words = [line.strip() for line in shown.splitlines() if "=" in line and line.startswith("  ") and line[2] != " "]
+    assert {word.partition("=")[0] for word in words} >= {one.key for one in settings(cfg)}
+    assert "terms.cross_entropy.options.label_smoothing=0.0" in words
+    assert dataclasses.replace(override(cfg, words), terms=cfg.terms) == cfg
+
+
+def test_settings_without_effect_are_named():
+    assert cfg.idle == []
+    words = ["optim.optimizer=adamw", "optim.momentum=0.5", "data.pad=8", "optim.betas=0.9,0.99"]
+    assert override(cfg, words).idle == [
+        "data.pad=8 has no effect with data.type_of_data_aug=random_sized",
+        "optim.momentum=0.5 has no effect with optim.optimizer=adamw",
+    ]

@@ -1,0 +1,154 @@
+"""What a run says before it begins: what it learns from what, how, for how long, and what does not suit the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from dataset.loader import DataConfig, TrainLoader
+from dataset.shards import Samples
+from knowledge_distiller import Term
+from models.zoo import Network, NetworkConfig
+from training.loop import TrainConfig, Trainer
+from training.optimizer import OptimConfig
+from training.stages import Stage
+from utils.console import counted
+from utils.distributed import Ranks
+
+_LINES, _COLUMNS = 14, 80
+_UNITS = {1e12: " T", 1e9: " G", 1e6: " M", 1e3: " k", 1: ""}
+
+
+def described(
+    data: DataConfig,
+    splits: tuple[Samples, Samples],
+    configs: Mapping[str, NetworkConfig],
+    trainer: Trainer,
+    idle: Iterable[str] = (),
+) -> str:
+    """At most 14 lines of 80 columns.
+
+    Args:
+        data: its settings.
+        splits: training and validation.
+        configs: of the student, by the name `student`, and of the teachers.
+        trainer: before its first step.
+        idle: remarks on settings that have no effect.
+    """
+    distiller, stages, params, ranks = trainer.distiller, trainer.stages, trainer.params, trainer.ranks
+    networks = {"student": distiller.student, **distiller.teachers}
+    train, val = splits
+    images = f"{len(train):,} + {counted(len(val), 'image')}"
+    lines = [
+        ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
+        ("view", _view(data)),
+        *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
+        *(("then" if number else "loss", _loss(stage, len(stages) > 1)) for number, stage in enumerate(stages)),
+        ("optimizer", _optimizer(stages[-1].optim)),
+        ("schedule", _schedule(stages[-1].optim)),
+        ("length", _length(stages, trainer.loader)),
+        ("device", _device(params, ranks)),
+        *(("note", note) for note in (*idle, *_notes(data, params, ranks))),
+    ]
+    if len(lines) > _LINES:
+        lines = [*lines[: _LINES - 1], ("", f"and {len(lines) - _LINES + 1} lines more")]
+    return "\n".join(_cut(f"  {title:10}{text}") for title, text in lines)
+
+
+def _view(data: DataConfig) -> str:
+    extras = {
+        "mirrored": data.flip,
+        f"colour jitter {data.color_jitter}": data.color_jitter,
+        f"mixup {data.mixup}": data.mixup,
+        f"cutmix {data.cutmix}": data.cutmix,
+        "a strong view beside it": data.strong_view,
+    }
+    parts = [f"{data.type_of_data_aug} at {data.input_size} pixels", *(name for name, on in extras.items() if on)]
+    return ", ".join(parts)
+
+
+def _network(network: torch.nn.Module, config: NetworkConfig, side: int, device: torch.device) -> str:
+    assert isinstance(network, Network)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    weights = "random weights" if config.weights == "none" else f"weights {config.weights}"
+    work = multiply_adds(network, side, device)
+    return f"{config.name}, {_short(count)} parameters, {_short(work)} multiply-adds, {weights}"
+
+
+@torch.no_grad()
+def multiply_adds(network: Network, side: int, device: torch.device) -> int:
+    """Of the convolutions and matrix products that one image of ``side`` x ``side`` pixels takes."""
+    was_training = network.training
+    images = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+    with FlopCounterMode(display=False) as counter:
+        network.eval().score(images)
+    network.train(was_training)
+    return counter.get_total_flops() // 2
+
+
+def _loss(stage: Stage, several: bool) -> str:
+    terms = " + ".join(_term(name, term) for name, term in stage.terms.items())
+    return f"{counted(stage.epochs, 'epoch')} of {terms}" if several else terms
+
+
+def _term(name: str, term: Term) -> str:
+    options = ", ".join(f"{option} {value}" for option, value in term.options.items())
+    named = name if name == term.objective else f"{name} ({term.objective})"
+    ramp = " ramped" if term.ramp else ""
+    return (f"{term.weight:g} " if term.weight != 1 else "") + named + (f" [{options}]" if options else "") + ramp
+
+
+def _optimizer(optim: OptimConfig) -> str:
+    own = f"betas {optim.betas}" if optim.optimizer in ("adam", "adamw") else f"momentum {optim.momentum:g}"
+    clip = f", gradients clipped at {optim.grad_clip:g}" if optim.grad_clip is not None else ""
+    moves = f", trains {', '.join(optim.moves)}" if optim.moves else ""
+    return f"{optim.optimizer}, rate {optim.init_lr:g}, {own}, weight decay {optim.weight_decay:g}{clip}{moves}"
+
+
+def _schedule(optim: OptimConfig) -> str:
+    warmup = f"{counted(optim.warmup_epochs, 'epoch')} of warm-up, then " if optim.warmup_epochs else ""
+    if optim.schedule != "step":
+        return f"{warmup}{optim.schedule} to {optim.min_lr:g}"
+    after = ", ".join(map(str, optim.milestones))
+    return f"{warmup}times {optim.lr_decay:g} after epochs {after}" if optim.milestones else f"{warmup}constant"
+
+
+def _length(stages: Sequence[Stage], loader: TrainLoader) -> str:
+    epochs = sum(stage.epochs for stage in stages)
+    steps, images = counted(epochs * loader.batches, "step"), counted(loader.batch_size, "image")
+    return f"{counted(epochs, 'epoch')} of {loader.batches}: {steps} of {images}"
+
+
+def _device(params: TrainConfig, ranks: Ranks) -> str:
+    precision = "float32" if params.amp == "off" else params.amp
+    on_gpu = ranks.device.type == "cuda"
+    name = torch.cuda.get_device_name(ranks.device) if on_gpu else "CPU (no GPU found)"
+    compiled = ", compiled" if params.compile else ""
+    return f"{ranks.world} x {name}, {precision}{compiled}"
+
+
+def _notes(data: DataConfig, params: TrainConfig, ranks: Ranks) -> Iterator[str]:
+    """What is not set for this machine."""
+    on_gpu = ranks.device.type == "cuda"
+    if on_gpu and params.amp == "off" and torch.cuda.is_bf16_supported():
+        yield "train_params.amp=bf16 is faster on this GPU"
+    if on_gpu and not params.channels_last:
+        yield "train_params.channels_last=true is faster on a GPU"
+    if on_gpu and data.num_workers == 0:
+        yield "data.num_workers=0: the GPU waits while images are decoded"
+    local, cores = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), len(os.sched_getaffinity(0))
+    if data.num_workers * local > cores:
+        ranks_here = f" for each of {local} ranks" if local > 1 else ""
+        yield f"data.num_workers={data.num_workers}{ranks_here} is more than the cores here, {cores}"
+
+
+def _short(count: float) -> str:
+    unit = next((unit for unit in (1e12, 1e9, 1e6, 1e3) if count >= unit), 1)
+    return f"{count / unit:.3g}{_UNITS[unit]}"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 3]}..."

@@ -1,0 +1,68 @@
+"""What a run has read: its data and its teachers' weights, by content and not by path, to be compared on resume."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dataset.shards import Samples
+from models.zoo import Network
+
+_SHOWN = 3  # names in a message
+
+
+def facts_of(splits: Mapping[str, Samples], teachers: nn.ModuleDict) -> dict[str, Any]:
+    """Classes, number of images and a digest of each split, and a digest of each teacher's weights; JSON."""
+    return {
+        "data": {name: _split(samples) for name, samples in splits.items()},
+        "teachers": {name: _weights(teacher) for name, teacher in teachers.items()},
+    }
+
+
+def changes(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two `facts_of`, in words; empty where nothing does."""
+    found = []
+    for name, split in now["data"].items():
+        if (before := then.get("data", {}).get(name)) is not None and before != split:
+            found.append(f"the {name} split {_difference(before, split)}")
+    for name, digest in now["teachers"].items():
+        if (known := then.get("teachers", {}).get(name)) is not None and known != digest:
+            found.append(f"teachers.{name} had other weights (SHA-256 {known[:8]} then, {digest[:8]} now)")
+    return "; ".join(found)
+
+
+def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:
+    if then["classes"] != now["classes"]:
+        old, new = then["classes"], now["classes"]
+        moved = [f"label {n} was {a}, is {b}" for n, (a, b) in enumerate(zip(old, new)) if a != b]
+        more = [f"{name} is new" for name in new if name not in set(old)]
+        less = [f"{name} is gone" for name in old if name not in set(new)]
+        return f"had {len(old)} classes then, {len(new)} now ({', '.join((more + less + moved)[:_SHOWN])})"
+    if then["images"] != now["images"]:
+        return f"had {then['images']} images then, {now['images']} now"
+    return f"had other images or labels (SHA-256 {then['sha256'][:8]} then, {now['sha256'][:8]} now)"
+
+
+def _split(samples: Samples) -> dict[str, Any]:
+    digest = hashlib.sha256(samples.labels.astype(np.int64).tobytes())
+    if (index := getattr(samples, "index", None)) is not None:
+        for shard in index.shards:
+            digest.update(f"{shard.records} {shard.sha256} {shard.columns_sha256}\n".encode())
+    elif (keys := getattr(samples, "keys", None)) is not None:
+        digest.update("\n".join(keys()).encode(errors="surrogateescape"))
+    return {"classes": list(samples.classes), "images": len(samples), "sha256": digest.hexdigest()}
+
+
+def _weights(network: nn.Module) -> str:
+    assert isinstance(network, Network)
+    digest = hashlib.sha256()
+    for name, value in network.classifier.state_dict().items():
+        content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(content.numpy())
+    return digest.hexdigest()

@@ -1,0 +1,294 @@
+"""Settings: values in frozen dataclasses, each with its range, its text and its usual names beside it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from utils.errors import UsageError
+
+_TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
+hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # the types of a dataclass's fields
+_COUNTS = {1: "one", 2: "two", 3: "three"}
+
+
+def setting(default: Any, **about_it: Any) -> Any:
+    """A field of a dataclass of settings, with a ``default``, and what `about` takes."""
+    return dataclasses.field(default=default, metadata=about(**about_it))
+
+
+def about(
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    rising: bool = False,
+    affects_result: bool = True,
+    used_with: Mapping[str, tuple[str, ...]] | None = None,
+    also: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """What is known of a setting, as the metadata of its field.
+
+    Args:
+        least: lowest value of every number in it.
+        above: what every number in it is greater than.
+        most: highest value of every number in it.
+        below: what every number in it is less than.
+        rising: whether its numbers, or the first ones of its tuples, must not fall.
+        affects_result: whether another value changes what a run learns, by more than rounding; a run may go on with
+            other values of settings that do not.
+        used_with: the settings beside it, and their values, without which it has no effect.
+        also: what other trainers call it.
+    """
+    limits = {"least": least, "above": above, "most": most, "below": below}
+    return {
+        "limits": {name: limit for name, limit in limits.items() if limit is not None},
+        "rising": rising,
+        "affects_result": affects_result,
+        "used_with": used_with or {},
+        "also": also,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One value of a configuration.
+
+    Attributes:
+        key: where it stands, dotted.
+        value: what it is.
+        kind: its type.
+        field: that of the dataclass that holds it, or holds the dictionary that it is in.
+        owner: that dataclass.
+    """
+
+    key: str
+    value: Any
+    kind: Any
+    field: dataclasses.Field
+    owner: Any
+
+    @property
+    def affects_result(self) -> bool:
+        """Whether another value changes what is learned."""
+        return self.field.metadata.get("affects_result", True)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its own name, and what other trainers call it."""
+        return (self.key.rpartition(".")[2], *self.field.metadata.get("also", ()))
+
+    @property
+    def text(self) -> str:
+        """What the string below the field says."""
+        return texts(type(self.owner)).get(self.field.name, "")
+
+    @property
+    def unused(self) -> str:
+        """The setting on account of which it has no effect, as key=value; empty where it has one, or is at default."""
+        if self.value != self.field.default:
+            for name, values in self.field.metadata.get("used_with", {}).items():
+                if getattr(self.owner, name) not in values:
+                    return f"{self.key.rpartition('.')[0]}.{name}={getattr(self.owner, name)}"
+        return ""
+
+    def check(self) -> None:
+        """Raises UsageError where the value is of another type, or out of its range."""
+        shown = f"{self.key}={show(self.value)}"
+        if not _fits(self.value, self.kind):
+            raise UsageError(f"{shown}: expected {expected(self.kind, self.field)}")
+        limits = self.field.metadata.get("limits", {})
+        if any(_breaks(number, limits) for number in _numbers(self.value)):
+            raise UsageError(f"{shown}: {_limits(limits)}{', or none' if NoneType in get_args(self.kind) else ''}")
+        if self.field.metadata.get("rising") and self.value is not None:
+            firsts = [item[0] if isinstance(item, (tuple, list)) else item for item in self.value]
+            if firsts != sorted(firsts):
+                raise UsageError(f"{shown}: its numbers must rise, not {', '.join(map(str, firsts))}")
+
+
+def settings(cfg: Any, prefix: str = "") -> Iterator[Setting]:
+    """Every value of a configuration, also of those in dictionaries, in order."""
+    kinds = hints(type(cfg))
+    for field in dataclasses.fields(cfg):
+        key, value, kind = f"{prefix}{field.name}", getattr(cfg, field.name), kinds[field.name]
+        if get_origin(kind) is dict and isinstance(value, dict):
+            for name, item in value.items():
+                yield from _settings(f"{key}.{name}", item, get_args(kind)[1], field, cfg)
+        else:
+            yield from _settings(key, value, kind, field, cfg)
+
+
+def _settings(key: str, value: Any, kind: Any, field: dataclasses.Field, owner: Any) -> Iterator[Setting]:
+    if dataclasses.is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]
+        yield from settings(value, f"{key}.")
+    else:
+        yield Setting(key, value, kind, field, owner)
+
+
+def check(cfg: Any, prefix: str = "") -> None:
+    """Raises UsageError where a value of a configuration is of another type than its field, or out of its range."""
+    for one in settings(cfg, prefix):
+        one.check()
+
+
+def texts(kind: Any) -> dict[str, str]:
+    """The strings below a dataclass's fields."""
+    (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(made, ast.ClassDef)
+    found = {}
+    for field, below in zip(made.body, made.body[1:]):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            found[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    return found
+
+
+def parse(text: str, kind: Any) -> Any:
+    """What ``text`` says, as a value of type ``kind``.
+
+    Raises:
+        ValueError: it says no such value.
+    """
+    word, origin = text.strip().lower(), get_origin(kind)
+    if origin in (Union, UnionType):
+        return _first_that_fits(text, get_args(kind))
+    if origin is tuple:
+        return _parse_list(text, get_args(kind))
+    if origin is Literal:
+        chosen = {choice.lower(): choice for choice in get_args(kind)}
+        if word not in chosen:
+            raise ValueError
+        return chosen[word]
+    if kind is NoneType:
+        if word not in _NONE:
+            raise ValueError
+        return None
+    if kind is bool:
+        if word not in _TRUE + _FALSE:
+            raise ValueError
+        return word in _TRUE
+    if kind is int:
+        number = int(word) if word.lstrip("+-").replace("_", "").isdigit() else float(word)  # 1e2 is a whole number
+        if not math.isfinite(number) or number != int(number):
+            raise ValueError
+        return int(number)
+    if kind is float:
+        number = float(Fraction(word)) if "/" in word and "e" not in word else float(word)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
+    assert kind is str, kind
+    return text
+
+
+def _first_that_fits(text: str, kinds: tuple[Any, ...]) -> Any:
+    """Of several types the first that ``text`` is a value of; text itself comes last, and a list has two items."""
+    for kind in kinds:
+        if kind is str or (str in kinds and get_origin(kind) is tuple and len(_items(text)) < 2):
+            continue
+        with suppress(ValueError, ZeroDivisionError):
+            return parse(text, kind)
+    if str not in kinds:
+        raise ValueError
+    return text
+
+
+def _parse_list(text: str, kinds: tuple[Any, ...]) -> tuple:
+    items = _items(text)
+    if get_origin(kinds[0]) is tuple:  # lists of a list, written one after the other
+        inner = get_args(kinds[0])
+        starts = range(0, len(items), len(inner))
+        return tuple(_parse_list(" ".join(items[start : start + len(inner)]), inner) for start in starts)
+    each = kinds[:1] * len(items) if kinds[-1] is Ellipsis else kinds
+    if len(items) != len(each):
+        raise ValueError
+    return tuple(map(parse, items, each))
+
+
+def _items(text: str) -> list[str]:
+    """The items of a list, as Python, JSON or a shell would write it."""
+    return text.translate(str.maketrans(",;()[]{}'\"", " " * 10)).split()
+
+
+def expected(kind: Any, field: dataclasses.Field) -> str:
+    """What a value of type ``kind`` is, in words, with its range."""
+    return ", ".join(filter(None, (_words(kind), _limits(field.metadata.get("limits", {})))))
+
+
+def _words(kind: Any, *, many: bool = False) -> str:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_words(one, many=many) for one in arguments))
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"a list of {_words(arguments[0], many=True)}"
+        count = _COUNTS.get(len(arguments), str(len(arguments)))
+        return f"{'lists of ' if many else ''}{count} {_words(arguments[0], many=True)}"
+    if origin is Literal:
+        return f"one of {', '.join(arguments)}"
+    if origin is dict:
+        return "a dictionary"
+    named = {int: "a whole number", float: "a number", bool: "true or false", str: "a name or text", NoneType: "none"}
+    if many:
+        named |= {int: "whole numbers", float: "numbers", str: "names"}
+    return named.get(kind) or f"a {kind.__name__}"
+
+
+def _limits(limits: Mapping[str, float]) -> str:
+    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+    return " and ".join(f"{words[name]} {limit}" for name, limit in limits.items())
+
+
+def _breaks(number: float, limits: Mapping[str, float]) -> bool:
+    return (
+        number < limits.get("least", number)
+        or number > limits.get("most", number)
+        or number <= limits.get("above", -math.inf)
+        or number >= limits.get("below", math.inf)
+    )
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether ``value`` is of type ``kind``; a list serves for a tuple and a whole number for a number."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, one) for one in arguments)
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            return False
+        if arguments[-1] is Ellipsis:
+            return all(_fits(item, arguments[0]) for item in value)
+        return len(value) == len(arguments) and all(map(_fits, value, arguments))
+    if origin is Literal:
+        return value in arguments
+    if origin is dict:
+        return isinstance(value, dict)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def show(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(show, value))
+    return str(value) if value is not None else "none"
