@@ -118,7 +118,7 @@ def _serve(connection: Connection, work: Callable[[Any], object]) -> None:
         try:
             connection.send([work(job)])
         except Exception as error:
-            if not isinstance(error, ExpectedError):
+            if not isinstance(error, (*ExpectedError, OSError)):
                 traceback.print_exc()
             connection.send(error)
 

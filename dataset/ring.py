@@ -234,7 +234,9 @@ class Ring:
         self._workers.remove(worker)
         if self._maker.config.on_fault == "stop":
             raise DataError(f"{message}. Is memory short, or the disk gone? data.on_fault=skip goes on without")
-        if self._status[worker.number].any():
+        began = self._status[worker.number].any()
+        self._status[worker.number] = 0
+        if began:
             self._start_worker(worker.number)
             message += "; another takes its place"
         elif self._workers:  # one that dies before its first sample would do so again
@@ -242,7 +244,6 @@ class Ring:
         else:
             raise DataError(f"{message}; none is left. Is memory short?")
         warnings.warn(message, RuntimeWarning, stacklevel=2)
-        self._status[worker.number] = 0
         if busy:
             self._fatal.add(index)
             self.slots[slot]["index"][row] = -1

@@ -14,7 +14,6 @@ record's CRC-32, because LMDB returns a flipped bit silently.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -26,6 +25,7 @@ import lmdb
 import numpy as np
 from isal.isal_zlib import crc32
 
+from dataset.columns import parse_columns
 from dataset.environments import OpenFiles, Reading
 from dataset.record import Record, labels_of, pack, unpack
 from utils.errors import DataError
@@ -35,14 +35,6 @@ FORMAT, VERSION = "limbeck-shards", 1
 INDEX = "index.json"
 TARGETS = ("single", "multi", "detection")
 _CHECKSUM = "sha256"  # the last field of an index: of the text before its comma
-_COLUMNS = {
-    "key": np.uint8,
-    "label": np.int32,
-    "label_count": np.int32,
-    "height": np.int32,
-    "width": np.int32,
-    "crc32": np.uint32,
-}
 _COMMIT_EVERY = 500  # records a transaction; 100 to 1000 is fastest
 
 
@@ -374,41 +366,19 @@ class ShardReader:
             )
 
     def _open_columns(self, shard: Shard) -> dict[str, np.ndarray]:
-        path = self.folder / shard.file
+        path = columns_path(self.folder / shard.file)
         try:
-            data = columns_path(path).read_bytes()
-        except FileNotFoundError as error:
-            raise DataError(f"{error.filename} is missing; {self._mend}") from None
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing; {self._mend}") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
         if hashlib.sha256(data).hexdigest() != shard.columns_sha256:
-            raise DataError(f"{columns_path(path)} is not what the index describes; {self._mend}")
+            raise DataError(f"{path} is not what the index describes; {self._mend}")
         try:
-            with np.load(io.BytesIO(data)) as arrays:
-                columns = {name: arrays[name] for name in _COLUMNS}
-        except Exception as error:  # one that another program wrote may raise any
-            raise DataError(f"{columns_path(path)}: {type(error).__name__}: {error}; {self._mend}") from None
-        if problem := self._problem_of(columns, shard):
-            raise DataError(f"{columns_path(path)}: {problem}; {self._mend}")
-        return columns
-
-    def _problem_of(self, columns: dict[str, np.ndarray], shard: Shard) -> str | None:
-        """What is wrong with the columns of a shard."""
-        for name, kind in _COLUMNS.items():
-            if columns[name].dtype != kind or columns[name].ndim != 1:
-                return (
-                    f"{name} is {columns[name].dtype} of {columns[name].ndim} dimensions, not {np.dtype(kind)} of one"
-                )
-            if name not in ("key", "label") and len(columns[name]) != shard.records:
-                return f"{name} has {len(columns[name])} entries, the shard {shard.records} records"
-        counts, labels = columns["label_count"], columns["label"]
-        if (counts < 0).any() or counts.sum() != len(labels) or (self.index.target == "single" and (counts != 1).any()):
-            return "label and label_count disagree"
-        if ((labels < 0) | (labels >= len(self.classes))).any():
-            return f"a label is not in 0 to {len(self.classes) - 1}"
-        if ((columns["height"] < 1) | (columns["width"] < 1)).any():
-            return "an image has no pixels"
-        if (columns["key"] == 0).sum() != max(shard.records - 1, 0):
-            return f"there are not {shard.records} keys"
-        return None
+            return parse_columns(data, shard.records, len(self.classes), single=self.index.target == "single")
+        except DataError as error:
+            raise DataError(f"{path}: {error}; {self._mend}") from None
 
 
 def _lmdb_key(number: int) -> bytes:

@@ -232,7 +232,7 @@ def test_wrong_settings_are_refused(root, tmp_path):
     with pytest.raises(UsageError, match=r"data\.data_path: .*absent is not a folder"):
         open_split(configure(root), "absent", "lmdb")
     write_tree(tmp_path, {"images/train/a/notes.txt": b"x"})
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(UsageError, match="holds no images"):
         open_split(configure(tmp_path, "img"), "train", "img")
     with pytest.raises(UsageError, match=r"holds no LMDB shards; .*data\.train_data_type=img"):
         open_split(configure(root, "img"), "train", "lmdb")

@@ -310,7 +310,7 @@ def test_running_again_verifies_and_finds_damage(plain, file):
     pack_images(plain, "--shard_mb", "0")
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.glob("0*")}
     size = (folder / file).stat().st_size
-    for position in (0, size // 2, size - 6):
+    for position in (0, size - 6):
         flip_bit(folder / file, position, 7)
         error = pack_images(plain, "--shard_mb", "0", code=3).stderr
         assert file.split(".")[0] in error

@@ -141,7 +141,8 @@ def test_an_idle_process_that_is_killed(on_fault):
             with pytest.raises(DataError, match=r"decoding process 0 \(pid \d+\) was ended by signal 9\. Is"):
                 ring.wait(slots[0])
         else:
-            with pytest.warns(RuntimeWarning, match="another takes its place"):
+            # the second, where the other one did all the work before it
+            with pytest.warns(RuntimeWarning, match="another takes its place|going on with 1"):
                 batch = ring.wait(slots[0])
             assert np.array_equal(batch["images"][:, 0, 0, 0], np.arange(40) + 3)
 
