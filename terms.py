@@ -19,7 +19,7 @@ from models.taps import norms_before, pair_stages
 from models.zoo import Network
 from objectives.contract import STAGES
 from objectives.logits import standardize
-from utils.errors import UsageError
+from utils.errors import ExpectedError, UsageError
 
 LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
@@ -157,7 +157,7 @@ class Match(nn.Module):
         """The objective's function or constructor; what goes wrong in it names the term."""
         try:
             return made(*inputs, **options)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, *ExpectedError):
             raise
         except Exception as error:
             if self.objective.is_ours and not isinstance(error, ValueError):
