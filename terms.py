@@ -20,7 +20,7 @@ from models.taps import norms_before, pair_stages
 from models.zoo import Network
 from objectives.contract import STAGES
 from objectives.logits import standardize
-from utils.errors import UsageError
+from utils.errors import ExpectedError, UsageError
 from utils.settings import check, setting
 
 LOGITS = {"logits", "strong_logits"}
@@ -187,7 +187,7 @@ class Match(nn.Module):
         """The objective's function or constructor; what goes wrong in it names the term."""
         try:
             return made(*inputs, **options)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, *ExpectedError):
             raise
         except Exception as error:
             if self.objective.is_ours and not isinstance(error, ValueError):
