@@ -127,6 +127,12 @@ def test_a_learner_gets_a_last_layer_for_other_classes_and_others_are_refused(st
             assert new["fc.weight"].shape == (classes, 64)
             assert equal(new, body)
     assert build_network(NetworkConfig("cifar_resnet8", num_classes=1000), 10, side=32).num_classes == 1000
+    torch.save({name: value for name, value in state.items() if name != "fc.bias"}, path)
+    with pytest.raises(UsageError, match=r"does not fit CifarResNet; missing: fc\.bias$"):
+        loaded(path, new_head=True)
+    torch.save({"some.weight": torch.zeros(3)}, path)
+    with pytest.raises(UsageError, match=r"does not fit CifarResNet; missing: .* unexpected: some\.weight$"):
+        loaded(path, new_head=True)
     torch.save({**state, "fc.weight": torch.zeros(7, 65), "fc.bias": torch.zeros(7)}, path)
     with pytest.raises(UsageError, match=r"does not fit CifarResNet; other shapes: fc\.bias: \(7,\) in .* fc\.weight"):
         loaded(path, new_head=True)
