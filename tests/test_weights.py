@@ -3,6 +3,7 @@
 import argparse
 import collections
 import contextlib
+import copy
 import datetime
 import os
 import pathlib
@@ -18,6 +19,7 @@ import torchvision
 from torch import nn
 
 from models.cifar import CIFAR
+from models.neck import merged
 from models.weights import packed, read_weights
 from models.zoo import NetworkConfig, build_network
 from training import checkpoint
@@ -317,3 +319,21 @@ def test_what_is_no_file_is_said_in_a_line(weights, message, tmp_path):
     with pytest.raises(UsageError, match=message) as error:
         loaded(weights.format(folder=tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_a_runs_own_weights_bring_their_normalisation(tmp_path):
+    given = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+    network = build_network(NetworkConfig("cifar_resnet8", **given), 10, side=32)
+    state = copy.deepcopy(network).classifier.state_dict()
+    torch.save({"student": state}, tmp_path / "best.pt")
+    checkpoint.export(tmp_path / "student.safetensors", merged(state))
+    for name in ("best.pt", "student.safetensors"):
+        again = build_network(NetworkConfig("cifar_resnet8", str(tmp_path / name)), 10, side=32)
+        assert again.normalization == network.normalization
+        other = build_network(NetworkConfig("cifar_resnet8", str(tmp_path / name), mean=(0, 0, 0)), 10, side=32)
+        assert other.normalization == ((0, 0, 0), given["std"])
+
+
+def test_weights_of_features_alone_are_refused():
+    with pytest.raises(UsageError, match="vgg16 IMAGENET1K_FEATURES are weights of its features alone"):
+        build_network(NetworkConfig("vgg16", "IMAGENET1K_FEATURES"), 10, new_head=True)
