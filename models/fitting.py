@@ -54,9 +54,9 @@ def load_state(
     given = {name: value for name, value in given.items() if not _is_taken_off(network, name)}
     other = [name for name in given if name in wanted and given[name].shape != wanted[name].shape]
     head = {name for name in other if differ_in_classes(given[name], wanted[name], num_classes)}
-    path_of_head = head_of(network, num_classes)
-    if path_of_head is not None and not head:
-        head = {name for name in wanted.keys() - given.keys() if name.startswith(f"{path_of_head}.")}
+    last = {name for name in wanted if name.startswith(f"{head_of(network, num_classes)}.")}
+    if last and last == {name for name in wanted.keys() - given.keys() if not name.endswith(_COUNTER)}:
+        head = last
     if head and head.issuperset(other):
         had = next((given[name].shape[0] for name in head if name in given), 0)
         check_classes(str(path), had, num_classes, new_head=new_head)

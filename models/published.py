@@ -81,6 +81,8 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
         )
     if asked is None:
         return Library(_plain(name, num_classes, weights))
+    if asked.meta["categories"] is None:
+        raise UsageError(f"{name} {asked.name} are weights of its features alone, which cannot classify; choose others")
     outputs = len(asked.meta["categories"])
     if outputs != num_classes:
         check_classes(f"{name} {asked.name}", outputs, num_classes, new_head=new_head)

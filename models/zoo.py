@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,8 @@ from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
 from utils.settings import about, setting
 
+_NOTE = "normalization"  # beside the version of the network in a state dict
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -39,7 +43,8 @@ class NetworkConfig:
     num_classes: int | None = setting(None, least=1, most=10**6)
     """outputs; the number of classes in the data when not given"""
     mean: tuple[float, float, float] | None = setting(None, least=0, most=1)
-    """input mean for pixels in [0, 1]; that of the published weights, else ImageNet's, when not given"""
+    """input mean for pixels in [0, 1]; that of the weights where they tell (published ones, those of a run), else
+    ImageNet's, when not given"""
     std: tuple[float, float, float] | None = setting(None, above=0, most=1)
     """input standard deviation, likewise"""
     embedding: int | None = setting(None, least=1, most=2**16)
@@ -158,16 +163,25 @@ def build_network(
         load_state(network, state, file.path, num_classes, new_head=new_head)
     if sync_bn:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # before taps: their hooks would stay behind
-    default = bare.normalization or IMAGENET
+    noted = getattr(state, "_metadata", {}).get("", {}).get(_NOTE)
+    default = Normalization(*map(tuple, noted)) if noted else bare.normalization or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, set(reads) - {"logits"}, side)
     made = Network(body, normalization, num_classes, _expand(reads, body.features))
     made.published_top1 = bare.top1
+    made.classifier.register_state_dict_post_hook(partial(_note_normalization, normalization))
     if config.batch_statistics:
         for norm in made.norms():
             norm.momentum = 0.0  # its own statistics stay as they are
     made.batch_statistics = config.batch_statistics
     return made
+
+
+def _note_normalization(
+    normalization: Normalization, _network: nn.Module, _state: object, _prefix: str, versions: dict[str, Any]
+) -> None:
+    """Let a state dict tell how the input was normalised: no tensor in it does."""
+    versions[_NOTE] = [list(values) for values in normalization]
 
 
 def _bare(config: NetworkConfig, num_classes: int, file: File | None, *, new_head: bool) -> Library:

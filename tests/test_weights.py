@@ -3,6 +3,7 @@
 import argparse
 import collections
 import contextlib
+import copy
 import datetime
 import os
 import pathlib
@@ -18,6 +19,7 @@ import torchvision
 from torch import nn
 
 from models.cifar import CIFAR
+from models.neck import merged
 from models.weights import packed, read_weights
 from models.zoo import NetworkConfig, build_network
 from training import checkpoint
@@ -127,6 +129,12 @@ def test_a_learner_gets_a_last_layer_for_other_classes_and_others_are_refused(st
             assert new["fc.weight"].shape == (classes, 64)
             assert equal(new, body)
     assert build_network(NetworkConfig("cifar_resnet8", num_classes=1000), 10, side=32).num_classes == 1000
+    torch.save({name: value for name, value in state.items() if name != "fc.bias"}, path)
+    with pytest.raises(UsageError, match=r"does not fit CifarResNet; missing: fc\.bias$"):
+        loaded(path, new_head=True)
+    torch.save({"some.weight": torch.zeros(3)}, path)
+    with pytest.raises(UsageError, match=r"does not fit CifarResNet; missing: .* unexpected: some\.weight$"):
+        loaded(path, new_head=True)
     torch.save({**state, "fc.weight": torch.zeros(7, 65), "fc.bias": torch.zeros(7)}, path)
     with pytest.raises(UsageError, match=r"does not fit CifarResNet; other shapes: fc\.bias: \(7,\) in .* fc\.weight"):
         loaded(path, new_head=True)
@@ -311,3 +319,21 @@ def test_what_is_no_file_is_said_in_a_line(weights, message, tmp_path):
     with pytest.raises(UsageError, match=message) as error:
         loaded(weights.format(folder=tmp_path))
     assert "\n" not in str(error.value)
+
+
+def test_a_runs_own_weights_bring_their_normalisation(tmp_path):
+    given = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+    network = build_network(NetworkConfig("cifar_resnet8", **given), 10, side=32)
+    state = copy.deepcopy(network).classifier.state_dict()
+    torch.save({"student": state}, tmp_path / "best.pt")
+    checkpoint.export(tmp_path / "student.safetensors", merged(state))
+    for name in ("best.pt", "student.safetensors"):
+        again = build_network(NetworkConfig("cifar_resnet8", str(tmp_path / name)), 10, side=32)
+        assert again.normalization == network.normalization
+        other = build_network(NetworkConfig("cifar_resnet8", str(tmp_path / name), mean=(0, 0, 0)), 10, side=32)
+        assert other.normalization == ((0, 0, 0), given["std"])
+
+
+def test_weights_of_features_alone_are_refused():
+    with pytest.raises(UsageError, match="vgg16 IMAGENET1K_FEATURES are weights of its features alone"):
+        build_network(NetworkConfig("vgg16", "IMAGENET1K_FEATURES"), 10, new_head=True)
