@@ -99,8 +99,6 @@ class DataConfig:
     def check(self) -> None:
         """Raises UsageError where a value is out of its range, or two do not go together."""
         check(self, "data.")
-        if self.val_resize < self.input_size:
-            raise UsageError(f"data.val_resize={self.val_resize}: at least data.input_size={self.input_size}")
         if self.type_of_data_aug == "rand_scale" and self.rand_scale[0] < self.input_size:
             raise UsageError(f"data.rand_scale={show(self.rand_scale)}: at least data.input_size={self.input_size}")
         if self.strong_view and (self.mixup or self.cutmix):

@@ -29,6 +29,7 @@ def test_what_does_not_suit_the_machine_is_told(monkeypatch):
     assert "train_params.amp=bf16 is faster" in notes({"num_workers": 2}, {}, GPU)
     assert "channels_last=true is faster" in notes({"num_workers": 2}, {"channels_last": False}, GPU)
     assert "the GPU waits" in notes({"num_workers": 0}, {}, GPU)
+    assert "black frame at 288 pixels" in notes({"num_workers": 2, "input_size": 288}, {"amp": "bf16"}, GPU)
     shown = notes({"num_workers": 3}, {}, Ranks(0, 2, torch.device("cpu")))
     assert shown == "data.num_workers=3 for each of 2 ranks is more than the cores here, 4"
 

@@ -96,7 +96,7 @@ def test_a_number_at_its_limit_is_taken_and_one_beyond_is_not():
     [
         *("data.scale=1,0.08", "data.scale=0,1", "data.ratio=0,1", "data.ratio=2,1", "data.rand_scale=480,256"),
         *("data.rand_scale=0,0", "data.pad=-40", "data.mixup=-1", "data.cutmix=-1e-9", "data.color_jitter=-1"),
-        *("data.open_shards=0", "data.cache_gb=0", "data.worker_timeout=0", "data.val_resize=223"),
+        *("data.open_shards=0", "data.cache_gb=0", "data.worker_timeout=0"),
         *(
             "train_params.ema_decay=1",
             "train_params.ema_decay=2",

@@ -131,7 +131,9 @@ def _device(params: TrainConfig, ranks: Ranks) -> str:
 
 
 def _notes(data: DataConfig, params: TrainConfig, ranks: Ranks) -> Iterator[str]:
-    """What is not set for this machine."""
+    """What is not set for this machine, or may not be meant."""
+    if data.val_resize < data.input_size:
+        yield f"data.val_resize={data.val_resize} gives validation images a black frame at {data.input_size} pixels"
     on_gpu = ranks.device.type == "cuda"
     if on_gpu and params.amp == "off" and torch.cuda.is_bf16_supported():
         yield "train_params.amp=bf16 is faster on this GPU"
