@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -303,6 +304,8 @@ def test_a_checkpoint_without_room_is_tried_again(digits, tmp_path, run, finishe
         (fail if 3 <= len(calls) <= 5 else write)(path, content)
 
     monkeypatch.setattr(checkpoint, "write_atomically", failing)
+    tops = iter(range(60, 0, -10))  # of student and EMA in turn: the first epoch is the best
+    monkeypatch.setattr(door, "scorer", lambda *_: lambda logits: {"top1": next(tops), "images": 41.0})
     code, _, said = run(*words(digits, tmp_path))
     assert code == 0
     assert said.count("the one before it stays") == 3
@@ -332,6 +335,22 @@ def test_lines_without_room_are_written_later(tmp_path, monkeypatch, capsys):
     log.close()
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_half_a_line_is_taken_back(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logs, "_tensorboard", lambda *_: types.SimpleNamespace(add_scalar=print, close=print))
+    log, limits = logs.Logs(tmp_path, 0, 0, {}, None), resource.getrlimit(resource.RLIMIT_FSIZE)
+    log.log("train", {"epoch": 1, "step": 1})
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))  # as a disk with room for ten bytes
+    try:
+        log.log("train", {"epoch": 1, "step": 2})
+        assert (tmp_path / "metrics.jsonl").stat().st_size == size
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    log.log("train", {"epoch": 1, "step": 3})
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
+    assert "no room for a line" in capsys.readouterr().err  # and not in a file, for which there is no room
 
 
 def test_lines_without_room_at_the_end_are_printed(tmp_path, monkeypatch, capsys):
