@@ -1,6 +1,9 @@
 """A small packed dataset and the door as a user calls it."""
 
+import gc
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +33,52 @@ def digits(tmp_path_factory) -> Path:
         paths = ["--image_path", str(root / "images"), "--list_path", str(root / "lists")]
         call("dataset/img2lmdb.py", *paths, "--output_path", str(root / "lmdb"), "--split", split, "--num_workers", "1")
     return root
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """The door in this process: its exit code, and what it printed."""
+
+    import train_with_distillation as door
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["train_with_distillation.py", *words])
+        try:
+            door.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        gc.collect()  # shards that were open
+        printed = capfd.readouterr()
+        assert "Traceback" not in printed.err
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(digits, tmp_path_factory):
+    """A run of three epochs that nothing befell, in a folder called run."""
+    from test_resume import words
+
+    import train_with_distillation as door
+
+    runs = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["", *words(digits, runs)])
+        door.main()
+    gc.collect()
+    return runs / "run"
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """That run again, to be spoiled."""
+    config = json.loads((finished / "config.json").read_text())
+    config["train_params"]["output_path"] = str(tmp_path)
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    return tmp_path / "run"
 
 
 def call(*command: str, code: int = 0, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

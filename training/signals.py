@@ -84,25 +84,20 @@ class _Stream:
             self._fail(error)
 
     def end(self) -> None:
-        """Leave nothing behind that could not be written, which would become Python's exit code."""
+        """Lose what cannot be written even now, which would become Python's exit code."""
         try:
             self._stream.flush()
         except OSError:
-            self._drop()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def _fail(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:  # a full disk may have room again
-            self._drop()
             self._stop.ask("a closed pipe")
-
-    def _drop(self) -> None:
-        """Lose what the stream holds, and all to come."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
 
 
 def _is_ignored(number: int) -> bool:
