@@ -66,7 +66,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
     names = [*cfg.first, "last"] if cfg.first else []
     trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks, names)
-    if not any_rank(folder.last.exists() and not fresh):  # a run that goes on has the same teachers
+    if not any_rank(folder.is_begun and not fresh):  # a run that goes on has the same teachers
         some = scorer(validation.spread(IMAGES), cfg.train_params, ranks)
         check_teachers(distiller.teachers, cfg.teachers, len(np.unique(val.labels)), some)
     facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}

@@ -48,6 +48,11 @@ class RunFolder:
         self._logs: Logs | None = None
         self._locked = ExitStack()
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self.last.exists() or self.best.exists()
+
     def prepare(
         self, config: dict[str, Any], goes_on: GoesOn, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
     ) -> None:
