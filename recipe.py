@@ -106,7 +106,7 @@ class Recipe:
             for name, term in stage.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
                 if term.needs_strong_views and not self.data.strong_view:
-                    raise UsageError(f"{key} looks at strong views; set data.strong_view=true")
+                    raise UsageError(f"{key} looks at strong views; set data.strong_view=True")
                 if (self.data.mixup or self.data.cutmix) and term.knows_one_label:
                     raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")
 

@@ -164,7 +164,7 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["terms.cross_entropy.options.smoothing=1"], "label_smoothing"),
         (["--cfg", "configs/none.py"], "no such file"),
         (["--cfg", "configs/cifar100"], "a folder; name one of its pages: ab.py"),
-        (["name=../run"], "name=../run: a folder below"),
+        (["name=../run"], "name=../run: expected a folder below"),
         (["--eval", "nothing"], "neither a file"),
     ],
 )
