@@ -154,3 +154,10 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["distance"] > 0
     assert rows[0]["loss"] == pytest.approx(rows[0]["cross_entropy"] + 0.1 * rows[0]["distance"], rel=1e-5)
+
+
+def test_every_promise_has_its_test():
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (ROOT / "docs/robustness.md").read_text())
+    assert len(named) > 50
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
