@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def checked(right, images, classes=10, *, logits=None, published=None, **settings):
     """Check a teacher that is right on ``right`` of ``images`` images."""
-    teacher = build_network(NetworkConfig("cifar_resnet8"), classes, side=32)
+    teacher = build_network(NetworkConfig("cifar_resnet8", batch_statistics=True), classes, side=32).train()
     teacher.published_top1 = published
     labels = torch.arange(images) % classes
     given = nn.functional.one_hot((labels + (torch.arange(images) >= right)) % classes, classes).float()
@@ -26,6 +26,7 @@ def checked(right, images, classes=10, *, logits=None, published=None, **setting
     batches = [{"images": torch.zeros(images), "labels": labels}]
     configs = {"big": NetworkConfig("cifar_resnet8", **{"weights": "w.pth", **settings})}
     check_teachers(nn.ModuleDict({"big": teacher}), configs, classes, lambda score: evaluate(score, batches, CPU))
+    assert not any(norm.training for norm in teacher.norms())
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def check_teachers(teachers: nn.ModuleDict, configs: Mapping[str, NetworkConfig]
     chance = 100 / classes
     for name, teacher in teachers.items():
         assert isinstance(teacher, Network)
+        teacher.eval()  # one with batch statistics too: the images lie by class, and the batches with them
         config = configs[name]
         if config.weights == "none":
             say(f"teachers.{name}: weights=none: nothing has trained it")
