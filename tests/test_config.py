@@ -154,6 +154,7 @@ def test_a_page_is_read_afresh_and_its_own_errors_come_through(tmp_path):
         ("optim.momentum=2.0", "at least 0 and below 1"),
         ("name=../x", "expected a folder below"),
         ("first.boundaries.optim.init_lr=-1.0", "at least 0"),
+        ("first.boundaries.epochs=0", "at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(word, message):
