@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import types
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from at_step import at_step
 from test_resume import learned, words
 
 import train_with_distillation as door
+from configs.digits_student import cfg as digits_cfg
 from figures.curves import read_metrics
 from training import checkpoint, logs
 from training.run_folder import RunFolder
@@ -108,6 +110,28 @@ def test_damaged_json_is_named(tmp_path, name, content):
     (tmp_path / "run" / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name} is damaged .*: restore it; or delete it"):
         second.prepare({}, no_remarks, {}, ONE, fresh=False)
+
+
+def test_json_with_damage_inside_is_named(tmp_path):
+    facts = {"data": {"train": {"classes": ["a"], "images": 3, "sha256": "0"}}, "teachers": {"teacher": "0"}}
+    first, second = (RunFolder(tmp_path / "run") for _ in range(2))
+    first.prepare({}, no_remarks, facts, ONE, fresh=False)
+    first.close()
+    for value in (None, [], {}, 3, "x", {"train": []}, {"train": {"clasres": []}}, {"train": {"classes": [[]]}}):
+        (tmp_path / "run/facts.json").write_text(json.dumps({**facts, "data": value}))
+        try:
+            second.prepare({}, no_remarks, facts, ONE, fresh=False)
+        except DataError as error:
+            assert "facts.json is damaged" in str(error)  # noqa: PT017
+        else:
+            assert value == {}  # as of a run from before there were facts
+        second.close()
+    for name, message in (("lacks", "it lacks a setting"), ("epochs", "TypeError")):
+        begun = {} if name == "lacks" else {**asdict(digits_cfg), "train_params": {"epochs": {}}}
+        (tmp_path / "run/config.json").write_text(json.dumps(begun))
+        with pytest.raises(DataError, match=f"config.json is damaged .*{message}"):
+            second.prepare({}, digits_cfg.goes_on, facts, ONE, fresh=False)
+        second.close()
 
 
 def test_damaged_metrics_are_left_out_and_kept(tmp_path, capsys):

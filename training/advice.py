@@ -28,6 +28,8 @@ def advising() -> Iterator[None]:
     """
     try:
         yield
+    except DataError:
+        raise
     except (RuntimeError, MemoryError, OSError) as error:
         first = str(error).partition("\n")[0][:200]
         if _is_memory(error):

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -36,6 +36,7 @@ from utils.errors import DataError, UsageError
 from utils.files import lock, write_atomically
 from utils.rows import read_rows
 
+Result = TypeVar("Result")
 GoesOn = Callable[[dict[str, Any]], Iterable[str]]  # remarks on a run of other settings that goes on, or its UsageError
 
 
@@ -127,10 +128,9 @@ class RunFolder:
 
     def _check(self, goes_on: GoesOn, facts: dict[str, Any]) -> None:
         """Compare with the run that is there; what old runs or killed ones lack is not."""
-        then, known = (_read(self.path / name) for name in ("config.json", "facts.json"))
-        for remark in goes_on(then) if then is not None else ():
+        for remark in _read(self.path / "config.json", lambda then: list(goes_on(then))) or ():
             print(f"{self.path}: {remark}")
-        if known is not None and (shown := changes(known, facts)):
+        if shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
             raise UsageError(
                 f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
                 "--fresh"
@@ -158,21 +158,22 @@ class RunFolder:
         self._locked.close()
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where it is missing."""
+def _read(path: Path, use: Callable[[dict[str, Any]], Result]) -> Result | None:
+    """What ``use`` makes of the object in a JSON file; None where that is missing."""
     if not path.exists():
         return None
     try:
         content = json.loads(path.read_bytes())
-        if isinstance(content, dict):
-            return content
-        reason = "no JSON object"
-    except ValueError as error:
-        reason = str(error)
-    raise DataError(
-        f"{path} is damaged ({reason}): restore it; or delete it, then the same command writes it anew and takes this "
-        "run's settings and data on trust; or start over with --fresh"
-    )
+        if not isinstance(content, dict):
+            raise TypeError("no JSON object")
+        return use(content)
+    except UsageError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, DataError) as error:
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {error}): restore it; or delete it, then the same command "
+            "writes it anew and takes this run's settings and data on trust; or start over with --fresh"
+        ) from None
 
 
 def _device(ranks: Ranks) -> str:
