@@ -155,24 +155,34 @@ def read_only(*_args, **_more):
     raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
 
-@pytest.mark.parametrize("fail", [full, read_only])
-def test_a_checkpoint_without_room_is_tried_again(digits, tmp_path, run, finished, monkeypatch, fail):
+@pytest.mark.parametrize(
+    ("fail", "first", "fails", "best_epoch"),
+    [
+        (full, 3, ["best.pt", "last.pt", "last.pt"], 2),
+        (read_only, 3, ["best.pt", "last.pt", "last.pt"], 2),
+        (full, 5, ["last.pt"], 1),  # best.pt and the exported student are there
+    ],
+)
+def test_a_checkpoint_without_room_is_tried_again(
+    digits, tmp_path, run, finished, monkeypatch, fail, first, fails, best_epoch
+):
     write, calls = checkpoint.write_atomically, []
 
     def failing(path, content):
         calls.append(path.name)
-        (fail if 3 <= len(calls) <= 5 else write)(path, content)
+        (fail if first <= len(calls) < first + len(fails) else write)(path, content)
 
     monkeypatch.setattr(checkpoint, "write_atomically", failing)
     tops = iter(range(60, 0, -10))  # of student and EMA in turn: the first epoch is the best
     monkeypatch.setattr(door, "scorer", lambda *_: lambda logits: {"top1": next(tops), "images": 41.0})
     code, _, said = run(*words(digits, tmp_path))
     assert code == 0
-    assert said.count("the one before it stays") == 3
-    assert calls[2:5] == ["best.pt", "last.pt", "last.pt"]
+    assert said.count("the one before it stays") == len(fails)
+    assert calls[first - 1 :][: len(fails)] == fails
     last, best = (torch.load(tmp_path / "run" / name, weights_only=True)["position"] for name in ("last.pt", "best.pt"))
     assert json.loads(last)["step"] == 18
     assert json.loads(last)["best"] == json.loads(best)["best"]  # what best.pt holds
+    assert json.loads(best)["epoch"] == best_epoch
     assert [row["step"] for row in read_metrics(tmp_path / "run")] == [row["step"] for row in read_metrics(finished)]
 
 

@@ -116,7 +116,7 @@ class Trainer:
             self.ema.eval()
         self.ends = list(accumulate(stage.epochs for stage in stages))  # epochs done at the end of each
         self.epoch = self.batch = self.step = 0  # epochs and batches of this epoch that are done, optimizer steps
-        self.best: dict[str, float] = {}
+        self.best: dict[str, float] = {}  # scores of the student in best.pt; rank 0's count
         self.unsaved = ""  # why the last checkpoint could not be written
         for number in reversed(range(len(stages))):  # every one, so that what is wrong in the last shows at once
             self.enter(number)
@@ -135,7 +135,7 @@ class Trainer:
         self.meters = Meters(list(stage.terms), self.ranks.device)
 
     def train(self, score: Scorer, config: dict[str, Any], stop: Stop) -> dict[str, float]:
-        """Train to the last epoch; returns the scores of the best one.
+        """Train to the last epoch; returns the scores of the best one, on rank 0.
 
         Raises:
             Stopped: it was asked to; the state is saved.
@@ -258,16 +258,11 @@ class Trainer:
             values |= {f"ema_{name}": value for name, value in ema.items()}
         self.epoch, self.batch = epoch + 1, 0
         key = "top1" if self.ema is None else "ema_top1"
-        before = self.best
-        better = not before or values[key] > before[key]
-        if better:
-            self.best = values
+        better = not self.best or values[key] > self.best[key]
         if self.ranks.first:
             self.run.log("val", values, self._stage_name)
             print(f"epoch {epoch + 1}: {scores_line(values)}")
-        state.save(self, best=better)
-        if self.unsaved:
-            self.best = before  # that of best.pt
+        state.save(self, best=values if better else None)
 
     @property
     def _stage_name(self) -> str:

@@ -23,8 +23,8 @@ _OVER = "start over with --fresh, which keeps this folder beside the new one"
 _SHOWN = 3  # names in a message
 
 
-def save(trainer: Trainer, *, best: bool = False) -> None:
-    """Write `last.pt`, and `best.pt` with the exported student before it; every rank takes part.
+def save(trainer: Trainer, *, best: dict[str, float] | None = None) -> None:
+    """Write `last.pt`, and for a student with the ``best`` scores `best.pt` and its export; every rank takes part.
 
     What cannot be written is told, and tried again at the next call; the checkpoint before it stays.
     """
@@ -68,13 +68,13 @@ def resume(trainer: Trainer) -> bool:
     return found is not None
 
 
-def _write(trainer: Trainer, sums: Tensor, best: bool) -> None:
+def _write(trainer: Trainer, sums: Tensor, best: dict[str, float] | None) -> None:
     student, ema = trainer.distiller.student, trainer.ema
     position = {
         "epoch": trainer.epoch,
         "batch": trainer.batch,
         "step": trainer.step,
-        "best": trainer.best,
+        "best": best or trainer.best,
         "stage": trainer.stage_number,  # that of the optimizer and the meters; an epoch may have ended it
     }
     state: dict[str, Any] = {
@@ -87,9 +87,10 @@ def _write(trainer: Trainer, sums: Tensor, best: bool) -> None:
         "meters": sums,
         "position": json.dumps(position),
     }
-    if best:
+    if best is not None:
         checkpoint.save(trainer.run.best, state)
         checkpoint.export(trainer.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
+        trainer.best = best
     checkpoint.save(trainer.run.last, state)
 
 
