@@ -34,6 +34,7 @@ def some(names: Collection[str]) -> str:
     return ", ".join([*list(names)[:5], *(["..."] if len(names) > 5 else [])])
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 shard`, `2 shards`, `1,000 classes`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+def counted(number: float, noun: str, plural: str = "") -> str:
+    """`1 shard`, `2 shards`, `1,000 classes`, `2.5 epochs`."""
+    several = plural or f"{noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{number:,.10g} {noun if number == 1 else several}"
