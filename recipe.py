@@ -100,11 +100,29 @@ class Recipe:
             if optim.schedule != "step" and optim.min_lr > optim.init_lr:
                 raise UsageError(f"{place}optim.min_lr={optim.min_lr}: at most optim.init_lr={optim.init_lr}")
 
-    def check_views(self) -> None:
-        """Raises UsageError where a term looks at views that are not there, or mixed images have a label too many."""
+    def network(self, what: str) -> NetworkConfig:
+        """A teacher by its name, the student, or that one with the weights of a file or the best of a run's folder.
+
+        Raises:
+            UsageError: there is no such thing, or the run has no best one yet.
+        """
+        if (known := {"student": self.student, **self.teachers}.get(what)) is not None:
+            return known
+        if not Path(what).exists():
+            raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *self.teachers])}")
+        path = Path(what, "best.pt") if Path(what).is_dir() else Path(what)
+        if not path.exists():
+            raise UsageError(f"{what} holds no best.pt: train that run for an epoch first")
+        return replace(self.student, weights=str(path.resolve()))
+
+    def check_terms(self) -> None:
+        """Raises UsageError where a term looks at what is not there, or mixed images have a label too many for it."""
         for place, stage in self._places():
             for name, term in stage.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
+                if unknown := [one for one in term.taught_by if one not in self.teachers]:
+                    known = ", ".join(self.teachers) or "none"
+                    raise UsageError(f"{place}terms.{name}: no teacher {unknown[0]!r}; there is {known}")
                 if term.needs_strong_views and not self.data.strong_view:
                     raise UsageError(f"{key} looks at strong views; set data.strong_view=True")
                 if (self.data.mixup or self.data.cutmix) and term.knows_one_label:
@@ -176,19 +194,6 @@ def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
     cfg = override(cfg, words, description, lambda cfg: cfg.option_help)
     cfg.check()
     return cfg, options
-
-
-def weights_at(path: Path) -> Path:
-    """The file of weights that ``path`` names, itself or the best of a run.
-
-    Raises:
-        UsageError: the run has none yet.
-    """
-    if not path.is_dir():
-        return path
-    if not (path / "best.pt").exists():
-        raise UsageError(f"{path} holds no best.pt: train that run for an epoch first")
-    return path / "best.pt"
 
 
 def _run_of(path: Path) -> Path | None:

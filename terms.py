@@ -69,6 +69,11 @@ class Term:
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
     @property
+    def taught_by(self) -> tuple[str, ...]:
+        """Names of the teachers that it looks at."""
+        return self.teachers if objectives.get(self.objective).needs_teacher else ()
+
+    @property
     def needs_strong_views(self) -> bool:
         """Whether it looks at the strong views of a batch."""
         objective = objectives.get(self.objective)
@@ -100,7 +105,7 @@ def features_of(terms: Iterable[Term]) -> tuple[set[str], dict[str, set[str]]]:
     for term in terms:
         objective = objectives.get(term.objective)
         student |= objective.features("student")
-        for name in term.teachers if objective.needs_teacher else ():
+        for name in term.taught_by:
             teachers.setdefault(name, set()).update(objective.features("teacher"))
     return student, teachers
 
@@ -132,7 +137,7 @@ class Match(nn.Module):
     def __init__(self, name: str, term: Term, example: Example) -> None:
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
-        self.teachers = term.teachers if self.objective.needs_teacher else ()
+        self.teachers = term.taught_by
         self.needs_strong_views = term.needs_strong_views
         self._check(example.networks)
         options = self._options()

@@ -21,7 +21,6 @@ import faulthandler
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,8 +33,8 @@ from dataset.shards import Samples
 from evaluation.topk import evaluate
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller
-from models.zoo import Network, build_network
-from recipe import Recipe, read_command_line, weights_at
+from models.zoo import build_network
+from recipe import Recipe, read_command_line
 from terms import features_of
 from training.advice import advising
 from training.announce import described
@@ -48,7 +47,7 @@ from training.state import resume
 from training.teacher_check import IMAGES, check_teachers
 from utils.console import progress, report, scores_line
 from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks, said_once
-from utils.errors import ExpectedError, UsageError
+from utils.errors import ExpectedError
 
 
 def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
@@ -89,9 +88,7 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     """The student, the teachers that a term looks at or the student ends with, and the terms."""
     classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
     reads, reads_of = features_of(cfg.all_terms.values())
-    cfg.check_views()
-    if unknown := reads_of.keys() - cfg.teachers.keys():
-        raise UsageError(f"terms: no teacher {min(unknown)!r}; there is {', '.join(cfg.teachers) or 'none'}")
+    cfg.check_terms()
     torch.manual_seed(cfg.train_params.seed)
     teachers = {
         name: build_network(network, classes, reads_of.get(name, ()), side)
@@ -101,8 +98,6 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
     student = build_network(cfg.student, classes, reads, side, teachers, new_head=True, sync_bn=synced)
-    for name, network in {"student": student, **teachers}.items():
-        check_classes(name, network, train if len(train.classes) == classes else val)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
@@ -110,17 +105,8 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     """Print the validation scores of a teacher by name, the page's student, or weights in a file or a run's folder."""
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
-    if what in cfg.teachers:
-        network_config = cfg.teachers[what]
-    elif what == "student":
-        network_config = cfg.student
-    elif Path(what).exists():
-        network_config = dataclasses.replace(cfg.student, weights=str(weights_at(Path(what)).resolve()))
-    else:
-        raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *cfg.teachers])}")
     torch.manual_seed(cfg.train_params.seed)
-    network = build_network(network_config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
-    check_classes(what, network, val)
+    network = build_network(cfg.network(what), len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
     if cfg.train_params.channels_last:
         network.to(memory_format=torch.channels_last)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
@@ -134,20 +120,12 @@ def scorer(validation: EvalLoader, params: TrainConfig, ranks: Ranks) -> Scorer:
     """How a network is scored on the validation split: in the precision that it is trained in."""
 
     def score(logits: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        def scored(images: Tensor) -> Tensor:
-            with autocast(params, ranks.device):
-                return logits(images)
-
         bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not ranks.first}
-        return evaluate(scored, progress(iterable=validation, total=len(validation), **bar), ranks.device)
+        batches = progress(iterable=validation, total=len(validation), **bar)
+        with autocast(params, ranks.device):
+            return evaluate(logits, batches, ranks.device)
 
     return score
-
-
-def check_classes(name: str, network: Network, samples: Samples) -> None:
-    """Every label must be one of the network's outputs."""
-    if network.num_classes < len(samples.classes):
-        raise UsageError(f"{name} has {network.num_classes} outputs, the data {len(samples.classes)} classes")
 
 
 @record

@@ -141,10 +141,12 @@ def build_network(
     With ``sync_bn`` batch norms go by the samples of all ranks.
 
     Raises:
-        UsageError: unknown name, weights that cannot be had or do not fit, a feature without a tap, an input size that
-            the network does not take.
+        UsageError: unknown name, fewer outputs than classes, weights that cannot be had or do not fit, a feature
+            without a tap, an input size that the network does not take.
         DataError: a file of weights is damaged.
     """
+    if config.num_classes is not None and config.num_classes < num_classes:
+        raise UsageError(f"num_classes: {config.name} has {config.num_classes} outputs, the data {num_classes} classes")
     num_classes = config.num_classes or num_classes
     named = file_of(config.weights)
     file = File(named[0], read_weights(*named)) if named else None
