@@ -39,7 +39,7 @@ from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically
-from utils.text import counted, spelled
+from utils.text import counted, in_utf8, printable, spelled
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
@@ -119,7 +119,7 @@ def _finish(
     index = Index(
         split=split,
         target="single",
-        classes=tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes),
+        classes=tuple(map(in_utf8, classes)),
         records=sum(shard.records for shard in shards),
         shards=shards,
         packing=vars(packing),
@@ -132,7 +132,7 @@ def _finish(
     reader = ShardReader(folder)
     size = sum(shard.bytes for shard in shards)
     print(
-        f"{folder}: {counted(len(reader), 'image')}, {counted(len(classes), 'class', 'classes')}, "
+        f"{folder}: {counted(len(reader), 'image')}, {counted(len(classes), 'class')}, "
         f"{counted(len(shards), 'shard')}, {size / 1e6:,.1f} MB, verified; "
         f"{counted(len(remarks), 'remark')} in {folder / REPORT}"
     )
@@ -245,7 +245,7 @@ def _pack(job: Job) -> Outcome:
     bad: list[str] = []
     with ShardWriter(job.path, job.map_bytes) as writer:
         for entry in job.entries:
-            name = _printable(str(job.image_folder / entry.path))
+            name = printable(str(job.image_folder / entry.path))
             advance(1, name)
             try:
                 image, height, width, remark = _load(job.image_folder / entry.path, job.packing)
@@ -277,10 +277,6 @@ def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
         folders.setdefault(entry.label, set()).add(entry.path.split("/")[0] if "/" in entry.path else "")
     named = {label: min(names) for label, names in folders.items() if len(names) == 1}
     return tuple(named.get(label) or str(label) for label in range(max(folders) + 1))
-
-
-def _printable(path: str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _side(text: str) -> int:

@@ -15,8 +15,8 @@ from models.zoo import Network, NetworkConfig
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
 from training.stages import Stage
-from utils.console import counted
 from utils.distributed import Ranks
+from utils.text import counted
 
 _LINES, _COLUMNS = 14, 80
 _UNITS = {1e12: " T", 1e9: " G", 1e6: " M", 1e3: " k", 1: ""}

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.console import counted, on_terminal, progress
+from utils.console import on_terminal, progress
+from utils.text import counted
 
 _TOLD_AFTER = 50  # steps, until the time of a run is told
 _BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"  # with loss, top-1 and time left: 80 columns

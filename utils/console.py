@@ -52,11 +52,6 @@ def progress(**options: Any) -> tqdm:
     return tqdm(mininterval=10, delay=10, **{**options, **line})
 
 
-def counted(count: float, word: str) -> str:
-    """A number of things: 1 step, 2 steps."""
-    return f"{count:g} {word}" if count == 1 else f"{count:,.10g} {word}{'es' if word.endswith('s') else 's'}"
-
-
 def scores_line(scores: dict[str, float]) -> str:
     """Scores as they are printed."""
     shown = {name: value for name, value in scores.items() if name not in ("epoch", "step")}

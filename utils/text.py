@@ -7,10 +7,14 @@ import unicodedata
 from collections.abc import Collection
 
 
+def in_utf8(name: str) -> str:
+    """A name whose bytes that are not UTF-8 are spelled `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def printable(name: str) -> str:
-    """A name on one line: bytes that are not UTF-8 as `\\xNN`, line breaks and what else is not seen escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """A name on one line: as `in_utf8`, line breaks and what else is not seen escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in in_utf8(name))
 
 
 def spelled(name: str) -> str:
@@ -34,6 +38,6 @@ def some(names: Collection[str]) -> str:
     return ", ".join([*list(names)[:5], *(["..."] if len(names) > 5 else [])])
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 shard`, `2 shards`, `1,000 classes`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+def counted(number: float, noun: str, plural: str = "") -> str:
+    """`1 shard`, `0.5 epochs`, `1,000 classes`."""
+    return f"{number:,.12g} {noun if number == 1 else plural or noun + ('es' if noun.endswith('s') else 's')}"
