@@ -84,7 +84,7 @@ def tile(data: bytes) -> bytes:
     Segments before the scan (EXIF, ICC profile, comments, quantization) are kept; what follows the end marker is not.
 
     Raises:
-        NotTiled: progressive, arithmetic, several scans, CMYK.
+        NotTiled: progressive, arithmetic, several scans, CMYK, more than two Huffman tables of a class.
         BadImage: damaged.
     """
     frame = read_frame(data)
