@@ -43,6 +43,7 @@ from utils.text import counted, in_utf8, printable, spelled
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
+_LEFT_OUT = "left out, "
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,22 @@ def main() -> None:
         _check_free_space(folder, jobs)
         mine = jobs if options.part is None else jobs[options.part[0] - 1 :: options.part[1]]
         outcomes = _pack_all(mine, options.num_workers)
-        if _finish(folder, outcomes, options.split, classes, packing, joined=options.part is None):
+        joined = options.part is None
+        if _finish(folder, outcomes, options.split, classes, packing, images=len(entries), joined=joined):
             print(
                 f"{folder}: {len(mine)} of {counted(len(jobs), 'shard')}; run the command without --part to join them"
             )
 
 
 def _finish(
-    folder: Path, outcomes: list[Outcome], split: str, classes: tuple[str, ...], packing: Packing, *, joined: bool
+    folder: Path,
+    outcomes: list[Outcome],
+    split: str,
+    classes: tuple[str, ...],
+    packing: Packing,
+    *,
+    images: int,
+    joined: bool,
 ) -> bool:
     """Write the report and the index; True when other parts are still to come."""
     bad = [line for outcome in outcomes for line in outcome.bad]
@@ -126,6 +135,10 @@ def _finish(
     )
     if index.records == 0:
         raise DataError(f"{folder}: not one image could be packed")
+    left_out = sum(f": {_LEFT_OUT}" in line for line in remarks)
+    if index.records + left_out != images:
+        held = f"{index.records + left_out:,} of {counted(images, 'image')}"
+        raise DataError(f"{folder}: {held} are in its shards, so {_PLAN} is damaged: delete the folder and pack again")
     text = "".join(f"{line}\n" for line in remarks)
     write_atomically(folder / REPORT, text.encode("utf-8", "backslashreplace"))
     index.write(folder)
@@ -251,7 +264,7 @@ def _pack(job: Job) -> Outcome:
                 image, height, width, remark = _load(job.image_folder / entry.path, job.packing)
             except (BadImage, OSError) as error:
                 (remarks if job.packing.skip_bad else bad).append(
-                    f"{name}: {'left out, ' if job.packing.skip_bad else ''}{error}"
+                    f"{name}: {_LEFT_OUT if job.packing.skip_bad else ''}{error}"
                 )
                 continue
             if remark:
