@@ -27,7 +27,7 @@ from dataset.sources.cifar import Images, find_images_of, iterate
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
 from utils.files import lock, make_folder
-from utils.text import counted
+from utils.text import counted, in_utf8
 
 _LARGEST = 256  # pixels a side: larger images are for img2lmdb.py
 
@@ -53,7 +53,7 @@ def pack_split(images: Images, folder: Path, split: str) -> None:
         if (folder / INDEX).exists():
             reader = ShardReader(folder)
             reader.verify()
-            said = f"{counted(len(reader), 'image')}, {counted(len(reader.classes), 'class', 'classes')}"
+            said = f"{counted(len(reader), 'image')}, {counted(len(reader.classes), 'class')}"
             print(f"{folder}: {said}, packed before, verified")
             return
         with ShardWriter(folder / "00000.lmdb", 8192 * len(images) + (1 << 20)) as writer:
@@ -64,11 +64,9 @@ def pack_split(images: Images, folder: Path, split: str) -> None:
                 writer.add(Record(key, encode_raw(pixels), label), *pixels.shape[:2])
             records = writer.finish()
         shard = describe(folder / "00000.lmdb", records)
-        Index(split, "single", images.classes, records, (shard,), {"pixels": "raw"}).write(folder)
+        Index(split, "single", tuple(map(in_utf8, images.classes)), records, (shard,), {"pixels": "raw"}).write(folder)
     size = f"{shard.bytes / 1e6:,.1f} MB"
-    print(
-        f"{folder}: {counted(records, 'image')}, {counted(len(images.classes), 'class', 'classes')}, {size}, verified"
-    )
+    print(f"{folder}: {counted(records, 'image')}, {counted(len(images.classes), 'class')}, {size}, verified")
 
 
 if __name__ == "__main__":

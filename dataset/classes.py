@@ -6,7 +6,7 @@ import numpy as np
 
 from dataset.shards import Samples
 from utils.errors import UsageError
-from utils.text import spelled
+from utils.text import in_utf8, spelled
 
 
 def check_same_classes(train: Samples, val: Samples) -> None:
@@ -34,5 +34,5 @@ def _names(samples: Samples) -> list[str | None]:
     """The name of each class by label, as an index spells it; None where nothing tells."""
     labels = samples.labels
     present = set((labels.any(axis=0).nonzero()[0] if labels.ndim == 2 else np.unique(labels)).tolist())
-    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in samples.classes]
+    names = map(in_utf8, samples.classes)
     return [name if label in present or name != str(label) else None for label, name in enumerate(names)]

@@ -9,6 +9,7 @@ import tempfile
 from itertools import pairwise
 
 import numpy as np
+from tqdm import tqdm
 
 from dataset.decode import decode, decode_window, opencv_pixels
 from dataset.jpeg_header import BadImage, read_header, without_stray_bytes
@@ -82,10 +83,13 @@ def prove(stored: bytes, pixels: np.ndarray) -> None:
 
 
 def _decoded_with_warning(data: bytes, reduce: int) -> tuple[np.ndarray, str]:
-    """OpenCV's pixels, and libjpeg's first warning, which OpenCV passes on to the process's standard error alone."""
+    """OpenCV's pixels, and libjpeg's first warning, which OpenCV passes on to the process's standard error alone.
+
+    Under the lock of progress bars, which a thread of their own may draw there at any time.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
+    with tqdm.get_lock(), tempfile.TemporaryFile() as file:
         os.dup2(file.fileno(), 2)
         try:
             pixels = opencv_pixels(np.frombuffer(data, np.uint8), reduce=reduce)

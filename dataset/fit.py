@@ -10,7 +10,7 @@ from dataset.damage import prove, sound_pixels
 from dataset.decode import decode, opencv_pixels
 from dataset.images import as_jpeg, encode, resize, resized_shape
 from dataset.jpeg_header import BadImage, Header, jpeg_header, read_header
-from dataset.rgb import MAX_PIXELS
+from dataset.rgb import MAX_PIXELS, check_size
 from dataset.tiles import NotTiled, tile
 
 MAX_STORED = 1 << 26  # 67 MB, of an image in a record
@@ -42,6 +42,8 @@ def fit(data: bytes, packing: Packing) -> tuple[bytes, int, int, str | None]:
     flaw = remark = untiled = None
     header = read_header(data)
     reduce = 1 if header is None else _reduction(header, packing)
+    if header is not None and reduce == 1:
+        check_size(header.height, header.width, ", or by --image_size")
     if packing.check:
         pixels, flaw = sound_pixels(data, reduce=reduce)
     if header is None or reduce == 1:

@@ -17,7 +17,7 @@ from dataset.decode import decode, decode_window
 from dataset.jpeg_header import BadImage, Header, jpeg_header, read_header, without_stray_bytes
 from dataset.raw import raw_pixels
 from dataset.resize import resample, resize, taps
-from dataset.rgb import check_size, rgb_pixels
+from dataset.rgb import rgb_pixels
 
 __all__ = [
     "BadImage",
@@ -61,11 +61,10 @@ def as_jpeg(data: bytes) -> tuple[bytes, Header, str | None]:
     without chroma subsampling.
 
     Raises:
-        BadImage: empty, too large or unreadable; damage inside a JPEG is for `damage.find_damage`.
+        BadImage: empty, unreadable, or no JPEG and too large; damage inside a JPEG is for `damage.find_damage`.
     """
     header = read_header(data)
     if header is not None and header.components in (1, 3) and header.precision == 8:
-        check_size(header.height, header.width, ", or by --image_size")
         if header.stray:
             data = without_stray_bytes(data, header)
             return data, jpeg_header(data), f"{header.stray} stray bytes between its header segments left out"

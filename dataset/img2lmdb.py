@@ -39,10 +39,11 @@ from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically
-from utils.text import counted, spelled
+from utils.text import counted, in_utf8, printable, spelled
 
 REPORT = "report.txt"
 _PLAN = "plan.json"
+_LEFT_OUT = "left out, "
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,22 @@ def main() -> None:
         _check_free_space(folder, jobs)
         mine = jobs if options.part is None else jobs[options.part[0] - 1 :: options.part[1]]
         outcomes = _pack_all(mine, options.num_workers)
-        if _finish(folder, outcomes, options.split, classes, packing, joined=options.part is None):
+        joined = options.part is None
+        if _finish(folder, outcomes, options.split, classes, packing, images=len(entries), joined=joined):
             print(
                 f"{folder}: {len(mine)} of {counted(len(jobs), 'shard')}; run the command without --part to join them"
             )
 
 
 def _finish(
-    folder: Path, outcomes: list[Outcome], split: str, classes: tuple[str, ...], packing: Packing, *, joined: bool
+    folder: Path,
+    outcomes: list[Outcome],
+    split: str,
+    classes: tuple[str, ...],
+    packing: Packing,
+    *,
+    images: int,
+    joined: bool,
 ) -> bool:
     """Write the report and the index; True when other parts are still to come."""
     bad = [line for outcome in outcomes for line in outcome.bad]
@@ -119,20 +128,24 @@ def _finish(
     index = Index(
         split=split,
         target="single",
-        classes=tuple(os.fsencode(name).decode("utf-8", "backslashreplace") for name in classes),
+        classes=tuple(map(in_utf8, classes)),
         records=sum(shard.records for shard in shards),
         shards=shards,
         packing=vars(packing),
     )
     if index.records == 0:
         raise DataError(f"{folder}: not one image could be packed")
+    left_out = sum(f": {_LEFT_OUT}" in line for line in remarks)
+    if index.records + left_out != images:
+        held = f"{index.records + left_out:,} of {counted(images, 'image')}"
+        raise DataError(f"{folder}: {held} are in its shards, so {_PLAN} is damaged: delete the folder and pack again")
     text = "".join(f"{line}\n" for line in remarks)
     write_atomically(folder / REPORT, text.encode("utf-8", "backslashreplace"))
     index.write(folder)
     reader = ShardReader(folder)
     size = sum(shard.bytes for shard in shards)
     print(
-        f"{folder}: {counted(len(reader), 'image')}, {counted(len(classes), 'class', 'classes')}, "
+        f"{folder}: {counted(len(reader), 'image')}, {counted(len(classes), 'class')}, "
         f"{counted(len(shards), 'shard')}, {size / 1e6:,.1f} MB, verified; "
         f"{counted(len(remarks), 'remark')} in {folder / REPORT}"
     )
@@ -245,13 +258,13 @@ def _pack(job: Job) -> Outcome:
     bad: list[str] = []
     with ShardWriter(job.path, job.map_bytes) as writer:
         for entry in job.entries:
-            name = _printable(str(job.image_folder / entry.path))
+            name = printable(str(job.image_folder / entry.path))
             advance(1, name)
             try:
                 image, height, width, remark = _load(job.image_folder / entry.path, job.packing)
             except (BadImage, OSError) as error:
                 (remarks if job.packing.skip_bad else bad).append(
-                    f"{name}: {'left out, ' if job.packing.skip_bad else ''}{error}"
+                    f"{name}: {_LEFT_OUT if job.packing.skip_bad else ''}{error}"
                 )
                 continue
             if remark:
@@ -277,10 +290,6 @@ def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
         folders.setdefault(entry.label, set()).add(entry.path.split("/")[0] if "/" in entry.path else "")
     named = {label: min(names) for label, names in folders.items() if len(names) == 1}
     return tuple(named.get(label) or str(label) for label in range(max(folders) + 1))
-
-
-def _printable(path: str) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _side(text: str) -> int:

@@ -12,7 +12,6 @@ exit code 3 then.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -47,7 +46,7 @@ from dataset.tiles import NotTiled, read_frame, window_jpeg
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import make_folder, write_atomically
-from utils.text import counted
+from utils.text import counted, printable
 
 _SAMPLE = 2000  # records whose images are looked at
 _ROWS, _COLUMNS = 4, 6  # of the sheet
@@ -161,7 +160,7 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
     keys = samples.keys() if faults else []
     for place, what in faults.items():
         name = keys[place] if isinstance(place, int) else place
-        print(f"damaged: {_printable(name)}: {what}", file=sys.stderr)
+        print(f"damaged: {printable(name)}: {what}", file=sys.stderr)
     samples.close()
     return len(faults)
 
@@ -288,7 +287,7 @@ def _shares(names: Iterable[str]) -> str:
 
 
 def _line(name: str, text: str) -> None:
-    print(f"  {name:<14}{_printable(text)}")
+    print(f"  {name:<14}{printable(text)}")
 
 
 def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Faults) -> None:
@@ -371,12 +370,8 @@ def _is_read(data: bytes, window: Window, size: tuple[int, int]) -> np.ndarray:
 
 
 def _short(text: str, length: int = 34) -> str:
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= length else f"{text[: length // 2 - 2]} ... {text[3 - length // 2 :]}"
-
-
-def _printable(text: str) -> str:
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def main() -> None:
     for split, entries in found.items():
         target = options.output_path / f"{split}_list.txt"
         write_atomically(target, list_bytes(entries))
-        print(f"{target}: {counted(len(entries), 'image')}, {counted(len(classes), 'class', 'classes')}")
+        print(f"{target}: {counted(len(entries), 'image')}, {counted(len(classes), 'class')}")
 
 
 if __name__ == "__main__":

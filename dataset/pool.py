@@ -86,6 +86,7 @@ def work_through(
                     at[connection] = message[1], time.monotonic()
                     continue
                 number = busy.pop(connection)
+                at.pop(connection, None)
                 if isinstance(message, Exception):
                     failure = failure or message
                 else:
@@ -94,14 +95,13 @@ def work_through(
             for name, since in at.values():
                 if name and time.monotonic() - since > seconds:
                     raise DataError(f"{name}: still decoding after {seconds:.0f} s; take it out of the list. {_KEPT}")
-    except (EOFError, OSError):
+    except (EOFError, ConnectionError):
         name = at.get(connection, ("", 0.0))[0]
         where = f" at {name}" if name else ""
         raise DataError(f"a packing process was killed{where}, perhaps for memory. {_KEPT}") from None
     finally:
         for process in started:
-            if busy:
-                process.terminate()
+            process.terminate()  # the last job is done, or nobody waits for it
             process.join()
     if failure is not None:
         raise failure

@@ -270,7 +270,7 @@ def _fault_of(samples: object, index: int) -> str:
     try:
         if check:
             check(index)
-    except DataError as error:
+    except (DataError, OSError) as error:
         return f" ({error})"
     return ""
 

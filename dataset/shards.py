@@ -105,7 +105,7 @@ class Index:
         """
         try:
             values = json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{name}: {error}") from None
         if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
             raise DataError(f"{name} is not a {FORMAT} index of version {VERSION}: pack the data again")

@@ -84,7 +84,7 @@ def tile(data: bytes) -> bytes:
     Segments before the scan (EXIF, ICC profile, comments, quantization) are kept; what follows the end marker is not.
 
     Raises:
-        NotTiled: progressive, arithmetic, several scans, CMYK.
+        NotTiled: progressive, arithmetic, several scans, CMYK, more than two Huffman tables of a class.
         BadImage: damaged.
     """
     frame = read_frame(data)
@@ -239,8 +239,10 @@ def _read_steps(body: bytes, steps: dict[int, np.ndarray]) -> None:
 def _read_tables(body: bytes, tables: dict[int, bytes]) -> None:
     while len(body) >= 17:
         size = 17 + sum(body[1:17])
-        if body[0] & 0xEE or size > min(len(body), 17 + 256):
-            raise BadImage("damaged JPEG: a Huffman table makes no sense, or there are more than two of a class")
+        if body[0] & 0xEC or size > min(len(body), 17 + 256):
+            raise BadImage("damaged JPEG: a Huffman table makes no sense")
+        if body[0] & 0x02:
+            raise NotTiled("it has more than two Huffman tables of a class")
         tables[body[0]] = body[1:size]
         body = body[size:]
 
@@ -288,7 +290,7 @@ def _cut(
     """
     header = parse(data)
     interval, image_high, image_wide = header.restart, header.height, header.width
-    if header.problem or not interval or not can_be_cut(header):
+    if header.problem or data[0] != 0xFF or data[1] != 0xD8 or not interval or not can_be_cut(header):
         return 0, 0, 0, 0, 0
     if min(top, left) < 0 or min(height, width) < 1 or top + height > image_high or left + width > image_wide:
         return 0, 0, 0, 0, 0

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from utils.distributed import all_sum
+from utils.errors import DataError
 
 
 @torch.no_grad()
@@ -23,6 +24,9 @@ def evaluate(
 
     Returns:
         top1, top5, loss, images.
+
+    Raises:
+        DataError: there is not one image; on every rank.
     """
     totals = torch.zeros(4, dtype=torch.float64, device=device)  # top-1, top-5, loss, images
     for batch in batches:
@@ -31,4 +35,6 @@ def evaluate(
         loss = F.cross_entropy(logits, labels, reduction="none").double()
         totals += torch.stack([ranked[:, 0].sum(), ranked.sum(), loss.sum(), torch.tensor(len(labels), device=device)])
     top1, top5, loss_sum, images = all_sum(totals).tolist()
+    if not images:
+        raise DataError("not one validation image could be read: look at the split with dataset/inspect_lmdb.py")
     return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss_sum / images, "images": images}

@@ -1,5 +1,6 @@
 """CIFAR's files, raw records and the padded crop."""
 
+import os
 import pickle
 
 import cv2
@@ -169,11 +170,29 @@ def test_damaged_and_dangerous_files_are_refused(tmp_path):
     dump(folder / "train", {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0, 3], b"filenames": [b"a", b"b"]})
     with pytest.raises(DataError, match=r"labels \[3\] of 3 classes"):
         find_images_of(tmp_path, "train")
+    batch = {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0, 1], b"filenames": [b"a", b"b"]}
+    for other in ({b"fine_labels": [0, [1]]}, {b"fine_labels": 3}, {b"filenames": [b"a", 1]}, {b"data": [1, 2]}):
+        dump(folder / "train", batch | other)
+        with pytest.raises(DataError, match=r"cifar-100-python/train: not a CIFAR batch"):
+            find_images_of(tmp_path, "train")
+    dump(folder / "meta", {b"fine_labels": [b"cat"]})
+    with pytest.raises(DataError, match=r"cifar-100-python/meta: .* its fine_label_names"):
+        find_images_of(tmp_path, "train")
     binary = tmp_path / "other" / "cifar-10-batches-bin"
     write_binary(binary, False)
     (binary / "data_batch_2.bin").write_bytes(b"\0" * 3072)
     with pytest.raises(DataError, match=r"data_batch_2.bin: truncated at 3072 bytes"):
         find_images_of(tmp_path / "other", "train")
+
+
+def test_names_that_are_not_utf8_are_spelled_in_the_index(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_tree(tmp_path, {f"{split}/{name}/0.png": image_bytes(0, 8, 8, kind="PNG") for split in ("train", "val")})
+    call("dataset/cifar2lmdb.py", "--image_path", str(tmp_path), "--output_path", str(tmp_path / "lmdb"))
+    assert open_split(DataConfig(str(tmp_path / "lmdb")), "train", "lmdb").classes == (r"caf\xe9",)
+    write_binary(tmp_path / "cifar-10-batches-bin", False)
+    (tmp_path / "cifar-10-batches-bin/batches.meta.txt").write_bytes(b"caf\xe9\ndog\nyak\n")
+    assert os.fsencode(find_images_of(tmp_path, "train").classes[0]) == b"caf\xe9"
 
 
 def test_large_images_are_not_stored_raw(tmp_path):

@@ -1,6 +1,7 @@
 """What is packed is sound, and decodes to the pixels of the original."""
 
 import io
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from dataset import damage, fit, rgb
 from dataset.images import BadImage, as_jpeg, decode, read_header, read_image
 from dataset.sources.cifar import find_images_of
+from utils.console import progress
 from utils.errors import DataError
 
 TILED = fit.Packing(None, False, 95, skip_bad=False, tiles=True, check=True, shuffle=False)
@@ -110,6 +112,20 @@ def test_coefficients_that_no_pixels_have_are_damage():
         fit.fit(data[:place] + astray + data[place + len(astray) :], TILED)
 
 
+def test_a_progress_bar_is_no_warning_of_the_decoder(monkeypatch):
+    decode_it = damage.opencv_pixels
+
+    def with_a_bar(data, *, reduce):
+        drawing = Thread(target=bar.refresh)  # as tqdm's monitor does
+        drawing.start()
+        drawing.join(0.2)
+        return decode_it(data, reduce=reduce)
+
+    monkeypatch.setattr(damage, "opencv_pixels", with_a_bar)
+    with open(2, "w", closefd=False) as file, progress(total=3, desc="checking", file=file) as bar:
+        assert damage.find_damage(photo(progressive=True)) is None
+
+
 def test_what_decodes_to_other_pixels_is_refused(monkeypatch):
     other = photo(1)
     monkeypatch.setattr(fit, "tile", lambda data: other)
@@ -191,8 +207,10 @@ def test_what_is_no_image_is_called_by_its_kind(data, what):
 def test_an_image_above_the_limits_is_refused_and_shrunk_where_that_helps(monkeypatch, tmp_path):
     monkeypatch.setattr(rgb, "MAX_PIXELS", 5000)
     monkeypatch.setattr(fit, "MAX_PIXELS", 5000)
-    with pytest.raises(BadImage, match=r"128 x 96 pixels, the limit is 5,000: .*--image_size"):
-        fit.fit(photo(), TILED)
+    with monkeypatch.context() as without:
+        without.delattr(damage, "opencv_pixels")  # before any memory is taken for them
+        with pytest.raises(BadImage, match=r"128 x 96 pixels, the limit is 5,000: .*--image_size"):
+            fit.fit(photo(), TILED)
     shrunk, height, width, _ = fit.fit(photo(), WAYS["shrunk"])
     whole = np.asarray(Image.open(io.BytesIO(photo())).convert("RGB").resize((width, height), Image.Resampling.BOX))
     assert np.abs(decode(shrunk).astype(int) - whole).mean() < 8

@@ -60,3 +60,8 @@ def test_no_graph_is_kept():
     logits, labels = sample(4, 3, 0)
     evaluate(lambda images: seen.append(images * weight) or seen[-1], split(logits, labels, [4]), CPU)
     assert not seen[0].requires_grad
+
+
+def test_no_image_at_all_is_named():
+    with pytest.raises(DataError, match="not one validation image could be read"):
+        evaluate(lambda images: images, [], torch.device("cpu"))

@@ -68,11 +68,10 @@ def test_a_jpeg_that_ends_before_its_scan(length):
         read_header(JPEG[:length])
 
 
-def test_a_header_of_impossible_size_is_refused():
+def test_a_header_without_pixels_is_refused():
     frame = JPEG.index(b"\xff\xc0")
-    for size, why in ((b"\xff\xff\xff\xff", "pixels, the limit is"), (b"\x00\x00\x00\x10", "makes no sense")):
-        with pytest.raises(BadImage, match=why):
-            as_jpeg(JPEG[: frame + 5] + size + JPEG[frame + 9 :])
+    with pytest.raises(BadImage, match="makes no sense"):
+        as_jpeg(JPEG[: frame + 5] + b"\x00\x00\x00\x10" + JPEG[frame + 9 :])
 
 
 @pytest.mark.parametrize(
@@ -166,9 +165,8 @@ def test_decode_gives_the_stored_pixels_in_rgb():
 
 def test_a_picture_too_large_to_be_one_is_refused(monkeypatch):
     monkeypatch.setattr(rgb, "MAX_PIXELS", 100)
-    for kind in ("JPEG", "PNG"):
-        with pytest.raises(BadImage, match="32 x 24 pixels, the limit is 100"):
-            packable_jpeg(image_bytes(0, kind=kind))
+    with pytest.raises(BadImage, match="32 x 24 pixels, the limit is 100"):
+        packable_jpeg(image_bytes(0, kind="PNG"))
 
 
 def test_a_picture_longer_than_a_jpeg_may_be_is_refused():

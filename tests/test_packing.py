@@ -1,5 +1,7 @@
 """Packing through the command line: what is kept, what is refused, and what survives a kill or a full disk."""
 
+import errno
+import json
 import os
 import shutil
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 from multiprocessing import synchronize
+from multiprocessing.context import SpawnProcess
 from types import SimpleNamespace
 
 import jobs
@@ -274,6 +277,33 @@ def test_what_happens_in_a_packing_process_is_heard(capfd):
         assert ("Traceback" in capfd.readouterr().err) == (job == "fail")
     with pytest.raises(DataError, match=r"a/slow\.JPEG: still decoding after 1 s; take it out of the list"):
         work_through(jobs.work, ["hang"], 1, steps.append, seconds=1.0)
+
+
+def test_a_process_that_cannot_be_started_ends_the_others(monkeypatch):
+    start, started = SpawnProcess.start, []
+
+    def refuse_the_second(process):
+        if started:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(SpawnProcess, "start", refuse_the_second)
+    with pytest.raises(BlockingIOError, match=os.strerror(errno.EAGAIN)):
+        work_through(jobs.work, ["two", "three"], 2, lambda steps: None)
+    assert not started[0].is_alive()
+
+
+def test_shards_that_do_not_hold_the_whole_list_are_not_joined(plain):
+    words = ("--shard_mb", "0")
+    pack_images(plain, *words)
+    folder = plain / "lmdb/train"
+    for path in [folder / "index.json", *folder.glob("0000[1-5].*")]:
+        path.unlink()
+    plan = json.loads((folder / "plan.json").read_bytes())
+    (folder / "plan.json").write_text(json.dumps({**plan, "ends": plan["ends"][1:]}))
+    assert "5 of 6 images are in its shards, so plan.json is damaged" in pack_images(plain, *words, code=3).stderr
+    assert not (folder / "index.json").exists()
 
 
 def test_a_second_packer_is_refused(plain):

@@ -1,5 +1,6 @@
 """Decoding processes: what they deliver, and what happens when they die, hang, or their trainer does."""
 
+import errno
 import gc
 import os
 import signal
@@ -17,7 +18,7 @@ from processes import alive, shared_memory, wait_until
 
 from dataset.batches import BatchMaker, DataConfig
 from dataset.loader import EvalLoader, TrainLoader
-from dataset.ring import Ring
+from dataset.ring import Ring, _fault_of
 from dataset.worker import TASK
 from utils.errors import DataError, UsageError
 
@@ -110,6 +111,14 @@ def test_a_process_is_replaced_and_what_ended_it_is_not_tried_again():
     assert len(said) == 3
     assert torch.cat([batch["index"] for batch in loader]).tolist() == wanted  # without a word
     loader.close()
+
+
+def test_a_file_that_cannot_be_looked_at_is_what_is_wrong():
+    class Gone:
+        def check(self, index):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert os.strerror(errno.EIO) in _fault_of(Gone(), 0)
 
 
 def test_damage_before_the_sample_that_ends_a_process():

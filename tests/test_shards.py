@@ -242,6 +242,11 @@ def test_foreign_columns_are_refused(split, problem):
     refused(split, "00001.columns.npz", "KeyError" if problem == "an array is missing" else problem)
 
 
+def test_an_index_that_is_nested_without_end_is_refused():
+    with pytest.raises(DataError, match="depth"):
+        Index.parse(b"[" * 100_000, INDEX)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\0\x10\0{'descr': '<i4' ", b"text", b"PK\5\6" + bytes(18)]
 )

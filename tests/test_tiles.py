@@ -36,6 +36,14 @@ def restarted(seed, height, width, sampling, **restarts):
     return file.getvalue()
 
 
+def with_a_third_table(data):
+    """All components take their AC codes from table 2, as extended sequential files may."""
+    data = data.replace(b"\xff\xc0", b"\xff\xc1", 1).replace(b"\x10" + bytes(7), b"\x12" + bytes(7), 1)
+    return data.replace(
+        bytes([0xFF, 0xDA, 0, 12, 3, 1, 0, 2, 0, 3, 0]), bytes([0xFF, 0xDA, 0, 12, 3, 1, 2, 2, 2, 3, 2])
+    )
+
+
 def opencv(data, mode=cv2.IMREAD_COLOR_RGB):
     return cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
 
@@ -146,6 +154,7 @@ def test_rgb_files_keep_their_colours():
         (odd_jpeg(1, 24, 32, scans=[[0], [1, 2]], interval=2), "not in one scan"),
         (odd_jpeg(1, 24, 32, scans=[[0], [1], [2]], interval=2), "not in one scan"),
         (odd_jpeg(1, 24, 32, scans=[[0, 1, 2], [0, 1, 2]]), "more than one scan"),
+        (with_a_third_table(odd_jpeg(1, 24, 32, interval=2)), "more than two Huffman tables"),
     ],
 )
 def test_what_cannot_be_tiled_says_why_and_is_read_whole(data, why):
@@ -209,6 +218,10 @@ def test_windows_of_every_lawful_file_are_those_of_the_whole(seed, height, width
 def test_restart_markers_out_of_turn_are_left_to_the_whole_decoder(name, number):
     data = odd_jpeg(3, 75, 93, FACTORS[name], interval=2, marker=number)
     assert np.array_equal(decode_window(data, (40, 20, 30, 50)), opencv(data)[40:70, 20:70])
+
+
+def test_a_jpeg_inside_another_file_is_not_cut():
+    assert window_jpeg(np.frombuffer(b"P6" + odd_jpeg(1, 24, 32, interval=2)[2:], np.uint8), (0, 0, 8, 8)) is None
 
 
 @pytest.mark.parametrize("window", [(0, 0, 25, 32), (0, 0, 24, 33), (20, 0, 8, 8), (0, 40, 8, 8), (-1, 0, 8, 8)])

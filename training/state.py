@@ -133,6 +133,8 @@ def _restore(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
     """
     try:
         _take_up(trainer, state)
+    except torch.OutOfMemoryError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         first = " ".join(str(error).split())[:300]
         raise UsageError(

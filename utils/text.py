@@ -7,10 +7,14 @@ import unicodedata
 from collections.abc import Collection
 
 
+def in_utf8(name: str) -> str:
+    """A name whose bytes that are not UTF-8 are spelled `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def printable(name: str) -> str:
-    """A name on one line: bytes that are not UTF-8 as `\\xNN`, line breaks and what else is not seen escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """A name on one line: as `in_utf8`, line breaks and what else is not seen escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in in_utf8(name))
 
 
 def spelled(name: str) -> str:
@@ -37,4 +41,4 @@ def some(names: Collection[str]) -> str:
 def counted(number: float, noun: str, plural: str = "") -> str:
     """`1 shard`, `2 shards`, `1,000 classes`, `2.5 epochs`."""
     several = plural or f"{noun}{'es' if noun.endswith('s') else 's'}"
-    return f"{number:,.10g} {noun if number == 1 else several}"
+    return f"{number:,.12g} {noun if number == 1 else several}"

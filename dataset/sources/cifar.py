@@ -79,25 +79,34 @@ def _test(split: str) -> str:
 
 
 def _from_pickles(folder: Path, names: list[str], meta: str, class_key: str, label_key: str) -> Images:
-    classes = tuple(os.fsdecode(name) for name in _unpickled(folder / meta)[class_key.encode()])
-    files, labels, rows = [], [], []
+    classes = tuple(map(os.fsdecode, _listed(folder / meta, _unpickled(folder / meta), class_key, (bytes, str))))
+    files, labels, rows = list[str](), list[int](), []
     for name in names:
         batch = _unpickled(folder / name)
-        data, numbers, called = (batch.get(key) for key in (b"data", label_key.encode(), b"filenames"))
-        sound = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2 and data.shape[1] == _PIXELS
-        if not (sound and isinstance(data, np.ndarray) and isinstance(numbers, list) and isinstance(called, list)):
+        numbers = _listed(folder / name, batch, label_key, int)
+        called = _listed(folder / name, batch, "filenames", (bytes, str))
+        data = batch.get(b"data")
+        if not (isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape[1:] == (_PIXELS,)):
             raise DataError(f"{folder / name}: not a CIFAR batch; fetch it again")
         if not len(data) == len(numbers) == len(called):
             raise DataError(f"{folder / name}: {len(data)} images, {len(numbers)} labels; fetch it again")
         rows.append(data)
         labels += numbers
-        files += [os.fsdecode(one) for one in called]
+        files += map(os.fsdecode, called)
     return _images(np.concatenate(rows), classes, labels, files, folder)
+
+
+def _listed(path: Path, batch: dict[bytes, Any], key: str, kind: type | tuple[type, ...]) -> list[Any]:
+    """The list under ``key`` in what ``path`` holds, all of one kind."""
+    values = batch.get(key.encode())
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise DataError(f"{path}: not a CIFAR batch, for its {key} are no list of the right kind; fetch it again")
+    return values
 
 
 def _from_binary(folder: Path, names: list[str], class_file: str, *, labels: int, which: int) -> Images:
     """Records of ``labels`` bytes and then the pixels; label number ``which`` counts."""
-    classes = tuple((folder / class_file).read_text().split())
+    classes = tuple(os.fsdecode(_read(folder / class_file)).split())
     rows = []
     for name in names:
         data = np.frombuffer(_read(folder / name), np.uint8)

@@ -39,7 +39,7 @@ def find_labelled(folder: Path, labels: Path, classes: tuple[str, ...]) -> tuple
     if not images:
         raise UsageError(f"{folder} holds no images")
     lines = lines_of(labels)
-    numbers = all(re.fullmatch(r"\s*[0-9]*\s*", line) for line in lines)
+    numbers = all(re.fullmatch(r"\s*[0-9]{0,9}\s*", line) for line in lines)
     named = _by_number(images, lines, labels) if numbers else _by_name(images, lines, labels, set(classes))
     if bare := [image for image in images if image not in named]:
         raise UsageError(
@@ -49,7 +49,7 @@ def find_labelled(folder: Path, labels: Path, classes: tuple[str, ...]) -> tuple
     label_of = {name: label for label, name in enumerate(classes)}
     if strangers := [name for name in dict.fromkeys(named.values()) if name not in label_of]:
         raise UsageError(
-            f"--val_labels: {labels} names {counted(len(strangers), 'class', 'classes')} that train lacks: "
+            f"--val_labels: {labels} names {counted(len(strangers), 'class')} that train lacks: "
             f"{some([*map(spelled, strangers)])}"
         )
     entries = [Entry(image, label_of[named[image]]) for image in images]
