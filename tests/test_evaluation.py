@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.topk import evaluate
+from utils.errors import DataError
 
 CPU = torch.device("cpu")
 
@@ -64,4 +65,4 @@ def test_no_graph_is_kept():
 
 def test_no_image_at_all_is_named():
     with pytest.raises(DataError, match="not one validation image could be read"):
-        evaluate(lambda images: images, [], torch.device("cpu"))
+        evaluate(lambda images: images, [], CPU)
