@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
@@ -162,6 +163,9 @@ def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
         options, words = parser.parse_known_args()
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
+    for word in words:
+        if near := difflib.get_close_matches(word.partition("=")[0], ("--cfg", "--eval", "--fresh"), cutoff=0.75):
+            raise UsageError(f"no option {word}; near: {near[0]}")
     if options.eval and options.fresh:
         raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
     run = _run_of(Path(options.eval)) if options.eval else None

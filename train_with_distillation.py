@@ -76,7 +76,8 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         for remark in (*getattr(train, "remarks", ()), *getattr(val, "remarks", ())):
             print(remark)
         configs = {"student": cfg.student, **cfg.teachers}
-        print(f"{folder.path}: " + (f"goes on after step {trainer.step}" if resumed else "a new run"))
+        begins = f"{'goes on' if trainer.epoch < trainer.ends[-1] else 'ended'} after step {trainer.step}"
+        print(f"{folder.path}: {begins if resumed else 'a new run'}")
         print(described(cfg.data, (train, val), configs, trainer, cfg.idle))
     with closing(loader), closing(validation):
         best = trainer.train(scorer(validation, cfg.train_params, ranks), config, stop)
@@ -109,7 +110,6 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     """Print the validation scores of a teacher by name, the page's student, or weights in a file or a run's folder."""
-    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     if what in cfg.teachers:
         network_config = cfg.teachers[what]
     elif what == "student":
@@ -117,7 +117,9 @@ def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     elif Path(what).exists():
         network_config = dataclasses.replace(cfg.student, weights=str(weights_at(Path(what)).resolve()))
     else:
-        raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *cfg.teachers])}")
+        names = ", ".join(["student", *cfg.teachers])
+        raise UsageError(f"--eval {what}: neither a file, nor a run's folder, nor one of {names}")
+    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     torch.manual_seed(cfg.train_params.seed)
     network = build_network(network_config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
     check_classes(what, network, val)

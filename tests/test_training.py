@@ -165,7 +165,9 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["--cfg", "configs/none.py"], "no such file"),
         (["--cfg", "configs/cifar100"], "a folder; name one of its pages: ab.py"),
         (["name=../run"], "name=../run: expected a folder below"),
-        (["--eval", "nothing"], "neither a file"),
+        (["--eval", "nothing", "data.data_path=nowhere"], "neither a file, nor a run's folder"),
+        (["--evl", "teacher"], "no option --evl; near: --eval"),
+        (["--config=page.py"], "no option --config=page.py; near: --cfg"),
     ],
 )
 def test_wrong_settings_end_with_code_2_before_any_work(digits, tmp_path, more, message):
