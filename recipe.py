@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import sys
@@ -109,7 +110,9 @@ class Recipe:
         if (known := {"student": self.student, **self.teachers}.get(what)) is not None:
             return known
         if not Path(what).exists():
-            raise UsageError(f"--eval {what}: neither a file nor one of {', '.join(['student', *self.teachers])}")
+            raise UsageError(
+                f"--eval {what}: neither a file, nor a run's folder, nor one of {', '.join(['student', *self.teachers])}"
+            )
         path = Path(what, "best.pt") if Path(what).is_dir() else Path(what)
         if not path.exists():
             raise UsageError(f"{what} holds no best.pt: train that run for an epoch first")
@@ -180,6 +183,9 @@ def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
         options, words = parser.parse_known_args()
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
+    for word in words:
+        if near := difflib.get_close_matches(word.partition("=")[0], ("--cfg", "--eval", "--fresh"), cutoff=0.75):
+            raise UsageError(f"no option {word}; near: {near[0]}")
     if options.eval and options.fresh:
         raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
     run = _run_of(Path(options.eval)) if options.eval else None

@@ -75,7 +75,8 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         for remark in (*getattr(train, "remarks", ()), *getattr(val, "remarks", ())):
             print(remark)
         configs = {"student": cfg.student, **cfg.teachers}
-        print(f"{folder.path}: " + (f"goes on after step {trainer.step}" if resumed else "a new run"))
+        begins = f"{'goes on' if trainer.epoch < trainer.ends[-1] else 'ended'} after step {trainer.step}"
+        print(f"{folder.path}: {begins if resumed else 'a new run'}")
         print(described(cfg.data, (train, val), configs, trainer, cfg.idle))
     with closing(loader), closing(validation):
         best = trainer.train(scorer(validation, cfg.train_params, ranks), config, stop)

@@ -34,7 +34,7 @@ def test_what_does_not_suit_the_machine_is_told(monkeypatch):
     assert shown == "data.num_workers=3 for each of 2 ranks is more than the cores here, 4"
 
 
-def test_fourteen_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
+def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     monkeypatch.setattr(announce, "_network", lambda network, config, *_: f"{config.name} " * 40)
     names = [f"teacher{number}" for number in range(20)]
     stage = Stage(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
@@ -48,10 +48,24 @@ def test_fourteen_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     split = type("Split", (), {"classes": ["a"], "__len__": lambda self: 1})()
     configs = dict.fromkeys(["student", *names], SimpleNamespace(name="resnet18"))
     lines = announce.described(DataConfig("x" * 99), (split, split), configs, trainer).splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 20
     assert max(map(len, lines)) == 80
+    assert lines[1].startswith(" " * 12 + "x")
     assert lines[0].startswith("  data      1 + 1 image of 1 class in xxx")
-    assert lines[-1].strip() == "and 16 lines more"
+    assert lines[-1].strip() == "and 128 lines more"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "optim", "notes"),
+    [
+        (2, {"milestones": (1, 2, 3)}, ["optim.milestones=2,3: not reached within 2 epochs"]),
+        (4, {"milestones": (1, 2, 3)}, []),
+        (2, {"milestones": (9,), "schedule": "cosine"}, []),
+        (1, {"milestones": (), "warmup_epochs": 1}, ["optim.warmup_epochs=1 lasts for all of 1 epoch"]),
+    ],
+)
+def test_what_of_the_schedule_the_epochs_do_not_reach_is_told(epochs, optim, notes):
+    assert [*announce._late(Stage(epochs, {}, OptimConfig(**optim)))] == notes
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_paths_of_a_home_without_one(monkeypatch, tmp_path):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "expanduser", homeless)
-    with pytest.raises(UsageError, match=r"data\.cache_path: ~/x leads to a home folder, and this user has none"):
+    with pytest.raises(UsageError, match=r"data\.cache_path: ~/x leads to a home folder that is not known"):
         expanded("~/x", "data.cache_path")
     with pytest.raises(UsageError, match=r"data\.data_path: "):
         open_split(DataConfig("~/data"), "train", "lmdb")

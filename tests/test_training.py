@@ -10,12 +10,9 @@ from conftest import call
 from ranks import everything, parameters_after_a_step
 from safetensors.torch import load_file
 from test_resume import words
-from torch import nn
 
 from figures.curves import read_metrics
-from training.loop import _enough_images
 from utils.distributed import Ranks
-from utils.errors import UsageError
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 ONE = Ranks(0, 1, torch.device("cpu"))
@@ -98,16 +95,8 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
     assert scores(call("train_with_distillation.py", *distilled, "--eval", "teacher").stdout)["images"] == "41"
     # The finished run, repeated, trains no further.
     again = call("train_with_distillation.py", *distilled)
-    assert "goes on after step 6" in again.stdout
+    assert "ended after step 6" in again.stdout
     assert len(read_metrics(run)) == 3
-
-
-def test_one_image_at_a_time_is_too_few_for_batch_norm():
-    part = {"labels": torch.zeros(1)}
-    with pytest.raises(UsageError, match=r"one image at a time is too few.*accumulate"), _enough_images(part):
-        nn.BatchNorm1d(3)(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="another"), _enough_images({"labels": torch.zeros(2)}):
-        raise ValueError("another")
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_terms_and_keeps_the_checkpoint(digits, tmp_path):
@@ -165,7 +154,9 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["--cfg", "configs/none.py"], "no such file"),
         (["--cfg", "configs/cifar100"], "a folder; name one of its pages: ab.py"),
         (["name=../run"], "name=../run: expected a folder below"),
-        (["--eval", "nothing"], "neither a file"),
+        (["--eval", "nothing", "data.data_path=nowhere"], "neither a file, nor a run's folder"),
+        (["--evl", "teacher"], "no option --evl; near: --eval"),
+        (["--config=page.py"], "no option --config=page.py; near: --cfg"),
     ],
 )
 def test_wrong_settings_end_with_code_2_before_any_work(digits, tmp_path, more, message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -18,7 +19,7 @@ from training.stages import Stage
 from utils.distributed import Ranks
 from utils.text import counted
 
-_LINES, _COLUMNS = 14, 80
+_LINES, _COLUMNS = 20, 80
 _UNITS = {1e12: " T", 1e9: " G", 1e6: " M", 1e3: " k", 1: ""}
 
 
@@ -29,7 +30,7 @@ def described(
     trainer: Trainer,
     idle: Iterable[str] = (),
 ) -> str:
-    """At most 14 lines of 80 columns.
+    """At most 20 lines of 80 columns.
 
     Args:
         data: its settings.
@@ -51,11 +52,12 @@ def described(
         ("schedule", _schedule(stages[-1].optim)),
         ("length", _length(stages, trainer.loader)),
         ("device", _device(params, ranks)),
-        *(("note", note) for note in (*idle, *_notes(data, params, ranks))),
+        *(("note", note) for note in (*idle, *_late(stages[-1]), *_notes(data, params, ranks))),
     ]
-    if len(lines) > _LINES:
-        lines = [*lines[: _LINES - 1], ("", f"and {len(lines) - _LINES + 1} lines more")]
-    return "\n".join(_cut(f"  {title:10}{text}") for title, text in lines)
+    told = [line for title, text in lines for line in _wrapped(title, text)]
+    if len(told) > _LINES:
+        told = [*told[: _LINES - 1], *_wrapped("", f"and {len(told) - _LINES + 1} lines more")]
+    return "\n".join(told)
 
 
 def _view(data: DataConfig) -> str:
@@ -116,6 +118,15 @@ def _schedule(optim: OptimConfig) -> str:
     return f"{warmup}times {optim.lr_decay:g} after epochs {after}" if optim.milestones else f"{warmup}constant"
 
 
+def _late(stage: Stage) -> Iterator[str]:
+    """What of the schedule its epochs do not reach."""
+    optim, epochs = stage.optim, counted(stage.epochs, "epoch")
+    if optim.schedule == "step" and (late := [str(one) for one in optim.milestones if one >= stage.epochs]):
+        yield f"optim.milestones={','.join(late)}: not reached within {epochs}"
+    if optim.warmup_epochs >= stage.epochs:
+        yield f"optim.warmup_epochs={optim.warmup_epochs:g} lasts for all of {epochs}"
+
+
 def _length(stages: Sequence[Stage], loader: TrainLoader) -> str:
     epochs = sum(stage.epochs for stage in stages)
     steps, images = counted(epochs * loader.batches, "step"), counted(loader.batch_size, "image")
@@ -152,5 +163,5 @@ def _short(count: float) -> str:
     return f"{count / unit:.3g}{_UNITS[unit]}"
 
 
-def _cut(line: str) -> str:
-    return line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 3]}..."
+def _wrapped(title: str, text: str) -> list[str]:
+    return textwrap.wrap(text, _COLUMNS, initial_indent=f"  {title:10}", subsequent_indent=" " * 12)

@@ -52,7 +52,7 @@ class Stop:
             _say(f"{Stopped.__name__}: stopped by {who}{why} before the first step; the same command begins again")
             raise SystemExit(Stopped.exit_code)
         if self.asked and at_once:
-            _say("stopped at once; the same command goes on from the last checkpoint")
+            _say("stopped at once; the same command goes on from the last checkpoint, if there is one")
             os._exit(_AT_ONCE)
         if not self.asked:
             self.asked = who

@@ -68,9 +68,7 @@ def expanded(path: str, setting: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UsageError(
-            f"{setting}: {path} leads to a home folder, and this user has none: write the path whole"
-        ) from None
+        raise UsageError(f"{setting}: {path} leads to a home folder that is not known: write the path whole") from None
 
 
 def sync_folder(folder: Path) -> None:
