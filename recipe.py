@@ -110,9 +110,8 @@ class Recipe:
         if (known := {"student": self.student, **self.teachers}.get(what)) is not None:
             return known
         if not Path(what).exists():
-            raise UsageError(
-                f"--eval {what}: neither a file, nor a run's folder, nor one of {', '.join(['student', *self.teachers])}"
-            )
+            names = ", ".join(["student", *self.teachers])
+            raise UsageError(f"--eval {what}: neither a file, nor a run's folder, nor one of {names}")
         path = Path(what, "best.pt") if Path(what).is_dir() else Path(what)
         if not path.exists():
             raise UsageError(f"{what} holds no best.pt: train that run for an epoch first")

@@ -6,8 +6,8 @@
 
 Methods are the pages of configs/cifar100 (--pages: of another folder). For each pair the teacher is trained first, and
 the student alone beside the methods, each run by train_with_distillation.py with the same further words, but for
-`terms.` and `first.`, which go to the methods that have such a setting. Scores are those after the last epoch.
-Interrupted, the same command goes on; runs that are done are not repeated.
+`terms.`, `first.` and `teachers.`, which go to the methods that have such a setting. Scores are those after the last
+epoch. Interrupted, the same command goes on; runs that are done are not repeated.
 
 Where there is no GPU this proves the command in minutes, on any small dataset:
 
@@ -67,7 +67,7 @@ def words_by_page(options: argparse.Namespace, words: list[str]) -> dict[str, li
         UsageError: a word of terms or first stages that fits no method, or another that does not fit every page.
     """
     teacher, student = options.pairs[0].split("/")
-    own = {word for word in words if word.startswith(("first.", "terms."))}
+    own = {word for word in words if word.startswith(("first.", "terms.", "teachers."))}
     given = {}
     for method in ("teacher", *options.methods):
         pair = [f"student={student}"] if method == "teacher" else [f"teacher={teacher}", f"student={student}"]
