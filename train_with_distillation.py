@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from dataset.classes import check_same_classes
+from dataset.classes import check_apart, check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from dataset.shards import Samples
 from evaluation.topk import evaluate
@@ -56,6 +56,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     check_same_classes(train, val)
+    remarks = [*check_apart(train, val), *getattr(train, "remarks", ()), *getattr(val, "remarks", ())]
     distiller = build_distiller(cfg, train, val, ranks).to(ranks.device)
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)
@@ -72,7 +73,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     folder.prepare(config, cfg.goes_on, facts, ranks, fresh=fresh)
     resumed = resume(trainer)
     if ranks.first:
-        for remark in (*getattr(train, "remarks", ()), *getattr(val, "remarks", ())):
+        for remark in remarks:
             print(remark)
         configs = {"student": cfg.student, **cfg.teachers}
         begins = f"{'goes on' if trainer.epoch < trainer.ends[-1] else 'ended'} after step {trainer.step}"

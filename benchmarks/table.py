@@ -81,9 +81,9 @@ def words_by_page(options: argparse.Namespace, words: list[str]) -> dict[str, li
 
 
 def _fits(recipe: Recipe, word: str) -> bool:
-    """Whether the page has the term or the first stage that ``word`` sets something of."""
+    """Whether the page has the term, the first stage or the teacher that ``word`` sets something of."""
     part, name, *_ = word.partition("=")[0].split(".")
-    return name in (recipe.terms if part == "terms" else recipe.first)
+    return name in getattr(recipe, part)
 
 
 def run(options: argparse.Namespace, words: list[str], method: str, seed: int, **pair: str) -> float:

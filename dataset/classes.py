@@ -1,10 +1,10 @@
-"""Whether two splits mean the same by their labels."""
+"""Whether two splits mean the same by their labels, and are two."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dataset.shards import Samples
+from dataset.shards import Samples, ShardReader
 from utils.errors import UsageError
 from utils.text import in_utf8, spelled
 
@@ -28,6 +28,28 @@ def check_same_classes(train: Samples, val: Samples) -> None:
         raise UsageError(
             f"label {label} is {spelled(name)} in val, and train has labels 0 to {label - 1} only: {again}"
         )
+
+
+def check_apart(train: Samples, val: Samples) -> list[str]:
+    """A remark where packed splits seem to have changed places.
+
+    Raises:
+        UsageError: two folders hold the same shard.
+    """
+    if not (isinstance(train, ShardReader) and isinstance(val, ShardReader)) or train.folder == val.folder:
+        return []
+    file_of = {shard.sha256: shard.file for shard in train.index.shards if shard.records}
+    if same := next((shard for shard in val.index.shards if shard.sha256 in file_of), None):
+        raise UsageError(
+            f"{val.folder / same.file} is {train.folder / file_of[same.sha256]}: validation would score the images "
+            f"that are trained on; pack others, or ask for it with data.val_split={train.folder.name}"
+        )
+    pairs = ((train, val), (val, train))
+    return [
+        f"warning: {one.folder} was packed as {one.index.split}"
+        for one, other in pairs
+        if one.index.split == other.folder.name != one.folder.name
+    ]
 
 
 def _names(samples: Samples) -> list[str | None]:

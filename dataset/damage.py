@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset.decode import decode, decode_window, opencv_pixels
-from dataset.jpeg_header import BadImage, read_header, without_stray_bytes
+from dataset.jpeg_header import BadImage, count_scans, read_header, without_stray_bytes
 from dataset.rgb import rgb_pixels
 from dataset.tiles import NotTiled, find_flaw
 
@@ -54,7 +54,7 @@ def sound_pixels(data: bytes, *, reduce: int = 1) -> tuple[np.ndarray, str | Non
         flaw = find_flaw(data) or flaw
     except NotTiled:
         walked = False
-    scans = data.count(b"\xff\xda")
+    scans = 1 if walked else count_scans(data, header)
     if header.height * header.width * scans > _MAX_WORK:
         raise BadImage(f"{scans} scans of {header.width} x {header.height} pixels take too long: write it again")
     pixels, warning = _decoded_with_warning(data, reduce)

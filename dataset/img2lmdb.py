@@ -16,10 +16,11 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import sys
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -230,7 +231,7 @@ def _check_free_space(folder: Path, jobs: list[Job]) -> None:
 
 def _pack_all(jobs: list[Job], num_workers: int) -> list[Outcome]:
     with progress(total=sum(len(job.entries) for job in jobs), desc="packing", unit="img") as bar:
-        return work_through(_pack_or_verify, jobs, max(1, num_workers), bar.update)
+        return work_through(_pack_or_verify, jobs, num_workers, bar.update)
 
 
 def _pack_or_verify(job: Job) -> Outcome:
@@ -292,10 +293,15 @@ def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
     return tuple(named.get(label) or str(label) for label in range(max(folders) + 1))
 
 
-def _side(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError("expected a number of pixels, 1 or more")
-    return int(text)
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """A whole number in these limits."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}")
+        return int(text)
+
+    return number
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -312,9 +318,13 @@ def _parse() -> argparse.Namespace:
     add("--list_path", type=Path, required=True, help="folder that mk_img_list.py wrote the lists to")
     add("--output_path", type=Path, required=True, help="folder for the shards: OUTPUT_PATH/SPLIT/")
     add("--split", required=True, help="train or val: reads LIST_PATH/SPLIT_list.txt and IMAGE_PATH/SPLIT/")
-    add("--image_size", type=_side, help="shrink to this short side in pixels and re-encode (default: keep the bytes)")
+    add(
+        "--image_size",
+        type=_number(1, 65500),
+        help="shrink to this short side in pixels and re-encode (default: keep the bytes)",
+    )
     add("--longest_side", action="store_true", help="--image_size is the longest side")
-    add("--quality", type=int, default=95, help="JPEG quality of shrunk images (default: 95)")
+    add("--quality", type=_number(1, 100), default=95, help="JPEG quality of shrunk images (default: 95)")
     add("--no_tiles", action="store_true", help="store JPEG files byte for byte; windows of them decode more slowly")
     add(
         "--no_check",
@@ -324,8 +334,13 @@ def _parse() -> argparse.Namespace:
     add("--shuffle", action="store_true", help="pack in random order, so that data.order=blocks mixes classes")
     add("--skip_bad", action="store_true", help="leave unreadable images out, and name them in the report")
     add("--part", type=_part, metavar="i/n", help="write only every n-th shard, on one of n machines")
-    add("--shard_mb", type=int, default=384, help="source megabytes a shard (default: 384)")
-    add("--num_workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    add(
+        "--shard_mb",
+        type=_number(0, 1 << 20),
+        default=384,
+        help="source megabytes a shard (default: 384), 0 for a shard an image",
+    )
+    add("--num_workers", type=_number(1, 1024), default=os.cpu_count(), help="processes (default: one a core)")
     return parser.parse_args()
 
 

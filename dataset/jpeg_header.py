@@ -16,7 +16,7 @@ from numba import njit, types
 from utils.errors import DataError
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
-DHT, DQT, DRI, APP0, APP14 = 0xC4, 0xDB, 0xDD, 0xE0, 0xEE
+DHT, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
 
 # Ways of decoding: sequential Huffman, and those that are never tiled.
 KINDS = {0xC2: "progressive", 0xC3: "lossless", 0xC9: "arithmetic coded", 0xCA: "arithmetic coded"}
@@ -122,6 +122,15 @@ def segments(data: bytes, header: Header) -> Iterator[tuple[int, bytes]]:
 def without_stray_bytes(data: bytes, header: Header) -> bytes:
     """A JPEG without the bytes between its header segments that belong to none."""
     return SOI + b"".join(segment for _, segment in segments(data, header)) + data[header.sos :]
+
+
+def count_scans(data: bytes, header: Header) -> int:
+    """How many scans a JPEG has before its end marker; what follows that, such as a film, is none of it."""
+    array, position, scans = np.frombuffer(data, np.uint8), header.scan, 1
+    while (segment := next_segment(array, position)).marker not in (0, EOI[1]):
+        scans += segment.marker == SOS
+        position = segment.end
+    return scans
 
 
 @njit(_SEGMENT(_BYTES, types.int64), cache=True, nogil=True)

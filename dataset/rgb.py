@@ -13,6 +13,8 @@ from dataset.jpeg_header import BadImage
 MAX_PIXELS = 1 << 26  # 67 million, of an image at full size
 Image.MAX_IMAGE_PIXELS = None  # the limit above stands in its place, and is no warning
 
+_PNG = b"\x89PNG"
+_PHOTOMETRIC = 262  # TIFF's tag
 _BEGINNINGS = {
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with git lfs pull",
     b"\x1f\x8b": "a gzip archive",
@@ -36,7 +38,8 @@ def check_size(height: int, width: int, way_out: str = "") -> None:
 def rgb_pixels(data: bytes) -> tuple[str, np.ndarray]:
     """What kind of image it is, and its pixels, uint8 [H, W, 3]; of several frames the first.
 
-    16-bit values give their eight high bits, floating-point values their range of 0 to 1, transparency shows white.
+    16-bit values give their eight high bits, floating-point values their range of 0 to 1, transparency shows white. The
+    checksums of a PNG are compared.
 
     Raises:
         BadImage: it is no image, damaged, too large, or its values have no agreed meaning.
@@ -45,7 +48,11 @@ def rgb_pixels(data: bytes) -> tuple[str, np.ndarray]:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             check_size(image.height, image.width)
             kind = f"{image.mode} {image.format}"
-            return kind, _as_rgb(image)
+            pixels = _as_rgb(image)
+        if data.startswith(_PNG):  # decoding compares the checksums of some chunks alone
+            with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+                image.verify()
+        return kind, pixels
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -62,6 +69,8 @@ def describe(data: bytes) -> str:
     for beginning, what in _BEGINNINGS.items():
         if start.startswith(beginning.lower()):
             return what
+    if not data:
+        return "an empty file"
     if not data.strip(b"\0"):
         return f"{len(data):,} bytes of zero"
     return f"a file that begins with {data[:12]!r}"
@@ -71,8 +80,10 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        gray = np.asarray(image)
-        return np.repeat(_as_bytes(gray)[..., None], 3, axis=2)
+        gray = _as_bytes(np.asarray(image))
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is zero, which Pillow passes over at 16 bits
+            gray = 255 - gray
+        return np.repeat(gray[..., None], 3, axis=2)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -81,11 +92,11 @@ def _as_rgb(image: Image.Image) -> np.ndarray:
 
 
 def _as_bytes(gray: np.ndarray) -> np.ndarray:
-    """Values of 16 bits, or between 0 and 1, as uint8; [H, W]."""
+    """Values of 16 bits, or between 0 and 1, as uint8; [H, W]. All below 256 they may be of 8 bits as well."""
     low, high = gray.min(), gray.max()
     if gray.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.rint(255 * gray).astype(np.uint8)
-    if gray.dtype.kind in "iu" and low >= 0 and high < 1 << 16:
+    if gray.dtype.kind in "iu" and low >= 0 and (high == 0 or 1 << 8 <= high < 1 << 16):
         return (gray >> 8).astype(np.uint8)
     raise BadImage(f"its values reach from {low:g} to {high:g}, which says not what is black and white: convert it")
 

@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from models.taps import head_of
@@ -45,7 +46,8 @@ def load_state(
             it is, and a line says so.
 
     Raises:
-        UsageError: names or shapes do not fit; every one is named.
+        UsageError: names or shapes do not fit; every one is named. A tensor is sparse, quantised, of whole numbers or
+            not finite.
     """
     wanted = network.state_dict()
     prefix, others = _prefix(state, wanted, path)
@@ -61,6 +63,9 @@ def load_state(
         had = next((given[name].shape[0] for name in head if name in given), 0)
         check_classes(str(path), had, num_classes, new_head=new_head)
         other = []
+    for name, value in given.items():
+        if name in wanted and wanted[name].is_floating_point() and (kind := _unfit(value)):
+            raise UsageError(f"{path}: {name} {kind}")
     fitting = OrderedDict((name, value) for name, value in given.items() if name not in head)
     versions = {f"{name}.".removeprefix(prefix)[:-1]: one for name, one in getattr(state, "_metadata", {}).items()}
     # MNASNet refuses a state dict without a version.
@@ -74,6 +79,18 @@ def load_state(
     if wrong := [f"{label}: {_some(sorted(names))}" for label, names in parts.items() if names]:
         below = f", its names below {prefix[:-1]}," if prefix else ""
         raise UsageError(f"{path}{below} does not fit {type(network).__name__}; {'; '.join(wrong)}")
+
+
+def _unfit(value: Tensor) -> str:
+    """What keeps the tensor of a file from being copied into a network as it is; empty for nothing."""
+    if value.is_meta:
+        return "is a tensor of the meta device, which holds no values"
+    if value.layout != torch.strided or value.is_quantized or not value.is_floating_point():
+        kind = " ".join(str(one).removeprefix("torch.") for one in (value.layout, value.dtype))
+        return f"is a {kind} tensor: save it as a dense one of float32"
+    if not value.float().isfinite().all():
+        return "is not finite: the training that wrote it diverged, or it overflowed"
+    return ""
 
 
 def differ_in_classes(one: Tensor, other: Tensor, num_classes: int) -> bool:

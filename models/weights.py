@@ -79,6 +79,8 @@ def read_weights(path: Path, part: str = "") -> OrderedDict[str, Tensor]:
         say_choice(path, averaged[0], others[0])
     elif len(others) > 1 and others[0].rpartition(".")[2] not in _HOLDERS:
         raise UsageError(f"{path} holds {' and '.join(others)}: choose, such as weights={path}#{others[0]}")
+    elif len(others) > 1:
+        say_choice(path, others[0], others[1])
     state = found[(averaged or others)[0]]
     names = [name for name in state if name.startswith(beginning)]
     if not names:
@@ -156,6 +158,8 @@ def _state_dicts(content: object, label: str = "", depth: int = 0) -> Iterator[t
 def _read(path: Path) -> Any:
     """What a file holds, once its checksums are found right."""
     try:
+        if path.is_fifo():  # which opens when somebody writes to it
+            raise UsageError(f"{path} is a pipe; give {A_FILE}")
         with path.open("rb") as file:
             start = file.read(32)
     except FileNotFoundError:

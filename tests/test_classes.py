@@ -1,5 +1,8 @@
 """Train and val mean the same by their labels, wherever they are read from."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import call
@@ -7,7 +10,7 @@ from dataset_helpers import image_bytes, image_tree
 from test_shards import records, write_split
 from test_wsld_format import write_wsld
 
-from dataset.classes import check_same_classes
+from dataset.classes import check_apart, check_same_classes
 from dataset.shards import ShardReader
 from dataset.sources.folder import ImageFolder
 from dataset.sources.wsld import WsldReader
@@ -58,6 +61,16 @@ def test_a_class_that_nothing_names_agrees_with_any(tmp_path):
     numbered = packed(tmp_path, "numbered", ("a", "1"), [0, 1])  # which has images: it is a name
     with pytest.raises(UsageError, match="label 1 is 'b' in train and '1' in val"):
         check_same_classes(train, numbered)
+
+
+def test_one_split_in_the_place_of_another_is_noticed(tmp_path):
+    train, val = packed(tmp_path, "train", ABC, [0, 1, 2]), packed(tmp_path, "val", ABC, [0, 1])
+    assert check_apart(train, val) == [f"warning: {tmp_path}/val was packed as train"]
+    val.index = replace(val.index, split="val")
+    assert check_apart(train, val) == check_apart(train, train) == []
+    shutil.copytree(tmp_path / "train", tmp_path / "copy")
+    with pytest.raises(UsageError, match=r"copy/00000\.lmdb is .*train/00000\.lmdb: validation would score"):
+        check_apart(train, ShardReader(tmp_path / "copy"))
 
 
 def test_several_labels_an_image(tmp_path):

@@ -1,6 +1,7 @@
 """What is packed is sound, and decodes to the pixels of the original."""
 
 import io
+from contextlib import suppress
 from threading import Thread
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 
 from dataset import damage, fit, rgb
 from dataset.images import BadImage, as_jpeg, decode, read_header, read_image
+from dataset.jpeg_header import count_scans
 from dataset.sources.cifar import find_images_of
 from utils.console import progress
 from utils.errors import DataError
@@ -103,6 +105,24 @@ def test_a_harmless_flaw_hides_no_damage():
             fit.fit(overwritten(odd_jpeg(1, 96, 128, **flaw), bytes(300)), TILED)
 
 
+def test_every_flipped_bit_of_a_png_is_harmless_or_named():
+    data = image_bytes(0, 24, 32, kind="PNG")
+    right = rgb.rgb_pixels(data)[1]
+    for position in range(8, len(data)):
+        bad = bytearray(data)
+        bad[position] ^= 1 << position % 8
+        with suppress(BadImage):
+            assert np.array_equal(rgb.rgb_pixels(bytes(bad))[1], right), position
+
+
+def test_what_follows_the_end_marker_is_no_scan(monkeypatch):
+    film = b"\xff\xda\0\2" * 99
+    for data, scans in ((photo(), 1), (photo(progressive=True), 10)):
+        assert count_scans(data + film, read_header(data)) == scans
+    monkeypatch.setattr(damage, "_MAX_WORK", 20_000)
+    assert damage.find_damage(photo() + film) is None
+
+
 def test_coefficients_that_no_pixels_have_are_damage():
     """Nothing but the values tells that a scan of the right length went astray."""
     astray = segment(0xDB, b"\0" + bytes([255] * 64))
@@ -175,7 +195,23 @@ def test_transparency_shows_white_and_palettes_their_colours():
             assert shown[0, 7].tolist() == [255, right, right]
 
 
-@pytest.mark.parametrize("values", [np.full((8, 8), -3.0, np.float32), np.full((8, 8), np.nan, np.float32)])
+def test_white_may_be_zero():
+    file = io.BytesIO()
+    Image.fromarray((RAMP * 65535).astype(np.uint16)).save(file, "TIFF", tiffinfo={262: 0})
+    shown = rgb.rgb_pixels(file.getvalue())[1]
+    assert np.abs(shown - (255.0 - EIGHT_BITS[..., None])).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((8, 8), -3.0, np.float32),
+        np.full((8, 8), np.nan, np.float32),
+        np.full((8, 8), 200, np.int32),  # which may be of 8 bits
+        np.full((8, 8), 200, np.uint16),
+        np.full((8, 8), 1 << 20, np.int32),
+    ],
+)
 def test_values_without_a_meaning_are_refused(values):
     with pytest.raises(BadImage, match="black and white"):
         rgb.rgb_pixels(gray("TIFF", values))
@@ -189,6 +225,7 @@ def test_values_without_a_meaning_are_refused(values):
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (bytes(1000), "1,000 bytes of zero"),
+        (b"", "an empty file"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "PostScript"),
         (b"PK\x03\x04rest", "zip"),
         (b"some words", "some words"),

@@ -172,7 +172,17 @@ def test_a_missing_file_is_named_before_any_work(plain):
     assert not list((plain / "lmdb/train").glob("*.lmdb"))
 
 
-@pytest.mark.parametrize("words", [["--image_size", "0"], ["--image_size", "-8"], ["--part", "3/2"], ["--part", "x"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--image_size", "0"],
+        ["--image_size", "-8"],
+        ["--quality", "0"],
+        ["--shard_mb", "-1"],
+        ["--part", "3/2"],
+        ["--part", "x"],
+    ],
+)
 def test_wrong_words_are_refused(plain, words):
     assert words[0] in pack_images(plain, *words, code=2).stderr
     assert not (plain / "lmdb").exists()

@@ -115,6 +115,42 @@ def test_several_networks_in_a_file_are_named(state, tmp_path):
         loaded(path)
 
 
+def test_two_usual_keys_in_a_file_are_said(state, tmp_path, capsys):
+    path = tmp_path / "w.pth"
+    torch.save({"student": zeros(state), "model": state}, path)
+    assert equal(loaded(path), state)
+    assert capsys.readouterr().out == (
+        f"{path} holds several sets of weights: model is used; weights={path}#student takes student\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda value: (100 * value).to(torch.int8), "a strided int8 tensor"),
+        (lambda value: value.bool(), "a strided bool tensor"),
+        (lambda value: value.to(torch.complex64), "a strided complex64 tensor"),
+        (lambda value: value.to_sparse(), "a sparse_coo float32 tensor"),
+        (lambda value: value.to("meta"), "holds no values"),
+        (lambda value: value / 0, "not finite"),
+        (lambda value: (1e9 * value).half(), "not finite"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(change, what, state, tmp_path):
+    torch.save({**state, "fc.weight": change(state["fc.weight"])}, tmp_path / "w.pth")
+    with pytest.raises(UsageError, match=rf"w\.pth: fc\.weight is .*{what}"):
+        loaded(tmp_path / "w.pth")
+    for form in (torch.half, torch.bfloat16, torch.double):
+        torch.save({**state, "fc.weight": state["fc.weight"].to(form)}, tmp_path / "w.pth")
+        assert torch.allclose(loaded(tmp_path / "w.pth")["fc.weight"], state["fc.weight"], atol=1e-2)
+
+
+def test_a_pipe_is_no_file_of_weights(tmp_path):
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(UsageError, match=r"w\.pth is a pipe"):
+        loaded(tmp_path / "w.pth")
+
+
 def test_a_learner_gets_a_last_layer_for_other_classes_and_others_are_refused(state, tmp_path, capsys):
     path = tmp_path / "w.pth"
     body = {name: value for name, value in state.items() if not name.startswith("fc.")}
@@ -305,7 +341,11 @@ def test_networks_with_versions_are_read_back(form, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
+<<<<<<< HEAD
         ("~nobody_of_this_name/w.pth", "leads to a home folder that is not known"),
+=======
+        ("~nobody_of_this_name/w.pth", "leads to a home folder"),
+>>>>>>> refs/heads/attack
         ("~/no_such_file_here.pth", r"no_such_file_here\.pth: no such file"),
         ("{folder}", "is a folder; name a file in it"),
         ("{folder}/", "is a folder; name a file in it"),

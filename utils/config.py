@@ -172,7 +172,7 @@ def _changed(part: Any, names: list[str], text: str) -> Any:
         raise KeyError
     try:
         parsed = parse(text, of or kind)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ArithmeticError):
         raise ValueError(expected(of or kind, field)) from None
     return dataclasses.replace(part, **{name: {**value, ".".join(deeper): parsed} if of else parsed})
 

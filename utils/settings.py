@@ -195,7 +195,7 @@ def _first_that_fits(text: str, kinds: tuple[Any, ...]) -> Any:
     for kind in kinds:
         if kind is str or (str in kinds and get_origin(kind) is tuple and len(_items(text)) < 2):
             continue
-        with suppress(ValueError, ZeroDivisionError):
+        with suppress(ValueError, ArithmeticError):
             return parse(text, kind)
     if str not in kinds:
         raise ValueError
