@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset.decode import decode, decode_window, opencv_pixels
-from dataset.jpeg_header import BadImage, count_scans, read_header, without_stray_bytes
+from dataset.jpeg_header import BadImage, is_complete, jpeg_header, read_header, scan_headers, without_stray_bytes
 from dataset.rgb import rgb_pixels
 from dataset.tiles import NotTiled, find_flaw
 
@@ -50,13 +50,16 @@ def sound_pixels(data: bytes, *, reduce: int = 1) -> tuple[np.ndarray, str | Non
     walked, flaw = True, None
     if header.stray:
         data, flaw = without_stray_bytes(data, header), f"{header.stray} stray bytes between its header segments"
+        header = jpeg_header(data)
     try:
         flaw = find_flaw(data) or flaw
     except NotTiled:
         walked = False
-    scans = 1 if walked else count_scans(data, header)
-    if header.height * header.width * scans > _MAX_WORK:
-        raise BadImage(f"{scans} scans of {header.width} x {header.height} pixels take too long: write it again")
+    scans = scan_headers(data, header)[: 1 if walked else None]
+    if header.height * header.width * len(scans) > _MAX_WORK:
+        raise BadImage(f"{len(scans)} scans of {header.width} x {header.height} pixels take too long: write it again")
+    if not is_complete(data, header, scans):
+        raise BadImage("truncated JPEG: its last scans are missing")
     pixels, warning = _decoded_with_warning(data, reduce)
     if warning and not walked and not _BEFORE_END.fullmatch(warning):
         raise BadImage(f"damaged JPEG: {warning}")

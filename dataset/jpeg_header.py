@@ -124,13 +124,26 @@ def without_stray_bytes(data: bytes, header: Header) -> bytes:
     return SOI + b"".join(segment for _, segment in segments(data, header)) + data[header.sos :]
 
 
-def count_scans(data: bytes, header: Header) -> int:
-    """How many scans a JPEG has before its end marker; what follows that, such as a film, is none of it."""
-    array, position, scans = np.frombuffer(data, np.uint8), header.scan, 1
+def scan_headers(data: bytes, header: Header) -> list[bytes]:
+    """The headers of all scans before the end marker; what follows that, such as a film, is none of the image."""
+    array, position, scans = np.frombuffer(data, np.uint8), header.scan, [data[header.sos : header.scan]]
     while (segment := next_segment(array, position)).marker not in (0, EOI[1]):
-        scans += segment.marker == SOS
+        if segment.marker == SOS:
+            scans.append(data[segment.start : segment.end])
         position = segment.end
     return scans
+
+
+def is_complete(data: bytes, header: Header, scans: list[bytes]) -> bool:
+    """Whether the scans bring every coefficient of every component to its last bit (T.81 G.1.1)."""
+    start = header.frame + 10
+    missing = {data[start + 3 * number]: set(range(64)) for number in range(header.components)}
+    for scan in scans:
+        first, last, precision = scan[-3:] if header.sof in (0xC2, 0xCA) else (0, 63, 0)
+        for component in scan[5:-3:2]:
+            if precision & 15 == 0 and component in missing:
+                missing[component] -= set(range(first, last + 1))
+    return not any(missing.values())
 
 
 @njit(_SEGMENT(_BYTES, types.int64), cache=True, nogil=True)

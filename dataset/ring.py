@@ -149,10 +149,15 @@ class Ring:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._done, selectors.EVENT_READ)
         self._of_workers = descriptor, self._waiting, done
-        for number in range(layout.workers):
-            self._start_worker(number)
         pipes = (self._tasks, self._done, *self._of_workers)
         self._end = weakref.finalize(self, _end, self._workers, pipes, self._selector)
+        try:
+            for number in range(layout.workers):
+                self._start_worker(number)
+        except OSError as error:
+            raise DataError(
+                f"decoding processes cannot be started: {error.strerror}; lower data.num_workers, or raise the limit"
+            ) from None
 
     def _start_worker(self, number: int) -> None:
         control, theirs = Pipe()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dataset import damage, fit, rgb
 from dataset.images import BadImage, as_jpeg, decode, read_header, read_image
-from dataset.jpeg_header import count_scans
+from dataset.jpeg_header import scan_headers
 from dataset.sources.cifar import find_images_of
 from utils.console import progress
 from utils.errors import DataError
@@ -99,6 +99,16 @@ def test_a_harmless_flaw_is_kept_and_said(data, why):
         assert np.array_equal(decode(stored), decode(data))
 
 
+@pytest.mark.parametrize("name", ["progressive", "three scans"])
+def test_scans_that_are_missing_are_damage_though_no_decoder_warns(name):
+    data = FILES[name]
+    places = [place for place in range(len(data)) if data[place : place + 2] == b"\xff\xda"]
+    assert len(places) > 2
+    for place in places[1:]:
+        with pytest.raises(BadImage, match="last scans are missing"):
+            fit.fit(data[:place] + EOI, TILED)
+
+
 def test_a_harmless_flaw_hides_no_damage():
     for flaw in ({"last": 0}, {"padding": b"\0\0"}, {"stray": b"\0"}):
         with pytest.raises(BadImage):
@@ -118,7 +128,7 @@ def test_every_flipped_bit_of_a_png_is_harmless_or_named():
 def test_what_follows_the_end_marker_is_no_scan(monkeypatch):
     film = b"\xff\xda\0\2" * 99
     for data, scans in ((photo(), 1), (photo(progressive=True), 10)):
-        assert count_scans(data + film, read_header(data)) == scans
+        assert len(scan_headers(data + film, read_header(data))) == scans
     monkeypatch.setattr(damage, "_MAX_WORK", 20_000)
     assert damage.find_damage(photo() + film) is None
 

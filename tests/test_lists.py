@@ -149,6 +149,7 @@ def test_lists_of_other_editors_are_read(tmp_path, data):
         (b"a/2.jpg 3", "must lie in 0 to 2"),
         (b"a/2.jpg " + b"9" * 5000, "must lie in 0 to 2"),
         (b"a/1.jpg 1", "stands on line 1"),
+        (b"a/2.jpg 1", r"a has label 0 in classes\.txt: list the images again"),
         (b"./a/1.jpg 0", "stands on line 1"),
         (b"a//./1.jpg 0", "stands on line 1"),
     ],

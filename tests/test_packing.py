@@ -338,7 +338,7 @@ def test_other_settings_on_a_begun_folder_are_refused(plain):
     assert "begun with another shard_mb" in pack_images(plain, code=2).stderr
     assert "begun with another quality" in pack_images(plain, "--shard_mb", "0", "--quality", "90", code=2).stderr
     lines = plain / "lists/train_list.txt"
-    lines.write_text(lines.read_text().replace("000.JPEG 0", "000.JPEG 1", 1))
+    lines.write_text(lines.read_text().partition("\n")[2])
     assert "begun with another list_sha256" in pack_images(plain, "--shard_mb", "0", code=2).stderr
 
 

@@ -341,11 +341,7 @@ def test_networks_with_versions_are_read_back(form, tmp_path):
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-<<<<<<< HEAD
         ("~nobody_of_this_name/w.pth", "leads to a home folder that is not known"),
-=======
-        ("~nobody_of_this_name/w.pth", "leads to a home folder"),
->>>>>>> refs/heads/attack
         ("~/no_such_file_here.pth", r"no_such_file_here\.pth: no such file"),
         ("{folder}", "is a folder; name a file in it"),
         ("{folder}/", "is a folder; name a file in it"),

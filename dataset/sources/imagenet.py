@@ -119,6 +119,7 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
         others = f", or take a split whose list is there: {', '.join(splits)}" if splits else ""
         raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py{others}")
     lines = lines_of(path)
+    places = {name: label for label, name in enumerate(classes or ())}
     entries: list[Entry] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
@@ -136,6 +137,11 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
         limit = len(classes) if classes is not None else _MOST_CLASSES
         if len(label) > 9 or not 0 <= int(label) < limit:
             raise UsageError(f"{where}: the label must lie in 0 to {limit - 1}")
+        folder = name.partition("/")[0]
+        if places.get(folder, int(label)) != int(label):
+            raise UsageError(
+                f"{where}: {printable(folder)} has label {places[folder]} in {CLASSES}: list the images again"
+            )
         seen[name] = number
         entries.append(Entry(name, int(label)))
     if not entries:
