@@ -135,7 +135,7 @@ def main() -> None:
     """Read the settings once, and run or score them."""
     with Stop() as stop:
         try:
-            with said_once():
+            with said_once(), advising():
                 cfg, options = read_command_line(__doc__ or "")
             code = launch_on_every_gpu(__file__)
             if code is not None:

@@ -42,8 +42,8 @@ def fit(data: bytes, packing: Packing) -> tuple[bytes, int, int, str | None]:
     flaw = remark = untiled = None
     header = read_header(data)
     reduce = 1 if header is None else _reduction(header, packing)
-    if header is not None and reduce == 1:
-        check_size(header.height, header.width, ", or by --image_size")
+    if header is not None:
+        check_size(header.height // reduce, header.width // reduce, ", or by --image_size")
     if packing.check:
         pixels, flaw = sound_pixels(data, reduce=reduce)
     if header is None or reduce == 1:
@@ -79,10 +79,14 @@ def _smaller(header: Header, packing: Packing) -> tuple[int, int] | None:
 
 
 def _reduction(header: Header, packing: Packing) -> int:
-    """By how much the decoder scales an image down that is too large at full size, and is to be shrunk by more."""
+    """By how much the decoder scales an image down that is too large at full size, and is to be shrunk by more.
+
+    Only a sequential scan is decoded in little memory: of other files libjpeg keeps every coefficient.
+    """
     shape, reduce = _smaller(header, packing), 1
     while (
         shape is not None
+        and header.interleaved
         and reduce < 8
         and header.height * header.width > MAX_PIXELS * reduce**2
         and min(header.height // shape[0], header.width // shape[1]) >= 2 * reduce

@@ -48,6 +48,10 @@ def main() -> None:
     classes = find_classes(options.image_path, listed)
     if any("\n" in name or "\r" in name for name in classes):
         raise UsageError("a class folder has a line break in its name; rename it")
+    if all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
+        print(
+            f"class folders are sorted as text, not as numbers: {', '.join(classes[:4])}, ...; --class_list orders them"
+        )
     found: dict[str, list[Entry]] = {}  # all before one is written
     for split in SPLITS:
         folder = options.image_path / split

@@ -41,7 +41,7 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TrainConfig:
     """How long, in which precision, and what is kept."""
 
-    epochs: int = setting(100, least=1, also=("max_epochs", "num_epochs"))
+    epochs: int = setting(100, least=1, most=10**6, also=("max_epochs", "num_epochs"))
     """passes over the training images, after first stages"""
     seed: int = setting(0, least=0, most=2**31 - 1)
     """of the initial weights, the order, the views and dropout"""

@@ -13,7 +13,7 @@ from utils.settings import about
 class Stage:
     """A part of a run, with an optimizer, a schedule and ramps that begin with it."""
 
-    epochs: int = field(metadata=about(least=1))
+    epochs: int = field(metadata=about(least=1, most=10**6))
     """how long it is"""
     terms: dict[str, Term]
     """parts of its loss; terms of one name in several stages share what they have learned"""
