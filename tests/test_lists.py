@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from dataset_helpers import call, image_tree, make_lists, write_tree
+from dataset_helpers import call, image_bytes, image_tree, make_lists, write_tree
 
 from dataset.sources.imagenet import Entry, find_classes, find_images, list_bytes, read_classes, read_list
 from utils.errors import UsageError
