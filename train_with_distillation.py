@@ -106,9 +106,10 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
     """Print the validation scores of a teacher by name, the page's student, or weights in a file or a run's folder."""
+    config = cfg.network(what)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     torch.manual_seed(cfg.train_params.seed)
-    network = build_network(cfg.network(what), len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
+    network = build_network(config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
     if cfg.train_params.channels_last:
         network.to(memory_format=torch.channels_last)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
