@@ -39,7 +39,7 @@ def main() -> None:
     made.add_argument("--copies", type=int, default=10, help="times that each photo is packed")
     options = parsed(made)
     shutil.rmtree(options.work, ignore_errors=True)
-    many, one = (link_photos(options, images) for images in (None, 1))
+    many, one = (copy_photos(options, images) for images in (None, 1))
     rates: dict[str, list[float]] = {name: [] for name in PACKERS}
     sizes: dict[str, int] = {}
     with cores(1):
@@ -55,14 +55,14 @@ def main() -> None:
         show("packing", {**row, "image_bytes_to_files": round(sizes[name] / files, 4)})
 
 
-def link_photos(options: argparse.Namespace, images: int | None) -> Path:
+def copy_photos(options: argparse.Namespace, images: int | None) -> Path:
     """A folder with lists of the first ``images`` photos, each as often as --copies says."""
     work = options.work / ("all" if images is None else str(images))
     files = sorted(path for path in options.data.glob("*/*") if path.is_file())
     for path, copy in itertools.islice(itertools.product(files, range(options.copies)), images):
-        link = work / "images" / "train" / path.parent.name / f"{copy}_{path.name}"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
+        photo = work / "images" / "train" / path.parent.name / f"{copy}_{path.name}"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, photo)  # a link to another file would count once
         path.read_bytes()  # into the page cache
     run("dataset/mk_img_list.py", "--image_path", str(work / "images"), "--output_path", str(work / "lists"))
     return work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import shutil
 import tarfile
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -223,10 +224,10 @@ def prepare(options: argparse.Namespace) -> None:
     options.work = options.work / f"{options.data.resolve().name}_{options.copies}"
     for path in options.data.glob("*/*"):
         for copy in range(options.copies):
-            link = copies_of(options) / path.parent.name / f"{copy}_{path.name}"
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.symlink_to(path.resolve())
+            photo = copies_of(options) / path.parent.name / f"{copy}_{path.name}"
+            photo.parent.mkdir(parents=True, exist_ok=True)
+            if not photo.exists():
+                shutil.copyfile(path, photo)  # a link to another file would count once
     paths = ["--image_path", str(copies_of(options).parent)]
     run("dataset/mk_img_list.py", *paths, "--output_path", str(options.work / "lists"))
     paths += ["--list_path", str(options.work / "lists"), "--split", "train"]

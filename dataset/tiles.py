@@ -11,6 +11,7 @@ MCU: the 8 x 8 to 16 x 16 pixels that a JPEG codes together. Segments are those 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,16 @@ class Frame:
         return -(-self.header.height // high), -(-self.header.width // wide)
 
 
+class _Walk(NamedTuple):
+    """The entropy-coded data of a file, taken apart."""
+
+    frame: Frame
+    interval: int  # MCUs between the restart markers that it is written with
+    symbols: np.ndarray
+    counts: np.ndarray
+    unread: int  # bytes
+
+
 def tile(data: bytes) -> bytes:
     """``data`` with a restart marker every few MCUs; the decoded pixels are identical.
 
@@ -87,12 +98,10 @@ def tile(data: bytes) -> bytes:
         NotTiled: progressive, arithmetic, several scans, CMYK, more than two Huffman tables of a class.
         BadImage: damaged.
     """
-    frame = read_frame(data)
+    frame, interval, symbols, counts, _ = _walk(data)
     header = frame.header
     if not can_be_cut(header):
         raise NotTiled("it is CMYK")
-    interval = _interval(frame, (len(data) - header.scan) / (frame.mcus[0] * frame.mcus[1]))
-    symbols, counts, _ = _symbols(data, frame, interval)
     codes = np.zeros((4, 256), np.uint32)
     tables = b""
     for table in np.flatnonzero(counts.any(axis=1)):
@@ -111,15 +120,18 @@ def find_flaw(data: bytes) -> str | None:
         NotTiled: of another kind.
         BadImage: damaged.
     """
-    unread = _symbols(data, read_frame(data), 0xFFFF)[2]
+    unread = _walk(data).unread
     return f"{unread} unread bytes in its entropy-coded data" if unread else None
 
 
-def _symbols(data: bytes, frame: Frame, interval: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Symbols for restarts every ``interval`` MCUs, their counts, unread bytes: of `huffman.read_symbols`."""
+@lru_cache(maxsize=1)
+def _walk(data: bytes) -> _Walk:
+    """Of a file that is looked at for flaws and then tiled."""
+    frame = read_frame(data)
+    interval = _interval(frame, (len(data) - frame.scan) / (frame.mcus[0] * frame.mcus[1]))
     symbols, counts, end, unread = huffman.read_symbols(
         data,
-        frame.header.scan,
+        frame.scan,
         frame.blocks,
         frame.quantization,
         frame.mcus[0] * frame.mcus[1],
@@ -130,7 +142,7 @@ def _symbols(data: bytes, frame: Frame, interval: int) -> tuple[np.ndarray, np.n
         raise BadImage("truncated JPEG: its end marker is missing")
     if data[end + 1] != EOI[1]:
         raise NotTiled("more than one scan follows its headers")
-    return symbols, counts, unread
+    return _Walk(frame, interval, symbols, counts, unread)
 
 
 def align(pixels: np.ndarray, part: WindowJpeg, height: int, width: int, strip: int) -> np.ndarray:
