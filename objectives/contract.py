@@ -45,30 +45,14 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from utils.errors import UsageError
+from utils.settings import Range
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 STAGES = {"stages": "stage*", "stages_pre": "stage*_pre"}  # what is read in pairs: the names of the features
 
 
-class Range(NamedTuple):
-    """What a number may be: ``least`` to ``most``, but not ``least`` itself where it is ``above`` that."""
-
-    least: float
-    most: float = math.inf
-    above: bool = False
-
-    def has(self, value: float) -> bool:
-        """Whether it may be ``value``."""
-        return self.least <= value <= self.most and not (self.above and value == self.least)
-
-    def __str__(self) -> str:
-        if self.most < math.inf:
-            return f"{self.least:g} to {self.most:g}"
-        return f"above {self.least:g}" if self.above else f"{self.least:g} or more"
-
-
-POSITIVE, NOT_NEGATIVE, COUNT, SHARE = Range(0, above=True), Range(0), Range(1), Range(0, 1)
+POSITIVE, NOT_NEGATIVE, COUNT, SHARE = Range(above=0), Range(0), Range(1), Range(0, 1)
 
 
 class Objective(NamedTuple):

@@ -19,7 +19,7 @@ from training.optimizer import OptimConfig
 from training.stages import Stage
 from utils.config import override, read_page, restore, restore_file
 from utils.errors import DataError, UsageError
-from utils.settings import hints, parse, settings, show, texts
+from utils.settings import hints, parse, range_of, settings, show, texts
 
 SECTIONS = (DataConfig, TrainConfig, OptimConfig, NetworkConfig, Term, Stage)
 PAGES = [recipe_module._PAGE, *sorted(recipe_module._PAGE.parent.joinpath("configs").rglob("[!_]*.py"))]
@@ -52,7 +52,7 @@ def test_every_number_has_its_range_and_every_setting_its_text():
     for section in SECTIONS:
         for field in dataclasses.fields(section):
             kind = hints(section)[field.name]
-            assert not holds_numbers(kind) or field.metadata.get("limits"), f"{section.__name__}.{field.name}"
+            assert not holds_numbers(kind) or range_of(field).limits, f"{section.__name__}.{field.name}"
             assert field.name in texts(section), f"{section.__name__}.{field.name}"
 
 
@@ -67,7 +67,7 @@ def with_number(one, number):
 
 def limited():
     """Settings with a range and a value; with two or more numbers the first is the least."""
-    return [one for one in settings(staged()) if one.field.metadata.get("limits") and one.value not in (None, ())]
+    return [one for one in settings(staged()) if range_of(one.field).limits and one.value not in (None, ())]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "x", True], ids=str)
@@ -80,7 +80,7 @@ def test_no_setting_takes_what_is_no_number(bad):
 def test_a_number_at_its_limit_is_taken_and_one_beyond_is_not():
     words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
     for one in limited():
-        for name, limit in one.field.metadata["limits"].items():
+        for name, limit in range_of(one.field).limits.items():
             step = (1 if int in (one.kind, *get_args(one.kind)) else 1e-9 * max(1, limit)) * (
                 1 if name in ("most", "below") else -1
             )

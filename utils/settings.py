@@ -12,13 +12,36 @@ from contextlib import suppress
 from fractions import Fraction
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UsageError
 
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # the types of a dataclass's fields
 _COUNTS = {1: "one", 2: "two", 3: "three"}
+
+
+class Range(NamedTuple):
+    """What a number may be: ``least`` and ``most`` themselves, but neither ``above`` nor ``below``."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Those that it has, by name."""
+        return {name: limit for name, limit in self._asdict().items() if math.isfinite(limit)}
+
+    def has(self, number: float) -> bool:
+        """Whether it may be ``number``."""
+        return self.least <= number <= self.most and self.above < number < self.below
+
+    def __str__(self) -> str:
+        words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
+        limits = self.limits
+        return " and ".join(f"{word} {limits[name]}" for name, word in words.items() if name in limits)
 
 
 def setting(default: Any, **about_it: Any) -> Any:
@@ -28,10 +51,10 @@ def setting(default: Any, **about_it: Any) -> Any:
 
 def about(
     *,
-    least: float | None = None,
-    above: float | None = None,
-    most: float | None = None,
-    below: float | None = None,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
     rising: bool = False,
     affects_result: bool = True,
     used_with: Mapping[str, tuple[str, ...]] | None = None,
@@ -50,9 +73,8 @@ def about(
         used_with: the settings beside it, and their values, without which it has no effect.
         also: what other trainers call it.
     """
-    limits = {"least": least, "above": above, "most": most, "below": below}
     return {
-        "limits": {name: limit for name, limit in limits.items() if limit is not None},
+        "range": Range(least, most, above, below),
         "rising": rising,
         "affects_result": affects_result,
         "used_with": used_with or {},
@@ -107,9 +129,9 @@ class Setting:
         shown = f"{self.key}={show(self.value)}"
         if not _fits(self.value, self.kind):
             raise UsageError(f"{shown}: expected {expected(self.kind, self.field)}")
-        limits = self.field.metadata.get("limits", {})
-        if any(_breaks(number, limits) for number in _numbers(self.value)):
-            raise UsageError(f"{shown}: {_limits(limits)}{', or none' if NoneType in get_args(self.kind) else ''}")
+        allowed = range_of(self.field)
+        if not all(map(allowed.has, _numbers(self.value))):
+            raise UsageError(f"{shown}: {allowed}{', or none' if NoneType in get_args(self.kind) else ''}")
         if self.field.metadata.get("rising") and self.value is not None:
             firsts = [item[0] if isinstance(item, (tuple, list)) else item for item in self.value]
             if firsts != sorted(firsts):
@@ -221,7 +243,7 @@ def _items(text: str) -> list[str]:
 
 def expected(kind: Any, field: dataclasses.Field) -> str:
     """What a value of type ``kind`` is, in words, with its range."""
-    return ", ".join(filter(None, (_words(kind), _limits(field.metadata.get("limits", {})))))
+    return ", ".join(filter(None, (_words(kind), str(range_of(field)))))
 
 
 def _words(kind: Any, *, many: bool = False) -> str:
@@ -243,18 +265,9 @@ def _words(kind: Any, *, many: bool = False) -> str:
     return named.get(kind) or f"a {kind.__name__}"
 
 
-def _limits(limits: Mapping[str, float]) -> str:
-    words = {"least": "at least", "above": "above", "most": "at most", "below": "below"}
-    return " and ".join(f"{words[name]} {limit}" for name, limit in limits.items())
-
-
-def _breaks(number: float, limits: Mapping[str, float]) -> bool:
-    return (
-        number < limits.get("least", number)
-        or number > limits.get("most", number)
-        or number <= limits.get("above", -math.inf)
-        or number >= limits.get("below", math.inf)
-    )
+def range_of(field: dataclasses.Field) -> Range:
+    """What every number in the field may be."""
+    return field.metadata.get("range", Range())
 
 
 def _numbers(value: Any) -> Iterator[float]:
