@@ -79,7 +79,7 @@ class Header(NamedTuple):
     @property
     def interleaved(self) -> bool:
         """Whether the first scan is the whole image, of 8 bits, sequential and Huffman coded."""
-        return self.sof in (0xC0, 0xC1) and self.precision == 8 and self.in_scan == self.components
+        return is_interleaved(self)
 
 
 _BYTES = types.Array(types.uint8, 1, "C", readonly=True)
@@ -231,8 +231,13 @@ def mcu_of(header: Header) -> tuple[int, int]:
 
 
 @njit(types.boolean(_HEADER), cache=True, nogil=True)
+def is_interleaved(header: Header) -> bool:
+    """`Header.interleaved`, for compiled loops."""
+    sequential = header.sof == 0xC0 or header.sof == 0xC1
+    return sequential and header.precision == 8 and header.in_scan == header.components
+
+
+@njit(types.boolean(_HEADER), cache=True, nogil=True)
 def can_be_cut(header: Header) -> bool:
     """Whether windows can be cut out between restart markers: one sequential Huffman scan, gray or three components."""
-    plain = header.sof == 0xC0 or header.sof == 0xC1
-    whole = header.precision == 8 and header.in_scan == header.components
-    return plain and whole and (header.components == 1 or header.components == 3)
+    return is_interleaved(header) and (header.components == 1 or header.components == 3)
