@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from dataset.classes import check_apart, check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
-from dataset.shards import Samples
+from dataset.store.shards import Samples
 from evaluation.topk import evaluate
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller

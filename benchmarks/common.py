@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import torch
 
-from dataset.batches import Batch, BatchMaker
+from dataset.feed.batches import Batch, BatchMaker
 from recipe import Recipe
 from utils.config import read_page
 from utils.errors import UsageError

@@ -25,12 +25,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dataset.damage import sound_pixels
-from dataset.decode import decode, decode_window
-from dataset.images import center_view, image_size
-from dataset.jpeg_header import BadImage, read_header
-from dataset.raw import encode_raw, padded_window
-from dataset.tiles import NotTiled, tile
+from dataset.jpeg.damage import sound_pixels
+from dataset.jpeg.decode import decode, decode_window
+from dataset.jpeg.header import BadImage, read_header
+from dataset.jpeg.images import center_view, image_size
+from dataset.jpeg.raw import encode_raw, padded_window
+from dataset.jpeg.tiles import NotTiled, tile
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError
 

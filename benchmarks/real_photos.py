@@ -30,8 +30,8 @@ import torch
 import torchvision
 from torchvision import transforms
 
-from dataset.images import decode
-from dataset.shards import ShardReader
+from dataset.jpeg.images import decode
+from dataset.store.shards import ShardReader
 from figures.curves import read_metrics
 from models.fitting import load_weights
 from utils.console import exit_with_its_code

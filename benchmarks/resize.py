@@ -19,9 +19,9 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from benchmarks.common import cores, parsed, parser, photos, show
-from dataset.images import decode
-from dataset.resize import resample, taps
-from dataset.views import random_resized_crop, uniform
+from dataset.feed.crops import random_resized_crop, uniform
+from dataset.jpeg.images import decode
+from dataset.jpeg.resize import resample, taps
 from utils.console import exit_with_its_code, progress
 
 SIDE = 224

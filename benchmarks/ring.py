@@ -21,9 +21,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.common import Prepared, cores, parsed, parser, run, show
-from dataset.batches import DataConfig
+from dataset.config import DataConfig
+from dataset.feed.ring import Ring
 from dataset.loader import TrainLoader, open_split
-from dataset.ring import Ring
 from utils.console import exit_with_its_code, progress
 
 SIDE, BATCH, WORKERS, BATCHES = 224, 256, 2, 60
@@ -118,7 +118,7 @@ def private_megabytes() -> float:
     most = 0.0
     for process in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
         command = Path(f"/proc/{process}/cmdline").read_bytes()
-        if b"dataset.worker" in command:
+        if b"dataset.feed.worker" in command:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
             most = max(most, sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024)
     return most

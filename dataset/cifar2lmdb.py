@@ -20,10 +20,10 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.raw import encode_raw
-from dataset.record import Record
-from dataset.shards import INDEX, Index, ShardReader, ShardWriter, describe
+from dataset.jpeg.raw import encode_raw
 from dataset.sources.cifar import Images, find_images_of, iterate
+from dataset.store.record import Record
+from dataset.store.shards import INDEX, Index, ShardReader, ShardWriter, describe
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
 from utils.files import lock, make_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataset.shards import Samples, ShardReader
+from dataset.store.shards import Samples, ShardReader
 from utils.errors import UsageError
 from utils.text import in_utf8, spelled
 

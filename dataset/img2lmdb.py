@@ -30,13 +30,13 @@ import numpy as np
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.fit import Packing, fit
-from dataset.images import read_image
-from dataset.jpeg_header import BadImage
-from dataset.pool import advance, work_through
-from dataset.record import Record
-from dataset.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
+from dataset.jpeg.fit import Packing, fit
+from dataset.jpeg.header import BadImage
+from dataset.jpeg.images import read_image
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
+from dataset.store.pool import advance, work_through
+from dataset.store.record import Record
+from dataset.store.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically

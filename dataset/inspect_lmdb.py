@@ -30,19 +30,19 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from dataset import views
-from dataset.batches import DataConfig
-from dataset.damage import find_damage
-from dataset.images import decode, image_size
+from dataset.config import DataConfig
+from dataset.feed import crops
 from dataset.img2lmdb import REPORT
-from dataset.jpeg_header import read_header
-from dataset.raw import raw_pixels
-from dataset.record import Boxes, Record, labels_of
-from dataset.shards import INDEX, ShardReader, describe
+from dataset.jpeg.damage import find_damage
+from dataset.jpeg.header import read_header
+from dataset.jpeg.images import decode, image_size
+from dataset.jpeg.raw import raw_pixels
+from dataset.jpeg.tiles import NotTiled, read_frame, window_jpeg
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
-from dataset.sources.wsld import WsldReader, is_wsld_folder
-from dataset.tiles import NotTiled, read_frame, window_jpeg
+from dataset.store.record import Boxes, Record, labels_of
+from dataset.store.shards import INDEX, ShardReader, describe
+from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import make_folder, write_atomically
@@ -224,9 +224,9 @@ def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
 
 def _windows(index: int, size: tuple[int, int], epochs: int) -> list[Window]:
     """The training windows of a sample in the first epochs."""
-    numbers = np.concatenate([views.uniform(0, epoch, np.array([index]), 40) for epoch in range(epochs)])
+    numbers = np.concatenate([crops.uniform(0, epoch, np.array([index]), 40) for epoch in range(epochs)])
     sizes = np.array([size] * epochs)
-    windows = views.random_resized_crop(numbers, sizes, DataConfig.scale, DataConfig.ratio)
+    windows = crops.random_resized_crop(numbers, sizes, DataConfig.scale, DataConfig.ratio)
     return [tuple(window) for window in windows.tolist()]
 
 

@@ -29,14 +29,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dataset import augment, order
-from dataset.batches import Batch, BatchMaker, DataConfig
-from dataset.remote import RemoteReader, is_url, open_remote
-from dataset.ring import Ring
-from dataset.shards import INDEX, Samples, ShardReader
-from dataset.sources.folder import ImageFolder
-from dataset.sources.wsld import WsldReader, is_wsld_folder
-from dataset.strong import strong_views
+from dataset.config import DataConfig
+from dataset.feed import augment, order
+from dataset.feed.batches import Batch, BatchMaker
+from dataset.feed.ring import Ring
+from dataset.feed.strong import strong_views
+from dataset.store.folder import ImageFolder
+from dataset.store.remote import RemoteReader, is_url, open_remote
+from dataset.store.shards import INDEX, Samples, ShardReader
+from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.errors import DataError, UsageError
 from utils.files import expanded
 

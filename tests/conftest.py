@@ -59,7 +59,7 @@ def run(monkeypatch, capfd):
 @pytest.fixture(scope="session")
 def finished(digits, tmp_path_factory):
     """A run of three epochs that nothing befell, in a folder called run."""
-    from test_resume import words
+    from small_run import words
 
     import train_with_distillation as door
 

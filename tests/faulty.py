@@ -7,7 +7,7 @@ import time
 import cv2
 import numpy as np
 
-from dataset.record import Record
+from dataset.store.record import Record
 from utils.errors import DataError
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from dataset.pool import advance
+from dataset.store.pool import advance
 from utils.errors import DataError
 
 

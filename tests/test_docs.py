@@ -15,8 +15,8 @@ from dataset_helpers import image_bytes, make_lists, pack_images, rotated_by_tag
 from PIL import Image
 
 import dataset
-from dataset.batches import DataConfig
-from dataset.shards import Shard, ShardReader
+from dataset.config import DataConfig
+from dataset.store.shards import Shard, ShardReader
 from objectives import contract
 from utils.errors import DataError
 
@@ -115,7 +115,7 @@ def test_the_loader_page_names_settings_and_keys_that_exist(digits):
 
 
 def test_public_names_come_late_so_that_decoding_processes_start_without_torch():
-    script = "import sys, dataset.worker; assert 'torch' not in sys.modules"
+    script = "import sys, dataset.feed.worker; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
     from dataset import TrainLoader, loader
 
@@ -157,7 +157,7 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
 
 
 def test_every_promise_has_its_test():
-    named = re.findall(r"`(test_\w+\.py)::(\w+)`", (ROOT / "docs/robustness.md").read_text())
+    named = re.findall(r"`(\w+/test_\w+\.py|test_\w+\.py)::(\w+)`", (ROOT / "docs/robustness.md").read_text())
     assert len(named) > 50
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"

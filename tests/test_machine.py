@@ -72,7 +72,7 @@ def test_a_checkout_that_cannot_be_written_runs(tmp_path):
     shutil.copytree(ROOT / "utils", tmp_path / "checkout/utils")
     home = tmp_path / "checkout/home"
     home.mkdir()
-    script = "import dataset.raw, os; print(len(os.listdir(os.environ['NUMBA_CACHE_DIR'])))"
+    script = "import dataset.jpeg.raw, os; print(len(os.listdir(os.environ['NUMBA_CACHE_DIR'])))"
     words = ["unshare", "-rm", "sh", "-c", READ_ONLY, "sh", str(tmp_path / "checkout"), sys.executable, "-c", script]
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(tmp_path)}
     done = subprocess.run(

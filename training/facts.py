@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dataset.shards import Samples
+from dataset.store.shards import Samples
 from models.zoo import Network
 
 _SHOWN = 3  # names in a message

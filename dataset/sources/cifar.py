@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from dataset.damage import sound_pixels
-from dataset.images import read_image
-from dataset.jpeg_header import BadImage
+from dataset.jpeg.damage import sound_pixels
+from dataset.jpeg.header import BadImage
+from dataset.jpeg.images import read_image
 from dataset.sources.imagenet import find_classes, find_images
 from utils.errors import DataError, UsageError
 

@@ -1,0 +1,85 @@
+"""The settings of data: where the images are and how they are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from utils.errors import UsageError
+from utils.settings import about, check, setting, show
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the images are and how they are looked at."""
+
+    data_path: str = field(metadata=about(affects_result=False))
+    """what holds train and val: LMDB shards of img2lmdb.py (a folder, or a URL such as s3://bucket/imagenet), WSLD's
+    LMDB folders, or plain class folders"""
+    batch_size: int = setting(256, least=1, also=("bs", "b", "batch"))
+    """images a training step, over all ranks and accumulated parts"""
+    num_workers: int = setting(8, least=0, most=1024, affects_result=False, also=("workers", "j"))
+    """decoding processes of each rank; 0 decodes in the training process"""
+    train_data_type: Literal["lmdb", "img"] = "lmdb"
+    """what data_path/train holds: LMDB or plain image folders"""
+    val_data_type: Literal["lmdb", "img"] = "lmdb"
+    """what data_path/val holds"""
+    train_split: str = "train"
+    """folder of the training split below data_path (train_256 after packing with --image_size 256)"""
+    val_split: str = "val"
+    """folder of the validation split below data_path"""
+    input_size: int = setting(224, least=1, most=16384, also=("img_size", "image_size", "crop_size"))
+    """side of the square that the networks see, pixels"""
+    type_of_data_aug: Literal["random_sized", "rand_scale", "pad_crop", "none"] = "random_sized"
+    """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), pad_crop (random
+    crop of the image in a black frame: CIFAR's), none (as val)"""
+    scale: tuple[float, float] = setting(
+        (0.08, 1.0), above=0, most=1, rising=True, used_with={"type_of_data_aug": ("random_sized",)}
+    )
+    """random_sized: share of the image's area, lowest and highest"""
+    ratio: tuple[float, float] = setting(
+        (3 / 4, 4 / 3), least=0.001, most=1000, rising=True, used_with={"type_of_data_aug": ("random_sized",)}
+    )
+    """random_sized: width over height, lowest and highest"""
+    rand_scale: tuple[int, int] = setting(
+        (256, 480), least=1, most=16384, rising=True, used_with={"type_of_data_aug": ("rand_scale",)}
+    )
+    """rand_scale: shortest and longest short side, pixels"""
+    pad: int = setting(4, least=0, most=16384, used_with={"type_of_data_aug": ("pad_crop",)})
+    """pad_crop: width of the frame, pixels"""
+    resize: Literal["antialias", "area", "linear"] = "antialias"
+    """training: antialias (Pillow's bilinear), or OpenCV's area or linear, which aliases and is the fastest"""
+    flip: bool = True
+    """mirror half of the training images"""
+    color_jitter: float = setting(0.0, least=0, most=100)
+    """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
+    mixup: float = setting(0.0, least=0, most=1000)
+    """alpha of mixup: images of a batch are blended in shares drawn from Beta(alpha, alpha); 0 is none"""
+    cutmix: float = setting(0.0, least=0, most=1000)
+    """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each batch has one of them"""
+    strong_view: bool = False
+    """also give each training image in a strongly distorted view (RandAugment, cutout), for mlkd and crld"""
+    order: Literal["shuffle", "blocks"] = "shuffle"
+    """training: shuffle the whole split, or blocks of neighbouring records, for data larger than memory or the cache"""
+    open_shards: int = setting(16, least=1, used_with={"order": ("blocks",)})
+    """order=blocks: shards that are read at a time; pack with --shuffle, or each holds few classes"""
+    cache_path: str = setting("~/.cache/limbeck", affects_result=False)
+    """data behind a URL: folder of this machine for the shards in use, shared by all ranks"""
+    cache_gb: float = setting(200.0, above=0, most=10**9, affects_result=False)
+    """data behind a URL: size of that folder, 10^9 bytes"""
+    val_resize: int = setting(256, least=1, most=16384)
+    """validation: short side before the centre crop of input_size, pixels"""
+    val_batch_size: int = setting(256, least=1, affects_result=False)
+    """images a validation batch of each rank"""
+    on_fault: Literal["stop", "skip"] = setting("stop", affects_result=False)
+    """a damaged record, or a decoding process that dies or hangs: stop the run, or report it and go on without"""
+    worker_timeout: float = setting(300.0, above=0, affects_result=False)
+    """seconds on one image after which a decoding process counts as hanging"""
+
+    def check(self) -> None:
+        """Raises UsageError where a value is out of its range, or two do not go together."""
+        check(self, "data.")
+        if self.type_of_data_aug == "rand_scale" and self.rand_scale[0] < self.input_size:
+            raise UsageError(f"data.rand_scale={show(self.rand_scale)}: at least data.input_size={self.input_size}")
+        if self.strong_view and (self.mixup or self.cutmix):
+            raise UsageError("data.strong_view shows each image twice, not mixed: set data.mixup=0 data.cutmix=0")

@@ -1,0 +1,1 @@
+"""From a split to batches: order, crops, decoding processes, augmentation."""

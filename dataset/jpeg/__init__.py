@@ -1,0 +1,1 @@
+"""Between the bytes of image files and pixels."""

@@ -1,0 +1,95 @@
+"""An image file as the bytes that a record stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.jpeg.damage import prove, sound_pixels
+from dataset.jpeg.decode import decode, opencv_pixels
+from dataset.jpeg.header import BadImage, Header, jpeg_header, read_header
+from dataset.jpeg.images import as_jpeg, encode, resize, resized_shape
+from dataset.jpeg.rgb import MAX_PIXELS, check_size
+from dataset.jpeg.tiles import NotTiled, tile
+
+MAX_STORED = 1 << 26  # 67 MB, of an image in a record
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How images become records."""
+
+    image_size: int | None  # pixels of the side, None keeps the bytes
+    longest_side: bool
+    quality: int
+    skip_bad: bool
+    tiles: bool
+    check: bool
+    shuffle: bool
+
+
+def fit(data: bytes, packing: Packing) -> tuple[bytes, int, int, str | None]:
+    """Bytes to store, height and width of the image in them, and a remark.
+
+    With ``packing.check`` the file is sound, and what is stored decodes to the same pixels by the decoders of training,
+    whole and in windows.
+
+    Raises:
+        BadImage: the file is damaged, no image, or too large.
+    """
+    pixels: np.ndarray | None = None
+    flaw = remark = untiled = None
+    header = read_header(data)
+    reduce = 1 if header is None else _reduction(header, packing)
+    if header is not None:
+        check_size(header.height // reduce, header.width // reduce, ", or by --image_size")
+    if packing.check:
+        pixels, flaw = sound_pixels(data, reduce=reduce)
+    if header is None or reduce == 1:
+        given = data
+        data, header, remark = as_jpeg(given)
+        if data is not given:
+            pixels = flaw = None
+    shape = _smaller(header, packing)
+    if shape is not None:
+        if pixels is None:
+            pixels = opencv_pixels(np.frombuffer(data, np.uint8), reduce=reduce)
+        data, pixels = encode(resize(pixels, *shape), quality=packing.quality), None
+        header = jpeg_header(data)
+    stored = data
+    if packing.tiles:
+        try:
+            stored = tile(data)
+        except NotTiled as reason:
+            untiled = f"kept untiled: {reason}"
+    if len(stored) > MAX_STORED:
+        raise BadImage(f"{len(stored):,} bytes to store, the limit is {MAX_STORED:,}; --image_size makes them fewer")
+    if packing.check:
+        prove(stored, decode(data) if pixels is None else pixels)
+    return stored, header.height, header.width, "; ".join(filter(None, (remark, untiled, flaw))) or None
+
+
+def _smaller(header: Header, packing: Packing) -> tuple[int, int] | None:
+    """Height and width that the image is to be shrunk to; it is never enlarged."""
+    if packing.image_size is None:
+        return None
+    shape = resized_shape(header.height, header.width, packing.image_size, longest=packing.longest_side)
+    return shape if shape[0] < header.height or shape[1] < header.width else None
+
+
+def _reduction(header: Header, packing: Packing) -> int:
+    """By how much the decoder scales an image down that is too large at full size, and is to be shrunk by more.
+
+    Only a sequential scan is decoded in little memory: of other files libjpeg keeps every coefficient.
+    """
+    shape, reduce = _smaller(header, packing), 1
+    while (
+        shape is not None
+        and header.interleaved
+        and reduce < 8
+        and header.height * header.width > MAX_PIXELS * reduce**2
+        and min(header.height // shape[0], header.width // shape[1]) >= 2 * reduce
+    ):
+        reduce *= 2
+    return reduce

@@ -1,0 +1,1 @@
+"""Splits as they lie on a disk: records, shards, folders."""

@@ -1,0 +1,53 @@
+"""Plain image folders read in place of LMDB: slower to read, nothing to pack."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from dataset.jpeg.header import BadImage
+from dataset.jpeg.images import read_image
+from dataset.sources.imagenet import find_classes, find_images
+from dataset.store.names import PackedNames
+from dataset.store.record import Record
+from utils.errors import DataError
+
+
+class ImageFolder:
+    """`<split>/<class>/<image>` below a dataset's root; the label is the position of the class in sorted `train`.
+
+    Attributes:
+        classes: class names, by label.
+        labels: int64 [N].
+        remarks: what was passed over, a line for each kind.
+
+    Raises:
+        UsageError: as `find_classes` and `find_images`.
+    """
+
+    def __init__(self, root: Path, split: str) -> None:
+        self.classes = find_classes(root)
+        self._folder = root / split
+        entries, remarks = find_images(self._folder, self.classes)
+        self.remarks = [f"{self._folder}: {remark}" for remark in remarks]
+        self._paths = PackedNames(os.fsencode(entry.path) for entry in entries)
+        self.labels = np.array([entry.label for entry in entries])
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def keys(self) -> list[str]:
+        """Every image's path below the split, in order."""
+        return [os.fsdecode(path) for path in self._paths]
+
+    def read(self, index: int) -> Record:
+        """The record at ``index``."""
+        path = os.fsdecode(self._paths[index])
+        try:
+            return Record(path, read_image(self._folder / path), int(self.labels[index]))
+        except OSError as error:
+            raise DataError(f"{self._folder / path}: {error.strerror}") from None
+        except BadImage as error:
+            raise DataError(f"{self._folder / path}: {error}") from None

@@ -1,0 +1,120 @@
+"""One sample as bytes. The only file that knows the layout.
+
+A record is a msgpack array of four fields::
+
+    [version, key, image, target]
+
+    version  int   1
+    key      bin   the file's path below its split folder, as the file system spells it
+    image    bin   a JPEG file, restart-tiled or not (dataset/jpeg/tiles.py), or raw pixels as a binary PPM
+                   (dataset/jpeg/raw.py): its own headers say which
+    target   int                      single label: the class
+             [int, ...]               multi-label: the classes present, ascending
+             {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],
+              "difficult": [bool, ...], "crowd": [bool, ...]}      detection, pixels of the stored image
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import cast
+
+import msgpack
+
+from utils.errors import DataError
+
+VERSION = 1
+
+_ARRAY_OF_4, _LENGTH_BYTES = 0x94, {0xC4: 1, 0xC5: 2, 0xC6: 4}  # msgpack's fixarray; its bin 8, 16 and 32
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """A detection target: N objects, corners in pixels of the stored image."""
+
+    boxes: tuple[tuple[float, float, float, float], ...]  # N x (x1, y1, x2, y2)
+    labels: tuple[int, ...]  # N
+    difficult: tuple[bool, ...]  # N
+    crowd: tuple[bool, ...]  # N
+
+
+Target = int | tuple[int, ...] | Boxes
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image with its target."""
+
+    key: str
+    image: bytes  # or a memoryview of them
+    target: Target
+
+
+def pack(record: Record) -> bytes:
+    """The record as msgpack bytes."""
+    target: object = record.target
+    if isinstance(target, Boxes):
+        target = vars(target)
+    return msgpack.packb([VERSION, os.fsencode(record.key), record.image, target])
+
+
+def unpack(data: bytes | memoryview) -> Record:
+    """The record in ``data``; its image is a slice of it: a view, where ``data`` is one.
+
+    Raises:
+        DataError: ``data`` is not a record of this version.
+    """
+    try:
+        fields, version = data[0], data[1]
+        key, at = _take(data, 2)
+        image, at = _take(data, at)
+        target = msgpack.unpackb(data[at:], use_list=False, strict_map_key=True)
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException, RecursionError) as error:
+        raise DataError(f"not a record: {error or type(error).__name__}") from None
+    if fields != _ARRAY_OF_4:
+        raise DataError("not a record: an array of four fields")
+    if version != VERSION:
+        raise DataError(f"record version {version}, expected {VERSION}: pack the data again or update Limbeck")
+    return Record(os.fsdecode(bytes(key)), cast(bytes, image), _target(target))
+
+
+def _take(data: bytes | memoryview, at: int) -> tuple[bytes | memoryview, int]:
+    """The binary field at ``at`` and the position behind it, without msgpack, which would copy it."""
+    start = at + 1 + _LENGTH_BYTES[data[at]]
+    end = start + int.from_bytes(data[at + 1 : start], "big")
+    if end > len(data):
+        raise ValueError("truncated")
+    return data[start:end], end
+
+
+def labels_of(target: Target) -> tuple[int, ...]:
+    """The classes that a target of any kind names."""
+    if isinstance(target, Boxes):
+        return target.labels
+    return (target,) if isinstance(target, int) else target
+
+
+def _target(value: object) -> Target:
+    if _is_int(value) or (isinstance(value, tuple) and all(map(_is_int, value))):
+        return value  # type: ignore[return-value]
+    if isinstance(value, dict) and value.keys() == _BOXES.keys():
+        sound = all(isinstance(column, tuple) and all(map(_BOXES[name], column)) for name, column in value.items())
+        if sound and len({len(column) for column in value.values()}) == 1:
+            return Boxes(**value)
+    raise DataError(f"not a record: a target ({type(value).__name__}) is a class, a list of classes or boxes")
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int
+
+
+def _is_bool(value: object) -> bool:
+    return type(value) is bool
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 4 and all(type(corner) in (int, float) for corner in value)
+
+
+_BOXES = {"boxes": _is_box, "labels": _is_int, "difficult": _is_bool, "crowd": _is_bool}  # what a column holds

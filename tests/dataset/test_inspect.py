@@ -1,0 +1,257 @@
+"""What inspect_lmdb.py says of a split, the damage it finds, and its contact sheet."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import call
+from dataset_helpers import (
+    damaged_in_midstream,
+    flip_bit,
+    image_bytes,
+    make_lists,
+    pack_images,
+    pixels,
+    write_tree,
+)
+from PIL import Image
+from splits import write_patched, write_wsld
+
+from dataset import inspect_lmdb
+from dataset.jpeg.images import image_size
+from dataset.jpeg.raw import encode_raw
+from dataset.jpeg.tiles import tile, window_jpeg
+from dataset.store.record import Boxes, Record
+from dataset.store.shards import Index, ShardWriter, describe
+
+FILES = {
+    "many/0.JPEG": image_bytes(0, 40, 64, subsampling="4:4:4"),
+    "many/1.JPEG": image_bytes(1, 24, 200, subsampling="4:2:0"),
+    "many/2.JPEG": image_bytes(2, 32, 48, subsampling="4:2:0"),
+    "one/3.JPEG": image_bytes(3, progressive=True, subsampling="4:2:0"),
+    "two/4.JPEG": image_bytes(4, mode="L"),
+    "two/5.JPEG": image_bytes(5, kind="PNG"),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Six images of three classes and of every kind as train, two as val; a fourth class is empty."""
+    root = tmp_path_factory.mktemp("inspect")
+    write_tree(root / "images/train", FILES)
+    (root / "images/train/empty").mkdir()
+    write_tree(root / "images/val", {name: FILES[name] for name in ("many/0.JPEG", "two/4.JPEG")})
+    make_lists(root)
+    for split in ("train", "val"):
+        pack_images(root, "--shard_mb", "0", split=split)
+    return root / "lmdb"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run the tool in an empty folder; returns its lines by their first words, and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, code=0):
+        monkeypatch.setattr(sys, "argv", ["inspect_lmdb.py", *map(str, words)])
+        try:
+            inspect_lmdb.main()
+            ended = 0
+        except SystemExit as stopped:
+            ended = stopped.code
+        out, error = capsys.readouterr()
+        assert ended == code, error
+        return {line[:16].strip(): line[16:].strip() for line in out.splitlines()}, error
+
+    return run
+
+
+def copied(folder, to):
+    to.mkdir(parents=True)
+    for path in folder.iterdir():
+        (to / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+def damage(folder, shard):
+    """Flip a bit of the image in a shard of one record."""
+    data = (folder / shard).read_bytes()
+    flip_bit(folder / shard, data.index(b"\xff\xda") + 20)
+
+
+def test_facts_of_a_split(root, command, tmp_path):
+    said, _ = command(root / "train", "--verify")
+    assert said["images"] == "6"
+    assert said["shards"].startswith("6, ")
+    assert said["checksums"] == "all shards are as they were packed"
+    assert "tiles=True" in said["packed with"]
+    assert said["remarks"] == "2 in report.txt"
+    assert said["classes"].startswith("4;")
+    assert said["smallest"].split() == ["0", "empty"]
+    assert said["median"].split() == ["2", "two"]
+    assert said["largest"].split() == ["3", "many"]
+    assert said["empty"] == "1: empty"
+    assert said["height"].split() == ["24", "24", "24", "36", "40"]
+    assert said["most pixels"] == "200 wide, 24 high"
+    assert said["JPEG"] == "of all 6 images"
+    assert said["chroma"] == "50.0 % 4:2:0, 33.3 % 4:4:4, 16.7 % gray"
+    assert said["tiled"] == "83.3 % in restart intervals, 16.7 % whole (it is progressive)"
+    assert said["intervals"] == "60.0 % 8 pixels high, 40.0 % 16 pixels high"
+    assert int(said["width"].split()[0]) % 8 == 0  # the least of the intervals
+    assert said["sheet"] == "contact_sheet.png"
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert sheet.format == "PNG"
+        assert min(sheet.size) >= 1000
+
+
+def test_every_split_below_a_folder_and_damage_in_one(root, command, tmp_path):
+    copied(root / "val", tmp_path / "lmdb/val")
+    train = copied(root / "train", tmp_path / "lmdb/train")
+    copied(root / "val", tmp_path / "lmdb/unfinished")
+    (tmp_path / "lmdb/unfinished/index.json").unlink()
+    damage(train, "00001.lmdb")
+    damage(train, "00004.lmdb")
+    for words, reports in ((), 3), (("--verify",), 5):
+        said, error = command(tmp_path / "lmdb", *words, code=3)
+        assert said["images"] == "2"  # of val, the last
+        assert "damaged: many/1.JPEG: " in error
+        assert "damaged: two/4.JPEG: " in error
+        assert "unfinished: " in error
+        assert "lmdb/unfinished holds no index.json" in error
+        assert error.count("damaged: ") == reports - 1
+        assert f"DataError: {reports} records, files or splits are damaged or unfinished" in error
+    assert "damaged: 00004.lmdb: not what index.json describes" in error
+    assert {path.name for path in tmp_path.glob("*.png")} == {"contact_sheet_train.png", "contact_sheet_val.png"}
+
+
+def test_verifying_names_every_damaged_record(root, command, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 1)
+    monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
+    folder = copied(root / "train", tmp_path / "train")
+    damage(folder, "00002.lmdb")
+    command(folder)
+    said, error = command(folder, "--verify", code=3)
+    assert said["checksums"] == "1 shard differs"
+    assert "damaged: many/2.JPEG: " in error
+
+
+@pytest.mark.parametrize("write", [write_wsld, write_patched])
+def test_wsld_folders(command, tmp_path, write, monkeypatch):
+    files = {f"n{label}/{number}.JPEG": (image_bytes(label), label) for label in (0, 2) for number in (1, 2)}
+    for split in ("train", "val"):
+        write(tmp_path / "lmdb" / split, files)
+    for path in (tmp_path / "lmdb", tmp_path / "lmdb/val"):
+        said, _ = command(path)
+        assert said["images"] == "4"
+        assert said["format"].startswith("WSLD's, without checksums")
+        assert said["largest"].split() == ["2", "n2"]
+        assert said["empty"] == "1: 1"
+        assert said["width"].split() == ["32"] * 5
+        assert said["tiled"] == "100.0 % whole (no restart markers)"
+        assert said["windows"] == "read 100.0 % of the bytes"
+    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
+    monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
+    bad = damaged_in_midstream(image_bytes(1, 90, 90))
+    write(tmp_path / "other/val", {**files, "n0/3.JPEG": (bad, 0)})
+    command(tmp_path / "other")
+    assert "damaged: n0/3.JPEG: " in command(tmp_path / "other", "--verify", code=3)[1]
+
+
+def test_a_large_split_is_sampled(root, command, monkeypatch):
+    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
+    said, _ = command(root / "train", "--sheet", "other.png")
+    assert said["JPEG"] == "of a sample, spread evenly, 2 images"
+    assert said["size"] == "of all 6 images"
+    assert said["sheet"] == "other.png"
+
+
+def test_detection_targets_are_counted_and_drawn(command, tmp_path):
+    sheets = []
+    for number, corner in enumerate((20.0, 30.0)):
+        boxes = Boxes(((1.0, 2.0, corner, 20.0), (3.0, 4.0, 9.0, 9.0)), (2, 2), (False, False), (False, False))
+        nothing = Boxes((), (), (), ())
+        folder = tmp_path / f"train{number}"
+        folder.mkdir()
+        with ShardWriter(folder / "00000.lmdb", 1 << 20) as writer:
+            for key, target in (("a.jpg", boxes), ("b.jpg", nothing), ("$x$ c.jpg", boxes)):
+                writer.add(Record(key, tile(image_bytes(1)), target), 24, 32)
+            writer.finish()
+        shard = describe(folder / "00000.lmdb", 3)
+        Index("train", "detection", ("a", "b", "c $x$"), 3, (shard,)).write(folder)
+        said, _ = command(folder)
+        assert said["largest"].split() == ["2", "c", "$x$"]  # images, not boxes
+        assert said["empty"] == "2: a, b"
+        sheets.append((tmp_path / "contact_sheet.png").read_bytes())
+    assert sheets[0] != sheets[1]
+
+
+def test_raw_pixels(command, tmp_path):
+    for split, count in (("train", 6), ("val", 2)):
+        names = [f"{split}/{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(count)]
+        write_tree(tmp_path / "images", {name: image_bytes(number, kind="PNG") for number, name in enumerate(names)})
+    call("dataset/cifar2lmdb.py", "--image_path", str(tmp_path / "images"), "--output_path", str(tmp_path / "lmdb"))
+    said, error = command(tmp_path / "lmdb/train", "--verify")
+    assert "damaged" not in error
+    assert said["packed with"] == "pixels=raw"
+    assert said["largest"].split() == ["3", "dog"]
+    assert said["most pixels"] == "32 wide, 24 high"
+    assert said["raw pixels"] == "of all 6 images"
+    assert said["bytes"] == "2,317 an image"  # 32 x 24 x 3 and the header
+    assert not said.keys() & {"JPEG", "chroma", "tiled"}
+    with Image.open(tmp_path / "contact_sheet.png") as sheet:
+        assert min(sheet.size) >= 1000
+
+    shard = tmp_path / "lmdb/train/00000.lmdb"
+    flip_bit(shard, shard.read_bytes().index(pixels(2)[4:8].tobytes()))
+    for words, reports in ((), 1), (("--verify",), 2):
+        error = command(tmp_path / "lmdb/train", *words, code=3)[1]
+        assert "damaged: dog/2.png: " in error
+        assert error.count("damaged: ") == reports
+    assert "damaged: 00000.lmdb: not what index.json describes" in error
+
+
+def test_images_that_are_not_whole_though_their_checksums_agree(command, tmp_path):
+    raw = encode_raw(pixels(0))
+    images = {"whole": raw, "cut": raw[:-1], "empty": b"", "jpeg": image_bytes(1), "text": b"hello"}
+    with ShardWriter(tmp_path / "00000.lmdb", 1 << 20) as writer:
+        for key, image in images.items():
+            writer.add(Record(key, image, 0), 24, 32)
+        writer.finish()
+    shard = describe(tmp_path / "00000.lmdb", len(images))
+    Index("train", "single", ("a",), len(images), (shard,)).write(tmp_path)
+    said, error = command(tmp_path, code=3)
+    assert all(f"damaged: {key}: " in error for key in ("cut", "empty", "text"))
+    assert error.count("damaged: ") == 3
+    assert said["chroma"] == "50.0 % raw pixels, 50.0 % 4:2:0"
+
+
+def test_wrong_words_are_refused_before_any_work(root, command, tmp_path):
+    assert "is not a folder" in command(tmp_path / "absent", code=2)[1]
+    assert "--sheet: absent is not a folder" in command(root, "--sheet", "absent/sheet.png", code=2)[1]
+    assert f"--sheet: {tmp_path} is a folder" in command(root, "--sheet", str(tmp_path), code=2)[1]
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden/00000.lmdb").touch()
+    assert f"UsageError: {tmp_path} holds no split" in command(tmp_path, code=2)[1]
+
+
+def test_the_sheet_shows_classes_evenly():
+    labels = np.repeat([0, 1, 3], [100, 2, 7])
+    shown = inspect_lmdb._over_classes(labels, 4, 9)
+    assert shown == [0, 49, 99, 100, 101, 102, 105, 108]  # class 1 has two only
+    assert inspect_lmdb._over_classes(np.arange(1000), 1000, 24)[::23] == [0, 958]
+    several = np.array([[True, True], [True, False], [False, True], [False, False]])
+    assert inspect_lmdb._over_classes(several, 2, 4) == [0, 1, 2]
+    assert inspect_lmdb._over_classes(several[3:], 2, 4) == []
+
+
+@pytest.mark.parametrize(("width", "subsampling"), [(160, "4:2:0"), (47 * 8, "4:4:4")])
+def test_what_a_window_reads_is_shown(width, subsampling):
+    window, size = (40, 100, 30, 50), (120, width)
+    plain = image_bytes(1, *size, subsampling=subsampling)
+    assert inspect_lmdb._is_read(plain, window, size).all()
+    data = tile(plain)
+    part = window_jpeg(np.frombuffer(data, np.uint8), window)
+    assert part.aligned == (subsampling == "4:2:0")
+    read = inspect_lmdb._is_read(data, window, size)
+    assert read[40:70, 100:150].all()
+    assert read.sum() == np.prod(image_size(part.data.tobytes()))

@@ -1,0 +1,179 @@
+"""Strong views: each operation against Pillow's, shares and draws, and what terms see of them."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import call
+from PIL import Image, ImageEnhance, ImageOps
+
+from dataset import DataConfig, TrainLoader, open_split
+from dataset.feed.strong import _ALL, _cut, _distorted, strong_views
+from knowledge_distiller import KnowledgeDistiller, Term
+from models.zoo import NetworkConfig, build_network
+from utils.errors import UsageError
+
+
+def draws(seed):
+    return np.random.Generator(np.random.Philox(key=[seed, 0]))
+
+
+def photos(count=3, height=24, width=24):
+    """Smooth, with dark and bright ends that are not 0 and 255."""
+    down, across = np.mgrid[:height, :width]
+    waves = [
+        [30 + 90 * (1 + np.sin(0.3 * number + (0.11 + 0.03 * color) * down + 0.17 * across)) for color in range(3)]
+        for number in range(count)
+    ]
+    return torch.tensor(np.array(waves)).round().to(torch.uint8)
+
+
+def affine(image, matrix):
+    return image.transform(image.size, Image.Transform.AFFINE, matrix)
+
+
+WIDTH = 24
+PILLOW = [  # of each operation in turn: by Pillow, a strength, largest difference of a pixel
+    (lambda image, _: image, 0.3, 0),
+    (lambda image, _: ImageOps.autocontrast(image), 0.3, 1),
+    (lambda image, _: ImageOps.equalize(image), 0.3, 0),
+    (lambda image, v: ImageEnhance.Brightness(image).enhance(v), 0.4, 1),
+    (lambda image, v: ImageEnhance.Color(image).enhance(v), 0.4, 1),
+    (lambda image, v: ImageEnhance.Contrast(image).enhance(v), 0.4, 1),
+    (lambda image, v: ImageEnhance.Sharpness(image).enhance(v), 0.4, 1),
+    (lambda image, v: ImageOps.posterize(image, int(v)), 5.7, 0),
+    (lambda image, v: ImageOps.solarize(image, v), 90.0, 0),
+    (lambda image, v: image.rotate(v), 20.0, None),
+    (lambda image, v: affine(image, (1, v, 0, 0, 1, 0)), 0.22, None),
+    (lambda image, v: affine(image, (1, 0, 0, v, 1, 0)), -0.22, None),
+    (lambda image, v: affine(image, (1, 0, v * WIDTH, 0, 1, 0)), 0.25, 0),
+    (lambda image, v: affine(image, (1, 0, 0, 0, 1, v * WIDTH)), -0.25, 0),
+]
+
+
+@pytest.mark.parametrize("number", range(len(_ALL)))
+def test_each_operation_is_that_of_pillow(number):
+    by_pillow, strength, tolerance = PILLOW[number]
+    images = photos()
+    result = _ALL[number].apply(images, torch.full((3,), strength))
+    assert result.dtype == torch.uint8
+    for image, ours in zip(images, result, strict=True):
+        theirs = np.asarray(by_pillow(Image.fromarray(image.permute(1, 2, 0).numpy()), strength)).astype(int)
+        difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - theirs)
+        if tolerance is None:  # the nearest pixel may be the next one
+            assert (difference.max(2) > 12).mean() < 0.02
+        else:
+            assert difference.max() <= tolerance
+
+
+def test_there_is_an_operation_of_pillow_for_each():
+    assert len(PILLOW) == len(_ALL) == 14
+
+
+def test_every_image_has_operations_of_its_own():
+    images = photos(1).expand(28, -1, -1, -1)
+    kinds = np.repeat(np.arange(14), 2)
+    result = _distorted(images, kinds, np.tile([0.1, 0.8], 14))
+    drawn = [torch.tensor([op.low + (op.high - op.low) * x]) for op in _ALL for x in (0.1, 0.8)]
+    for number, kind in enumerate(kinds):
+        assert torch.equal(result[number], _ALL[kind].apply(images[:1], drawn[number])[0])
+
+
+def test_a_square_is_cut():
+    images = torch.zeros(2, 3, 20, 30, dtype=torch.uint8)
+    cut = _cut(images, torch.tensor([[0.8, 0.0], [0.5, 0.5], [0.5, 0.5]]))  # 0.8 of half the short side is 8 pixels
+    assert (cut[0, 0] == 125).sum() == 8 * 8
+    assert (cut[0, 0, 6:14, 11:19] == 125).all()
+    assert (cut[0, 2, 6:14, 11:19] == 114).all()
+    assert (cut[1] == 0).all()
+    at_the_corner = _cut(images, torch.tensor([[0.8, 0.8], [0.0, 1.0], [0.0, 1.0]]))
+    assert [(one[0] == 125).sum().item() for one in at_the_corner] == [16, 16]
+
+
+def test_draws_do_not_depend_on_how_a_batch_is_shared():
+    images = photos(8)
+    whole = strong_views(images, range(8), 8, draws(1))
+    halves = [strong_views(images[4 * n : 4 * n + 4], range(4 * n, 4 * n + 4), 8, draws(1)) for n in range(2)]
+    assert torch.equal(torch.cat(halves), whole)
+    assert not torch.equal(strong_views(images, range(8), 8, draws(2)), whole)
+    assert all((one != image).any() for one, image in zip(whole, images, strict=True))
+    assert torch.equal(images, photos(8))
+
+
+def test_the_loader_gives_both_views(digits):
+    config = DataConfig(str(digits / "lmdb"), batch_size=20, num_workers=0, input_size=8, strong_view=True)
+    samples = open_split(config, "train", "lmdb")
+    loader = TrainLoader(samples, config, 3, 0, 1, torch.device("cpu"))
+    batches = [{k: v.clone() for k, v in batch.items()} for batch in loader.epoch(1)]
+    resumed = [{k: v.clone() for k, v in batch.items()} for batch in loader.epoch(1, 4)]
+    loader.close()
+    for batch in batches:
+        assert batch["strong_images"].shape == batch["images"].shape
+        assert not torch.equal(batch["strong_images"], batch["images"])
+    for one, other in zip(resumed, batches[4:], strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+    with pytest.raises(UsageError, match=r"strong_view shows each image twice, not mixed: set data\.mixup=0"):
+        TrainLoader(samples, DataConfig(str(digits / "lmdb"), 20, strong_view=True, cutmix=1.0), 3, 0, 1, None)
+
+
+def distiller(terms):
+    torch.manual_seed(0)
+    student, teacher = (build_network(NetworkConfig(f"cifar_resnet{n}"), 10, side=32) for n in (8, 14))
+    return KnowledgeDistiller(student, {"teacher": teacher}, terms, torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).eval()
+
+
+def test_terms_see_the_view_they_ask_for():
+    terms = {"plain": Term("kd"), "strong_kd": Term("kd", strong=True), "strong_ce": Term("cross_entropy", strong=True)}
+    images, strong, labels = photos(4, 32, 32), photos(4, 32, 32).flip(3), torch.arange(4)
+    both = distiller(terms)({"images": images, "strong_images": strong, "labels": labels})
+    one = distiller({"kd": Term("kd"), "ce": Term("cross_entropy")})
+    plain, other = (one({"images": view, "labels": labels}) for view in (images, strong))
+    torch.testing.assert_close(both["plain"], plain["kd"])
+    torch.testing.assert_close(both["strong_kd"], other["kd"])
+    torch.testing.assert_close(both["strong_ce"], other["ce"])
+    torch.testing.assert_close(both["logits"], plain["logits"])
+
+
+def test_a_teacher_sees_the_views_that_its_terms_ask_for():
+    terms = {"kd": Term("kd"), "strong_ce": Term("cross_entropy", strong=True)}
+    batch = {"images": photos(4, 32, 32), "strong_images": photos(4, 32, 32), "labels": torch.arange(4)}
+    for strong, passes in ((False, 1), (True, 2)):
+        both, seen = distiller({**terms, "kd": Term("kd", strong=strong)}), []
+        both.teachers["teacher"].register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        both(batch)
+        assert len(seen) == passes
+
+
+def test_a_page_with_strong_views_is_timed():
+    done = call("-m", "benchmarks.step", "--methods", "crld", "--rounds", "1", "--steps", "1", "--batch", "2")
+    assert '"method": "crld"' in done.stdout
+
+
+def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
+    with pytest.raises(UsageError, match=r"terms\.at\.strong: at compares more than logits: stages"):
+        distiller({"at": Term("at", strong=True)})
+    words = ["--cfg", "configs/digits_wsld.py", f"data.data_path={digits / 'lmdb'}"]
+    words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
+    done = call("train_with_distillation.py", *words, code=2)
+    assert "terms.wsld: crld looks at strong views; set data.strong_view=True" in done.stderr
+
+
+def test_mlkd_trains_on_both_views(digits, tmp_path):
+    page = tmp_path / "page.py"
+    page.write_text(
+        "from dataclasses import replace\n"
+        "from configs.digits_wsld import cfg as base\n"
+        "from knowledge_distiller import Term\n"
+        "from models.zoo import NetworkConfig\n"
+        "terms = {}\n"
+        "for view, strong in (('', False), ('strong_', True)):\n"
+        "    terms[view + 'cross_entropy'] = Term('cross_entropy', strong=strong)\n"
+        "    terms[view + 'mlkd'] = Term('mlkd', strong=strong, standardize=True)\n"
+        "terms['crld'] = Term('crld')\n"
+        "teachers = {'teacher': NetworkConfig('cifar_resnet14', expect_top1=0)}\n"
+        "data = replace(base.data, strong_view=True)\n"
+        "cfg = replace(base, name='run', data=data, terms=terms, teachers=teachers)\n"
+    )
+    words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
+    words += ["data.batch_size=20", "data.num_workers=1", "train_params.epochs=1", "train_params.accumulate=2"]
+    done = call("train_with_distillation.py", *words)
+    assert "best after epoch 1" in done.stdout
