@@ -4,16 +4,46 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dataset.feed.batch import Batch
 from models.outputs import Normalization, Outputs
 from models.zoo import Network, fitting_input
 from terms import LOGITS, Example, Match, Term
 from utils.errors import UsageError
 
-__all__ = ["KnowledgeDistiller", "Term"]
+__all__ = ["Distilled", "KnowledgeDistiller", "Term"]
+
+
+class Distilled(NamedTuple):
+    """What a batch gives.
+
+    Attributes:
+        values: of the terms by name, unweighted scalars.
+        weighted: [number of terms], the same times their weights.
+        taught: [number of terms], 1 for those that look at a teacher.
+        student: its outputs for the weak view.
+        sound: of each teacher by name, whether its logits are finite.
+    """
+
+    values: dict[str, Tensor]
+    weighted: Tensor
+    taught: Tensor
+    student: Outputs
+    sound: dict[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the weighted terms, scalar."""
+        return self.weighted.sum()
+
+    @property
+    def loss_of_teachers(self) -> Tensor:
+        """That of those which look at a teacher, scalar."""
+        return (self.weighted * self.taught).sum()
 
 
 class KnowledgeDistiller(nn.Module):
@@ -116,36 +146,26 @@ class KnowledgeDistiller(nn.Module):
         for match in self._active.values():
             match.set_epoch(epoch)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of a batch.
-
-        Args:
-            batch: "images" uint8 [B, 3, H, W], "labels" int64 [B], "index" int64 [B]; "strong_images" like the images
-                where a term needs them.
-
-        Returns:
-            "loss", the weighted sum; "taught", the part of it that looks at a teacher; each term under its own name,
-            unweighted scalars; "logits" [B, K], the student's; "teachers.NAME", whether that one's logits are finite.
-        """
+    def forward(self, batch: Batch) -> Distilled:
+        """What the student and its terms give for a batch."""
         matches = list(self._active.values())
-        outputs = self._run(batch["images"], matches)
-        if looking := [match for match in matches if match.needs_strong_views]:
-            for name, strong in self._run(batch["strong_images"], looking).items():
-                outputs[name].context["strong_logits"] = strong.logits
-        with torch.autocast(batch["images"].device.type, enabled=False):  # objectives compute in float32 or better
+        views = {"weak"}.union(*(match.views for match in matches))
+        outputs = {view: self._run(batch, view, matches) for view in sorted(views, reverse=True)}
+        with torch.autocast(batch.index.device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(outputs, batch) for match in matches]
             weighted = torch.stack(values) * self._weights
-        parts = {"loss": weighted.sum(), "taught": (weighted * self._taught).sum()}
-        parts |= {f"teachers.{name}": one.logits.isfinite().all() for name, one in outputs.items() if name != "student"}
-        return {**parts, **dict(zip(self.terms, values)), "logits": outputs["student"].logits}
+        taught = (item for seen in outputs.values() for item in seen.items() if item[0] != "student")
+        sound = {name: teacher.logits.isfinite().all() for name, teacher in taught}
+        return Distilled(dict(zip(self.terms, values)), weighted, self._taught, outputs["weak"]["student"], sound)
 
-    def _run(self, images: Tensor, matches: Sequence[Match]) -> dict[str, Outputs]:
-        """What the student and the teachers of ``matches`` give for uint8 images [B, 3, H, W], by name."""
-        normalised: dict[Normalization, Tensor] = {}
+    def _run(self, batch: Batch, view: str, matches: Sequence[Match]) -> dict[str, Outputs]:
+        """What the student, and each teacher that some of ``matches`` compare for this view, give for it, by name."""
+        images, normalised = batch.images[view], dict[Normalization, Tensor]()
         outputs = {"student": _run(self.student, images, normalised)}
+        wanted = {name for match in matches if view in match.views for name in match.teachers}
         with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
             for name, teacher in self.teachers.items():
-                if any(name in match.teachers for match in matches):
+                if name in wanted:
                     outputs[name] = _run(teacher, images, normalised)
         return outputs
 
@@ -185,6 +205,5 @@ def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | Non
         with fitting_input(name, network.classifier, images.shape[-1]):
             outputs[name] = network(normalised[name])
     for name, network in networks.items():
-        outputs[name].context["strong_logits"] = outputs[name].logits
         network.train(modes[name])
     return Example(networks, normalised, outputs, all_labels)

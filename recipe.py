@@ -125,7 +125,7 @@ class Recipe:
                 if unknown := [one for one in term.taught_by if one not in self.teachers]:
                     known = ", ".join(self.teachers) or "none"
                     raise UsageError(f"{place}terms.{name}: no teacher {unknown[0]!r}; there is {known}")
-                if term.needs_strong_views and not self.data.strong_view:
+                if "strong" in term.views and not self.data.strong_view:
                     raise UsageError(f"{key} looks at strong views; set data.strong_view=True")
                 if (self.data.mixup or self.data.cutmix) and term.knows_one_label:
                     raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from traceback import format_exception
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import objectives
+from dataset.feed.batch import Batch
 from models.outputs import Outputs
 from models.taps import norms_before, pair_stages
 from models.zoo import Network
@@ -23,23 +24,11 @@ from objectives.logits import standardize
 from utils.errors import ExpectedError, UsageError
 from utils.settings import check, setting
 
+Seen = Mapping[str, Mapping[str, Outputs]]  # by view, then by network: what was given for it
 LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
-# What the facade returns and a line of the log holds beside the terms.
-_TAKEN = (
-    "loss",
-    "taught",
-    "logits",
-    "kind",
-    "time",
-    "stage",
-    "epoch",
-    "step",
-    "lr",
-    "top1",
-    "images_per_second",
-    "data_wait",
-)
+# What a line of the log holds beside the terms.
+_TAKEN = ("loss", "kind", "time", "seconds", "phase", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
 
 
 @dataclass(frozen=True)
@@ -58,8 +47,8 @@ class Term:
     """(epoch, factor) points on the weight, linear between them; the first epoch is 1"""
     stages: tuple[tuple[str, str], ...] = ()
     """student's and teacher's stages to compare, such as (("stage2", "stage2"),); of equal resolution when not given"""
-    strong: bool = False
-    """compare logits for the strong views (data.strong_view) in place of those for the images"""
+    view: Literal["weak", "strong"] = "weak"
+    """which view of the images it compares: weak, as they are cropped, or strong (data.strong_view)"""
     standardize: bool = False
     """shift and scale each sample's logits to mean 0 and standard deviation 1 first"""
 
@@ -74,10 +63,11 @@ class Term:
         return self.teachers if objectives.get(self.objective).needs_teacher else ()
 
     @property
-    def needs_strong_views(self) -> bool:
-        """Whether it looks at the strong views of a batch."""
+    def views(self) -> set[str]:
+        """The views of the images that it looks at."""
         objective = objectives.get(self.objective)
-        return self.strong or "strong_logits" in objective.reads_of("student") | objective.reads_of("teacher")
+        read = objective.reads_of("student") | objective.reads_of("teacher")
+        return {self.view} | ({"strong"} if "strong_logits" in read else set())
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -138,7 +128,7 @@ class Match(nn.Module):
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
         self.teachers = term.taught_by
-        self.needs_strong_views = term.needs_strong_views
+        self.views = term.views
         self._check(example.networks)
         options = self._options()
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
@@ -150,12 +140,12 @@ class Match(nn.Module):
         else:
             self.function = partial(made, **options)
 
-    def forward(self, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, outputs: Seen, batch: Batch) -> Tensor:
         """The unweighted value on a batch; scalar.
 
         Args:
-            outputs: of the `student` and of each teacher.
-            batch: by key.
+            outputs: for each view, of the `student` and of each teacher.
+            batch: what they are given for.
 
         Raises:
             UsageError: the objective asks for what a batch has not, raises, or returns something else than a scalar.
@@ -211,19 +201,24 @@ class Match(nn.Module):
         where = "".join(format_exception(error)[2:])  # from its function on
         return f"\n{where}{term}: {name} raised {type(error).__name__}: {text}"
 
-    def _given(self, parameter: str, outputs: Mapping[str, Outputs], batch: Mapping[str, Tensor]) -> Any:
+    def _given(self, parameter: str, outputs: Seen, batch: Batch) -> Any:
         network, what = self.objective.place(parameter)
         if network == "batch":
-            if what not in batch and parameter not in self.objective.optional:
-                known = ", ".join(["student", "teacher", *batch])
-                raise UsageError(f"terms.{self.name}: {self.objective.name} asks for {what!r}; there is {known}")
-            return batch.get(what)
-        if what in STAGES:
-            (name,) = ("student",) if network == "student" else self.term.teachers
-            return [self._read(outputs, name, feature) for feature in self._stages(network, what)]
+            if what in batch:
+                return batch[what]
+            if parameter in self.objective.optional:
+                return None
+            known = ", ".join(["student", "teacher", *batch.named])
+            raise UsageError(f"terms.{self.name}: {self.objective.name} asks for {what!r}; there is {known}")
+        return self._of_network(network, what, outputs)
+
+    def _of_network(self, network: str, what: str, outputs: Seen) -> Any:
         names = ("student",) if network == "student" else self.term.teachers
-        what = "strong_logits" if self.term.strong and what == "logits" else what
-        value = _average([self._read(outputs, name, what) for name in names])
+        seen = outputs["strong" if what == "strong_logits" else self.term.view]
+        if what in STAGES:
+            (name,) = names
+            return [self._read(seen, name, feature) for feature in self._stages(network, what)]
+        value = _average([self._read(seen, name, "logits" if what in LOGITS else what) for name in names])
         return standardize(value) if what in LOGITS and self.term.standardize else value
 
     def _read(self, outputs: Mapping[str, Outputs], name: str, what: str) -> Tensor:
@@ -251,7 +246,7 @@ class Match(nn.Module):
             features = self._stages(network, "stages_pre")
             norms = norms_before(example.networks[name], example.images[name], features)
             return [norms[feature] for feature in features]
-        return self._given(parameter, example.outputs, {})
+        return self._of_network(network, what, dict.fromkeys(self.views, example.outputs))
 
     def _pairs(self, outputs: Mapping[str, Outputs]) -> list[tuple[str, str]]:
         other = self.term.teachers[0] if self.objective.needs_teacher else "student"
@@ -275,10 +270,8 @@ class Match(nn.Module):
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not all_reads & LOGITS:
             raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
-        if term.strong and all_reads != {"logits"}:
-            raise UsageError(
-                f"{name}.strong: {objective.name} compares more than logits: {', '.join(sorted(all_reads))}"
-            )
+        if term.view == "strong" and "strong_logits" in all_reads:
+            raise UsageError(f"{name}.view: {objective.name} compares both views by itself: leave it weak")
         if len(term.teachers) > 1 and reads - LOGITS:
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
         for teacher in self.teachers:

@@ -1,11 +1,11 @@
 """Train a student by distillation, or score a network.
 
-    python train_with_distillation.py [--cfg page.py] [key=value ...]      one rank on each visible GPU
+    python train_with_distillation.py [--cfg CONFIG] [key=value ...]       one rank on each visible GPU
     torchrun --nproc_per_node=8 train_with_distillation.py [the same]
     python train_with_distillation.py --eval runs/x                        the best student of a run, as it was trained
     python train_with_distillation.py --eval teacher                       a teacher by name, student, or a weights file
 
---cfg PAGE    a page of settings, imagenet_train_cfg.py when not given
+--cfg CONFIG  a file of settings, imagenet_train_cfg.py when not given
 --eval WHAT   score it and train nothing
 --fresh       start over, and keep the old run beside the new one; without it the same command goes on where a stopped
               run left off
@@ -22,28 +22,31 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
+import tasks
 from dataset.classes import check_apart, check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from dataset.store.shards import Samples
-from evaluation.topk import evaluate
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller
+from models.outputs import Outputs
 from models.zoo import build_network
 from recipe import Recipe, read_command_line
+from tasks import Task
 from terms import features_of
 from training.advice import advising
 from training.announce import described
 from training.facts import facts_of
 from training.logs import Extra
-from training.loop import Scorer, TrainConfig, Trainer, autocast, check_parts
+from training.loop import Scorer, Trainer
 from training.run_folder import RunFolder
+from training.settings import TrainConfig, check_machine
 from training.signals import Stop
-from training.state import resume
+from training.state import State
+from training.step import autocast
 from training.teacher_check import IMAGES, check_teachers
 from utils.console import progress, report, scores_line
 from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks, said_once
@@ -51,44 +54,48 @@ from utils.errors import ExpectedError
 
 
 def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
-    """Page to data, networks, stages, scores."""
-    check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
+    """Config, run folder, data, networks, check of the teachers, state, phases, scores."""
+    check_machine(cfg.train_params, cfg.data.batch_size, ranks)
+    task, config = tasks.get(cfg.task), dataclasses.asdict(cfg)
+    folder = RunFolder(cfg.folder)
+    folder.claim(cfg.goes_on, ranks, fresh=fresh)
+
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     check_same_classes(train, val)
     remarks = [*check_apart(train, val), *getattr(train, "remarks", ()), *getattr(val, "remarks", ())]
-    distiller = build_distiller(cfg, train, val, ranks).to(ranks.device)
+    targets, place = task.targets(train.classes), (ranks.rank, ranks.world, ranks.device)
+    loader = TrainLoader(train, cfg.data, cfg.train_params.seed, *place, targets)
+    validation = EvalLoader(val, cfg.data, *place, targets)
+    score = scorer(validation, task, cfg.train_params, ranks)
+
+    distiller = build_distiller(cfg, train, ranks).to(ranks.device)
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)
-
-    folder, config = RunFolder(cfg.folder), dataclasses.asdict(cfg)
-    loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
-    validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
-    names = [*cfg.first, "last"] if cfg.first else []
-    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks, names)
+    state = State(distiller, cfg.phases, cfg.train_params, task, folder, ranks)
     if not any_rank(folder.is_begun and not fresh):  # a run that goes on has the same teachers
-        some = scorer(validation.spread(IMAGES), cfg.train_params, ranks)
-        check_teachers(distiller.teachers, cfg.teachers, len(np.unique(val.labels)), some)
+        some = scorer(validation.spread(IMAGES), task, cfg.train_params, ranks)
+        check_teachers(distiller.teachers, cfg.teachers, task.primary, task.chance(val.labels), some)
     facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
-    folder.prepare(config, cfg.goes_on, facts, ranks, fresh=fresh)
-    resumed = resume(trainer)
+    folder.begin(config, cfg.goes_on, facts, ranks, fresh=fresh)
+    resumed = state.resume()
+    trainer = Trainer(state, loader, folder)
     if ranks.first:
         for remark in remarks:
             print(remark)
-        configs = {"student": cfg.student, **cfg.teachers}
-        begins = f"{'goes on' if trainer.epoch < trainer.ends[-1] else 'ended'} after step {trainer.step}"
+        begins = f"{'goes on' if state.epoch < state.epochs else 'ended'} after step {state.step}"
         print(f"{folder.path}: {begins if resumed else 'a new run'}")
-        print(described(cfg.data, (train, val), configs, trainer, cfg.idle))
+        print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.idle))
     with closing(loader), closing(validation):
-        best = trainer.train(scorer(validation, cfg.train_params, ranks), config, stop)
+        best = trainer.train(score, config, stop)
     if ranks.first:
         Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
         print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
-def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> KnowledgeDistiller:
+def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
     """The student, the teachers that a term looks at or the student ends with, and the terms."""
-    classes, side = max(len(train.classes), len(val.classes)), cfg.data.input_size
+    classes, side = len(train.classes), cfg.data.input_size
     reads, reads_of = features_of(cfg.all_terms.values())
     cfg.check_terms()
     torch.manual_seed(cfg.train_params.seed)
@@ -104,29 +111,33 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
-def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
-    """Print the validation scores of a teacher by name, the page's student, or weights in a file or a run's folder."""
-    config = cfg.network(what)
+def evaluate(cfg: Recipe, what: str, ranks: Ranks) -> None:
+    """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
+    config, task = cfg.network(what), tasks.get(cfg.task)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     torch.manual_seed(cfg.train_params.seed)
     network = build_network(config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
     if cfg.train_params.channels_last:
         network.to(memory_format=torch.channels_last)
-    validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
+    validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device, task.targets(val.classes))
     with closing(validation):
-        scores = scorer(validation, cfg.train_params, ranks)(network.score)
+        scores = scorer(validation, task, cfg.train_params, ranks)(network.predict)
     if ranks.first:
         print(f"{what}: {scores_line(scores)}")
 
 
-def scorer(validation: EvalLoader, params: TrainConfig, ranks: Ranks) -> Scorer:
+def scorer(validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks) -> Scorer:
     """How a network is scored on the validation split: in the precision that it is trained in."""
 
-    def score(logits: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    @torch.no_grad()
+    def score(predict: Callable[[Tensor], Outputs]) -> dict[str, float]:
+        metrics = task.metrics(ranks.device)
         bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not ranks.first}
-        batches = progress(iterable=validation, total=len(validation), **bar)
-        with autocast(params, ranks.device):
-            return evaluate(logits, batches, ranks.device)
+        for batch in progress(iterable=validation, total=len(validation), **bar):
+            with autocast(params, ranks.device):
+                outputs = predict(batch.images["weak"])
+            metrics.add(outputs, batch)
+        return metrics.compute()
 
     return score
 
@@ -143,7 +154,7 @@ def main() -> None:
                 sys.exit(code)
             with ranks(cfg.train_params.timeout_minutes) as place, advising():
                 if options.eval:
-                    score(cfg, options.eval, place)
+                    evaluate(cfg, options.eval, place)
                 else:
                     run(cfg, place, stop, fresh=options.fresh)
                 barrier()

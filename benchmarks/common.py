@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 import torch
 
-from dataset.feed.batches import Batch, BatchMaker
+from dataset.feed.batches import BatchMaker
+from dataset.feed.targets import Arrays
 from recipe import Recipe
 from utils.config import read_page
 from utils.errors import UsageError
@@ -119,7 +120,7 @@ def files_below(data: Path) -> list[Path]:
 class Prepared(BatchMaker):
     """Batches of pixels that are there already: one copy, no decoding."""
 
-    def fill(self, batch: Batch, rows: range, epoch: int, watch: Callable[[int], None]) -> list[str]:
+    def fill(self, batch: Arrays, rows: range, epoch: int, watch: Callable[[int], None]) -> list[str]:
         """Copy."""
         part = batch["images"][rows.start : rows.stop]
         np.copyto(part, np.zeros((), np.uint8))

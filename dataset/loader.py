@@ -1,20 +1,5 @@
 """Batches from a split to the device.
 
-A batch is a dict of tensors, B samples of this rank:
-
-    "images"  uint8 [B, 3, S, S], RGB, channels_last
-    "labels"  int64 [B]
-    "index"   int64 [B], position of each sample in its split
-
-and with mixup or cutmix the labels of the images mixed in and their share:
-
-    "other_labels"  int64 [B]
-    "other_share"   float32 [B]
-
-with strong_view
-
-    "strong_images"  uint8 [B, 3, S, S]
-
 On a CPU the images are the loader's own memory: they hold until the next batch is drawn, clone those to be kept.
 """
 
@@ -24,16 +9,19 @@ import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dataset.config import DataConfig
-from dataset.feed import augment, order
-from dataset.feed.batches import Batch, BatchMaker
+from dataset.feed import augment, crops, order
+from dataset.feed.batch import Batch
+from dataset.feed.batches import BatchMaker
 from dataset.feed.ring import Ring
 from dataset.feed.strong import strong_views
+from dataset.feed.targets import Arrays, Labels, Targets
 from dataset.store.folder import ImageFolder
 from dataset.store.remote import RemoteReader, is_url, open_remote
 from dataset.store.shards import INDEX, Samples, ShardReader
@@ -76,20 +64,45 @@ def open_split(config: DataConfig, split: str, kind: str) -> Samples:
 
 
 class TrainLoader:
-    """Shuffled, augmented batches; the state is two numbers, the epoch and the batch."""
+    """Shuffled, augmented batches; the state is two numbers, the epoch and the batch.
+
+    Args:
+        samples: the split.
+        config: how it is looked at.
+        seed: of the order, the crops and all other draws.
+        rank: of this process.
+        world: number of ranks.
+        device: where the batches are wanted.
+        targets: what becomes of the targets of the records; labels when not given.
+
+    Raises:
+        UsageError: settings that do not go together, or with the split.
+    """
 
     def __init__(
-        self, samples: Samples, config: DataConfig, seed: int, rank: int, world: int, device: torch.device
+        self,
+        samples: Samples,
+        config: DataConfig,
+        seed: int,
+        rank: int,
+        world: int,
+        device: torch.device,
+        targets: Targets | None = None,
     ) -> None:
         config.check()
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
         if len(samples) < config.batch_size:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
+        share = config.batch_size // world
+        self._mixes = bool(config.mixup or config.cutmix)
+        if self._mixes and share % 2:
+            raise UsageError(
+                f"data.mixup and data.cutmix mix pairs: data.batch_size={config.batch_size} must give each of {world} "
+                "ranks an even number of images"
+            )
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
-        share = config.batch_size // world
-        self._rows = range(rank * share, (rank + 1) * share)  # of this rank in a batch of all
         self._seed, self._config, self._samples = seed, config, samples
         self._shards = [len(samples)]
         if isinstance(samples, ShardReader):
@@ -98,10 +111,10 @@ class TrainLoader:
         if isinstance(samples, RemoteReader):
             samples.check_room(config.open_shards if config.order == "blocks" else None)
         self._fetching: Generator[np.ndarray] | None = None
-        maker = BatchMaker(samples, config, seed)
-        self._stream = _Stream(Ring(maker, config.batch_size // world, config.num_workers), device, _replace_skipped)
+        maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), seed)
+        self._stream = _Stream(Ring(maker, share, config.num_workers), device, _replace_skipped)
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
         whole = order.epoch_order(self._seed, epoch, self._shards, self._config.order, self._config.open_shards)
         batches = order.training_batches(whole, *self._share, first)
@@ -110,22 +123,26 @@ class TrainLoader:
             if self._config.order == "blocks":
                 groups = order.shard_groups(self._seed, epoch, len(self._shards), self._config.open_shards)
             batches = self._fetching = self._samples.fetching(groups, batches)
-        for number, batch in enumerate(self._stream.run((epoch, index) for index in batches), start=first):
-            jitter = batch.pop("jitter", None)
-            if jitter is not None:
-                batch["images"] = augment.color_jitter(batch["images"], jitter)
-            if self._config.strong_view:
-                random = self._random(epoch, number)
-                batch["strong_images"] = strong_views(batch["images"], self._rows, self.batch_size, random)
-            if self._config.mixup or self._config.cutmix:
-                random = self._random(epoch, number)
-                mixed = augment.mix(batch["images"], batch["labels"], self._config.mixup, self._config.cutmix, random)
-                batch["images"], batch["other_labels"], batch["other_share"] = mixed
-            yield batch
+        for index, tensors in self._stream.run((epoch, index) for index in batches):
+            yield self._augmented(tensors, index, epoch)
 
-    def _random(self, epoch: int, batch: int) -> np.random.Generator:
-        """Draws of a batch, the same on every rank."""
-        return np.random.Generator(np.random.Philox(key=[self._seed, (epoch << 32) + batch]))
+    def _augmented(self, tensors: dict[str, Tensor], index: np.ndarray, epoch: int) -> Batch:
+        """What happens on the device; by each sample's own draws, so that other batches show it alike."""
+        jitter = tensors.pop("jitter", None)
+        batch = _batch(tensors, epoch)
+        images, targets = batch.images["weak"], batch.targets
+        if jitter is not None:
+            images = augment.color_jitter(images, jitter)
+        if self._config.strong_view or self._mixes:
+            draws = crops.uniform(self._seed, epoch, index, crops.MIX.stop)
+        if self._mixes:
+            images, share = augment.mix(images, draws[:, crops.MIX], self._config.mixup, self._config.cutmix)
+            others = {f"other_{name}": augment.neighbours(target) for name, target in targets.items()}
+            targets = {**targets, **others, "other_share": share}
+        views = {"weak": images}
+        if self._config.strong_view:
+            views["strong"] = strong_views(images, draws[:, crops.STRONG])
+        return replace(batch, images=views, targets=targets)
 
     def close(self) -> None:
         """End the decoding processes, and fetch no more."""
@@ -137,14 +154,23 @@ class TrainLoader:
 class EvalLoader:
     """Every sample of a split once over all ranks, resized and cropped at the centre."""
 
-    def __init__(self, samples: Samples, config: DataConfig, rank: int, world: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        samples: Samples,
+        config: DataConfig,
+        rank: int,
+        world: int,
+        device: torch.device,
+        targets: Targets | None = None,
+    ) -> None:
         config.check()
         self.samples = samples
         self._share = (config.val_batch_size, rank, world)
         self._batches = list(order.evaluation_batches(len(samples), *self._share))
         rows = max(map(len, self._batches), default=1)
         workers = min(config.num_workers, -(-len(samples) // world))
-        self._stream = _Stream(Ring(BatchMaker(samples, config, None), rows, workers), device, _drop_skipped)
+        maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), None)
+        self._stream = _Stream(Ring(maker, rows, workers), device, _drop_skipped)
 
     def spread(self, images: int) -> EvalLoader:
         """At most ``images`` of the samples, at equal distances, read by the same processes; closed with this one."""
@@ -156,8 +182,9 @@ class EvalLoader:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        yield from self._stream.run((0, index) for index in self._batches)
+    def __iter__(self) -> Iterator[Batch]:
+        for _, tensors in self._stream.run((0, index) for index in self._batches):
+            yield _batch(tensors, 0)
 
     def close(self) -> None:
         """End the decoding processes."""
@@ -165,14 +192,14 @@ class EvalLoader:
 
 
 class _Stream:
-    """Slots of a ring as batches on a device; on a GPU the copy of the next runs beside the work on the last."""
+    """Slots of a ring as tensors on a device; on a GPU the copy of the next runs beside the work on the last."""
 
-    def __init__(self, ring: Ring, device: torch.device, mend: Callable[[Batch], Batch]) -> None:
+    def __init__(self, ring: Ring, device: torch.device, mend: Callable[[Arrays], Arrays]) -> None:
         self.ring, self._device, self._mend = ring, device, mend
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def run(self, batches: Iterator[tuple[int, np.ndarray]]) -> Iterator[dict[str, Tensor]]:
-        """The batches asked for, each sample index with its epoch."""
+    def run(self, batches: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """The batches asked for, each sample index with its epoch: the samples that are in each, and its arrays."""
         if self.ring.start() and self._copies is not None and self.ring.memory is not None:
             _pin(np.frombuffer(self.ring.memory, np.uint8))
         self.ring.drain()
@@ -185,51 +212,59 @@ class _Stream:
                 if not asked:
                     return
                 slot = asked.popleft()
-                yield _tensors(self._mend(self.ring.wait(slot)))
+                arrays = self._mend(self.ring.wait(slot))
+                yield arrays["index"].copy(), _tensors(arrays)
                 self.ring.release(slot)
                 continue
             while asked and (not copied or (len(copied) < 2 and self.ring.ready(asked[0]))):
                 copied.append(self._copy(asked.popleft()))
             if not copied:
                 return
-            batch, done, slot = copied.popleft()
+            index, tensors, done, slot = copied.popleft()
             torch.cuda.current_stream(self._device).wait_event(done)
-            for tensor in batch.values():
+            for tensor in tensors.values():
                 tensor.record_stream(torch.cuda.current_stream(self._device))
-            yield batch
+            yield index, tensors
             done.synchronize()
             self.ring.release(slot)
 
     def _copy(self, slot: int) -> _Copied:
-        tensors = _tensors(self._mend(self.ring.wait(slot)))
+        arrays = self._mend(self.ring.wait(slot))
+        tensors = _tensors(arrays)
         done = torch.cuda.Event()
         with torch.cuda.stream(self._copies):
-            batch = {name: tensor.to(self._device, non_blocking=True) for name, tensor in tensors.items()}
+            copies = {name: tensor.to(self._device, non_blocking=True) for name, tensor in tensors.items()}
             done.record()
-        return batch, done, slot
+        return arrays["index"].copy(), copies, done, slot
 
 
-_Copied = tuple[dict[str, Tensor], torch.cuda.Event, int]
+_Copied = tuple[np.ndarray, dict[str, Tensor], torch.cuda.Event, int]
 
 
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    tensors = {name: torch.from_numpy(array.copy() if array.ndim < 4 else array) for name, array in batch.items()}
+def _tensors(arrays: Arrays) -> dict[str, Tensor]:
+    tensors = {name: torch.from_numpy(array.copy() if array.ndim < 4 else array) for name, array in arrays.items()}
     return {**tensors, "images": tensors["images"].permute(0, 3, 1, 2)}  # the bytes of [B, S, S, 3] are channels_last
 
 
-def _replace_skipped(batch: Batch) -> Batch:
+def _batch(tensors: dict[str, Tensor], epoch: int) -> Batch:
+    images, index = tensors.pop("images"), tensors.pop("index")
+    sizes = torch.tensor(images.shape[2:]).expand(len(index), 2)
+    return Batch({"weak": images}, sizes, tensors, index, epoch)
+
+
+def _replace_skipped(batch: Arrays) -> Arrays:
     """Training batches stay whole: the place of a skipped sample goes to the first good one."""
-    good = np.flatnonzero(batch["index"] >= 0)
-    if len(good) == len(batch["index"]):
-        return batch
-    if not len(good):
+    bad = batch["index"] < 0
+    if bad.all():
         raise DataError("not one sample of a whole batch could be read; the warnings name them")
-    for array in batch.values():
-        array[batch["index"] < 0] = array[good[0]]
+    if bad.any():
+        good = int(np.flatnonzero(~bad)[0])
+        for array in batch.values():
+            array[bad] = array[good]
     return batch
 
 
-def _drop_skipped(batch: Batch) -> Batch:
+def _drop_skipped(batch: Arrays) -> Arrays:
     good = batch["index"] >= 0
     return batch if good.all() else {name: array[good] for name, array in batch.items()}
 

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from utils.distributed import all_sum
 from utils.errors import DataError
 
+if TYPE_CHECKING:
+    from dataset.feed.batch import Batch
+    from models.outputs import Outputs
 
-@torch.no_grad()
-def evaluate(
-    score: Callable[[Tensor], Tensor], batches: Iterable[dict[str, Tensor]], device: torch.device
-) -> dict[str, float]:
+
+class TopK:
     """Top-1 and top-5 accuracy in percent and the mean cross-entropy, over the samples of all ranks.
 
     Args:
-        score: images uint8 [B, 3, H, W] -> logits [B, K].
-        batches: this rank's samples; no sample may stand on two ranks.
-
-    Returns:
-        top1, top5, loss, images.
-
-    Raises:
-        DataError: there is not one image; on every rank.
+        device: where they are added up.
     """
-    totals = torch.zeros(4, dtype=torch.float64, device=device)  # top-1, top-5, loss, images
-    for batch in batches:
-        logits, labels = score(batch["images"]).float(), batch["labels"]
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(4, dtype=torch.float64, device=device)  # top-1, top-5, loss, images
+
+    @torch.no_grad()
+    def add(self, outputs: Outputs, batch: Batch) -> None:
+        """Take in logits [B, K] for labels [B]; no sample may stand on two ranks."""
+        logits, labels = outputs.logits.float(), batch.targets["labels"]
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]  # [B, 5]
         loss = F.cross_entropy(logits, labels, reduction="none").double()
-        totals += torch.stack([ranked[:, 0].sum(), ranked.sum(), loss.sum(), torch.tensor(len(labels), device=device)])
-    top1, top5, loss_sum, images = all_sum(totals).tolist()
-    if not images:
-        raise DataError("not one validation image could be read: look at the split with dataset/inspect_lmdb.py")
-    return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss_sum / images, "images": images}
+        images = torch.tensor(len(labels), device=labels.device)
+        self._sums += torch.stack([ranked[:, 0].sum(), ranked.sum(), loss.sum(), images])
+
+    def compute(self) -> dict[str, float]:
+        """top1, top5, loss, images.
+
+        Raises:
+            DataError: there is not one image; on every rank.
+        """
+        top1, top5, loss, images = all_sum(self._sums.clone()).tolist()
+        if not images:
+            raise DataError("not one validation image could be read: look at the split with dataset/inspect_lmdb.py")
+        return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss / images, "images": images}

@@ -22,8 +22,7 @@ class Outputs:
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
             stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
             is pooled; `pooled` [B, C], what the classifier sees.
-        context: whatever else a network tells, by name: `head_weight` [K, D] and `head_bias` [K], of its last layer;
-            `strong_logits` [B, K], of the strong views.
+        context: whatever else a network tells, by name: `head_weight` [K, D] and `head_bias` [K], of its last layer.
     """
 
     logits: Tensor

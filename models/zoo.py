@@ -102,9 +102,9 @@ class Network(nn.Module):
             context["head_bias"] = torch.zeros_like(head.weight[:, 0]) if head.bias is None else head.bias
         return Outputs(outputs.logits, features, context)
 
-    def score(self, images: Tensor) -> Tensor:
-        """Logits [B, K] of uint8 images [B, 3, H, W]."""
-        return self(self.normalize(images)).logits
+    def predict(self, images: Tensor) -> Outputs:
+        """What it gives for uint8 images [B, 3, H, W]."""
+        return self(self.normalize(images))
 
     @property
     def classifier(self) -> nn.Module:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from torch import Tensor
 from tqdm import tqdm
 
+from dataset.feed.batch import Batch
 from utils.console import on_terminal, progress
 from utils.text import counted
 
@@ -20,11 +20,12 @@ class Clock:
 
     Args:
         steps: of the whole run.
+        scores: names of those that stand beside the bar, with the loss.
         shown: whether this rank prints.
     """
 
-    def __init__(self, steps: int, *, shown: bool) -> None:
-        self._steps, self._shown = steps, shown
+    def __init__(self, steps: int, scores: tuple[str, ...], *, shown: bool) -> None:
+        self._steps, self._scores, self._shown = steps, scores, shown
         self._bar = progress(disable=True)
         self._begun, self._first, self._step = 0.0, 0, 0  # when the first step here was done, which, and the last one
         self._own = 0  # steps of this process
@@ -36,9 +37,7 @@ class Clock:
         self._bar.leave = False  # a bar that an error or a signal ends must not be drawn once more
         self._bar.close()
 
-    def epoch(
-        self, title: str, batches: Iterator[dict[str, Tensor]], total: int, done: int, step: int
-    ) -> Iterator[dict[str, Tensor]]:
+    def epoch(self, title: str, batches: Iterator[Batch], total: int, done: int, step: int) -> Iterator[Batch]:
         """The ``batches`` of an epoch, timed; ``done`` of ``total`` came before them, and ``step`` of the run."""
         on = self._shown and on_terminal()
         self._bar = progress(total=total, initial=done, desc=title, unit="step", disable=not on, bar_format=_BAR)
@@ -72,7 +71,7 @@ class Clock:
                 ends = {"elapsed": _duration(time.perf_counter() - self._begun), **ends}
             print(f"{self._title}, step {int(values['step'])}: {_listed({**texts, **ends})}", flush=True)
         else:
-            texts = {name: f"{values[name]:.4g}" for name in ("loss", "top1")}
+            texts = {name: f"{values[name]:.4g}" for name in ("loss", *self._scores)}
             self._bar.set_postfix_str(_listed({**texts, **ends}))
 
     def _note_step(self) -> None:

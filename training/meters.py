@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from dataset.feed.batch import Batch
+from knowledge_distiller import Distilled
+from tasks import Task
 from utils.distributed import all_sum, any_rank, gather
 from utils.errors import Diverged
 
 
 class Meters:
-    """Means of the loss, its terms and top-1 since they were last read, and the first step that was not finite."""
+    """Means of the loss, its terms and the task's scores since they were last read, and the first step that diverged.
 
-    def __init__(self, terms: list[str], device: torch.device) -> None:
-        self._names = ["loss", *terms]
-        self._sums = torch.zeros(len(self._names) + 2, dtype=torch.float64, device=device)  # ..., correct, images
+    Args:
+        terms: their names.
+        task: whose running scores are kept.
+        device: where the sums are.
+    """
+
+    def __init__(self, terms: Sequence[str], task: Task, device: torch.device) -> None:
+        self._terms, self._task, self._scores = ["loss", *terms], task, tuple(task.running_scores)
+        self._sums = torch.zeros(len(self._terms) + len(self._scores) + 1, dtype=torch.float64, device=device)
         self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
-        self._bad_values = torch.zeros(len(self._names), device=device)
+        self._bad_values = torch.zeros(len(self._terms), device=device)
         self._sound: dict[str, Tensor] = {}  # whether each teacher's logits were finite then
 
     @torch.no_grad()
-    def add(self, outputs: dict[str, Tensor], labels: Tensor, step: int) -> None:
-        """Take in the outputs of the facade for B samples; labels: int64 [B]."""
-        values = torch.stack([outputs[name].detach().float() for name in self._names])
-        correct = (outputs["logits"].argmax(1) == labels).sum()
-        images = torch.full_like(correct, len(labels))
-        self._sums += torch.cat([values.double() * len(labels), torch.stack([correct, images])])
+    def add(self, given: Distilled, batch: Batch, step: int) -> None:
+        """Take in what the facade gave for a batch."""
+        values = torch.stack([value.detach().float() for value in (given.loss, *given.values.values())])
+        scores = self._task.running(given.student, batch)
+        images = torch.full((), len(batch), device=values.device)
+        self._sums += torch.cat(
+            [values.double() * images, torch.stack([*(scores[name] for name in self._scores), images])]
+        )
         first = (self._bad_step < 0) & ~values[0].isfinite()
         self._bad_values = torch.where(first, values, self._bad_values)
-        for name in (name for name in outputs if name.startswith("teachers.")):
-            self._sound[name] = torch.where(first, outputs[name], self._sound.get(name, outputs[name]))
+        for name, sound in given.sound.items():
+            self._sound[name] = torch.where(first, sound, self._sound.get(name, sound))
         self._bad_step = torch.where(first, step, self._bad_step)
 
     def state(self) -> Tensor:
@@ -41,10 +54,12 @@ class Meters:
         self._sums.copy_(sums if rank == 0 else torch.zeros_like(sums))
 
     def read(self) -> dict[str, float]:
-        """The means over all ranks; starts afresh."""
-        *sums, correct, images = all_sum(self._sums.clone()).tolist()
+        """The means over all ranks, scores in percent; starts afresh."""
+        *sums, images = all_sum(self._sums.clone()).tolist()
         self._sums.zero_()
-        return {**{name: value / images for name, value in zip(self._names, sums)}, "top1": 100 * correct / images}
+        terms, scores = sums[: len(self._terms)], sums[len(self._terms) :]
+        means = {name: value / images for name, value in zip(self._terms, terms)}
+        return {**means, **{name: 100 * value / images for name, value in zip(self._scores, scores)}}
 
     def raise_if_diverged(self) -> None:
         """Agree over the ranks whether the loss was always finite.
@@ -55,8 +70,8 @@ class Meters:
         step = int(self._bad_step)
         if not any_rank(step >= 0):
             return
-        shown = [f"{name} {value:g}" for name, value in zip(self._names, self._bad_values.tolist())]
-        broken = [name for name, sound in self._sound.items() if not sound]
+        shown = [f"{name} {value:g}" for name, value in zip(self._terms, self._bad_values.tolist())]
+        broken = [f"teachers.{name}" for name, sound in self._sound.items() if not sound]
         reports = [report for report in gather((step, ", ".join(shown), broken)) if report[0] >= 0]
         step, values, broken = min(reports)
         if broken:

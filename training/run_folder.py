@@ -47,35 +47,54 @@ class RunFolder:
         self.path = path
         self.last, self.best = path / "last.pt", path / "best.pt"
         self._logs: Logs | None = None
-        self._locked = ExitStack()
+        self._locked, self._is_locked = ExitStack(), False
 
     @property
     def is_begun(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return self.last.exists() or self.best.exists()
 
-    def prepare(
+    def claim(self, goes_on: GoesOn, ranks: Ranks, *, fresh: bool) -> None:
+        """See that the run in the folder, if there is one, is this one; from now on it is this process's, to its end.
+
+        Args:
+            goes_on: remarks on a run of other settings that goes on with these, or its UsageError.
+            ranks: this one among all.
+            fresh: whether to start over, and so to compare nothing.
+
+        Raises:
+            UsageError: it holds a run with other settings, which are named, or one that is still being written; or it
+                cannot be written. On every rank.
+            DataError: a file in it is damaged. On every rank.
+        """
+        self._on_first(lambda: self._claim(goes_on, fresh=fresh), ranks)
+
+    def begin(
         self, config: dict[str, Any], goes_on: GoesOn, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
     ) -> None:
-        """Make the folder, or check that the run in it is this one; it is this process's until `close` or its end.
+        """Make the folder, or see that the run in it read the same data and teachers; write what this one is.
 
         Args:
             config: every setting.
-            goes_on: remarks on a run of other settings that goes on with these, or its UsageError.
+            goes_on: as for `claim`, for a run that has begun since.
             facts: what was read, by `facts_of`; rank 0's count.
             ranks: this one among all.
-            fresh: whether to start over.
+            fresh: whether an earlier run is put aside first.
 
         Raises:
-            UsageError: the folder holds a run with other settings, data or teachers, which are named, or one that is
-                still being written; or it cannot be written. On every rank.
+            UsageError: the run in it read other data or teachers, which are named; or it cannot be written. On every
+                rank.
             DataError: a file in it is damaged. On every rank.
         """
         places = gather((socket.gethostname(), _device(ranks)))
+        self._on_first(lambda: self._begin(config, goes_on, facts, places, fresh=fresh), ranks)
+
+    def _on_first(self, work: Callable[[], None], ranks: Ranks) -> None:
+        """Let rank 0 work; what it raises is raised on all."""
         failure: Exception | None = None
         if ranks.first:
             try:
-                self._prepare(config, goes_on, facts, places, fresh)
+                work()
             except (UsageError, DataError) as error:
                 failure = error
             except OSError as error:
@@ -84,25 +103,35 @@ class RunFolder:
         if failure is not None:
             raise failure
 
-    def _prepare(
+    def _claim(self, goes_on: GoesOn, *, fresh: bool) -> None:
+        if self.path.exists():
+            self._lock()
+            if not fresh:  # what old runs or killed ones lack is not compared
+                for remark in _read(self.path / "config.json", lambda then: list(goes_on(then))) or ():
+                    print(f"{self.path}: {remark}")
+
+    def _begin(
         self,
         config: dict[str, Any],
         goes_on: GoesOn,
         facts: dict[str, Any],
         places: list[tuple[str, str]],
+        *,
         fresh: bool,
     ) -> None:
-        text = json.dumps(config, indent=1)
-        if self.path.exists():
-            self._lock()
-            if fresh:
-                self._move_aside()
-            else:
-                self._check(goes_on, facts)
+        if self.path.exists() and not self._is_locked:  # another has begun since
+            self._claim(goes_on, fresh=fresh)
+        if self.path.exists() and fresh:
+            self._move_aside()
         if not self.path.exists():
             self.path.mkdir(parents=True, exist_ok=True)  # two may start at once
             self._lock()
-        write_atomically(self.path / "config.json", text.encode())
+        elif shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
+            raise UsageError(
+                f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
+                "--fresh"
+            )
+        write_atomically(self.path / "config.json", json.dumps(config, indent=1).encode())
         write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
         write_atomically(self.path / "environment.json", json.dumps(_environment(places), indent=1).encode())
 
@@ -117,6 +146,7 @@ class RunFolder:
             holder = path.read_text() or "another process"
             raise UsageError(f"{held} ({holder}): let it end, or set another name=...") from None
         path.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        self._is_locked = True
 
     def _move_aside(self) -> None:
         number = 1
@@ -125,16 +155,6 @@ class RunFolder:
         self.path.rename(aside)
         self._locked.close()
         print(f"the earlier run is kept as {aside}")
-
-    def _check(self, goes_on: GoesOn, facts: dict[str, Any]) -> None:
-        """Compare with the run that is there; what old runs or killed ones lack is not."""
-        for remark in _read(self.path / "config.json", lambda then: list(goes_on(then))) or ():
-            print(f"{self.path}: {remark}")
-        if shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
-            raise UsageError(
-                f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
-                "--fresh"
-            )
 
     @property
     def has_scores(self) -> bool:
@@ -146,10 +166,10 @@ class RunFolder:
         """Start `Logs` after ``epoch`` whole epochs and ``step`` steps."""
         self._logs = Logs(self.path, epoch, step, config, wandb_project)
 
-    def log(self, kind: str, values: dict[str, float], stage: str = "") -> None:
+    def log(self, kind: str, values: dict[str, float], phase: str = "") -> None:
         """As `Logs.log`."""
         assert self._logs is not None
-        self._logs.log(kind, values, stage)
+        self._logs.log(kind, values, phase)
 
     def close(self) -> None:
         """End the logs, and give the folder back."""

@@ -1,98 +1,223 @@
-"""A run's state: what is in a checkpoint, which one a run goes on from, and what is refused as another run's."""
+"""A run's state: what a checkpoint holds, which one a run goes on from, and what is refused as another run's."""
 
 from __future__ import annotations
 
 import json
 import sys
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from knowledge_distiller import KnowledgeDistiller
 from models.neck import merged
+from models.zoo import Network
+from tasks import Task
 from training import checkpoint
 from training.ddp import average_statistics
+from training.dot import Dot
+from training.meters import Meters
+from training.optimizer import build_optimizer
+from training.phases import Phase
 from training.run_folder import RunFolder
-from utils.distributed import barrier, from_first, gather
+from training.settings import TrainConfig
+from utils.distributed import Ranks, barrier, from_first, gather
 from utils.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from training.loop import Trainer
 
 _OVER = "start over with --fresh, which keeps this folder beside the new one"
 _SHOWN = 3  # names in a message
 
 
-def save(trainer: Trainer, *, best: dict[str, float] | None = None) -> None:
-    """Write `last.pt`, and for a student with the ``best`` scores `best.pt` and its export; every rank takes part.
-
-    What cannot be written is told, and tried again at the next call; the checkpoint before it stays.
-    """
-    trainer.meters.raise_if_diverged()  # a diverged state never replaces a sound one
-    average_statistics(trainer.distiller.student, trainer.ranks)
-    sums = trainer.meters.state()
-    if trainer.ema is not None:
-        average_statistics(trainer.ema, trainer.ranks)
-    if not trainer.ranks.first:
-        return
-    try:
-        _write(trainer, sums, best)
-        trainer.unsaved = ""
-    except (DataError, OSError) as error:
-        trainer.unsaved = str(error)
-        print(f"no checkpoint after step {trainer.step}, the one before it stays: {error}", file=sys.stderr)
+class _Average(AveragedModel):
+    module: Network
 
 
-def raise_if_unsaved(trainer: Trainer) -> None:
-    """Raises DataError, on every rank, where the last `save` could not write."""
-    if unsaved := from_first(trainer.unsaved):
-        raise DataError(f"the state after step {trainer.step} is not saved: {unsaved}")
+class State:
+    """All that a run changes.
 
+    Args:
+        distiller: built with the terms of all ``phases``.
+        phases: one after the other, by name.
+        params: how.
+        task: whose running scores are kept.
+        run: where checkpoints go.
+        ranks: this one among all.
 
-def resume(trainer: Trainer) -> bool:
-    """Go on from the last checkpoint, or the best where that is missing; False where there is none.
+    Attributes:
+        epoch, batch: epochs and batches of this epoch that are done.
+        step: optimizer steps that are done.
+        best: scores of the student in best.pt; rank 0's count.
+        phase_number, phase: that of the optimizer and the meters; an epoch may have ended it.
+        optimizer, scaler, meters, ema: of the phase in hand; the moving average is None where none is kept.
 
     Raises:
-        DataError: it is damaged, or the folder tells of one and has none.
-        UsageError: it is not of this run, or not all ranks see the same.
+        UsageError: settings of a phase that do not go together.
     """
-    barrier()  # rank 0 may just have prepared the folder
-    run = trainer.run
-    found = _find(run)
-    if found is not None:
-        _restore(trainer, *found)
-        if trainer.ranks.first and found[0] != run.last:
-            print(f"{run.last} is missing: {found[0].name} takes its place")
-    if len(set(gather((trainer.epoch, trainer.step)))) > 1:
-        raise UsageError(f"train_params.output_path: {run.path} is not the same folder on all machines")
-    return found is not None
 
+    def __init__(
+        self,
+        distiller: KnowledgeDistiller,
+        phases: Mapping[str, Phase],
+        params: TrainConfig,
+        task: Task,
+        run: RunFolder,
+        ranks: Ranks,
+    ) -> None:
+        self.distiller, self.phases, self.params = distiller, phases, params
+        self.task, self.run, self.ranks = task, run, ranks
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
+        self.ema = (
+            _Average(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
+            if params.ema_decay is not None
+            else None
+        )
+        if self.ema is not None:
+            self.ema.eval()
+        self._ends = list(accumulate(phase.epochs for phase in phases.values()))
+        self.epoch = self.batch = self.step = 0
+        self.best: dict[str, float] = {}
+        self._unsaved = ""  # why the last checkpoint could not be written
+        for number in reversed(range(len(phases))):  # every one, so that what is wrong in the last shows at once
+            self.begin(number)
 
-def _write(trainer: Trainer, sums: Tensor, best: dict[str, float] | None) -> None:
-    student, ema = trainer.distiller.student, trainer.ema
-    position = {
-        "epoch": trainer.epoch,
-        "batch": trainer.batch,
-        "step": trainer.step,
-        "best": best or trainer.best,
-        "stage": trainer.stage_number,  # that of the optimizer and the meters; an epoch may have ended it
-    }
-    state: dict[str, Any] = {
-        "student": student.classifier.state_dict(),
-        "extras": _extras(trainer),
-        "ema": None if ema is None else ema.module.classifier.state_dict(),
-        "ema_updates": 0 if ema is None else int(ema.n_averaged),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-        "meters": sums,
-        "position": json.dumps(position),
-    }
-    if best is not None:
-        checkpoint.save(trainer.run.best, state)
-        checkpoint.export(trainer.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
-        trainer.best = best
-    checkpoint.save(trainer.run.last, state)
+    def begin(self, number: int) -> None:
+        """Begin a phase: its terms, what is trained in it, an optimizer without a past."""
+        self.phase_number, self.phase = number, list(self.phases.values())[number]
+        self.distiller.begin(self.phase.terms, self.phase.trainable)
+        self.optimizer = build_optimizer(self.phase.optim, self.distiller)
+        params, taught = self.params, self.distiller.is_taught
+        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not taught):
+            raise UsageError(
+                "optim.optimizer=dot needs a term with a teacher, train_params.compile=False and an amp other than fp16"
+            )
+        self.meters = Meters(list(self.phase.terms), self.task, self.ranks.device)
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases."""
+        return self._ends[-1]
+
+    @property
+    def epochs_before(self) -> int:
+        """Of the phases before the one in hand."""
+        return self._ends[self.phase_number] - self.phase.epochs
+
+    @property
+    def next_phase(self) -> int:
+        """Number of the phase that the next epoch belongs to; how many there are where none is left."""
+        return bisect_right(self._ends, self.epoch)
+
+    def save(self, *, best: dict[str, float] | None = None) -> None:
+        """Write `last.pt`, and for a student with the ``best`` scores `best.pt` and its export; every rank takes part.
+
+        What cannot be written is told, and tried again at the next call; the checkpoint before it stays.
+        """
+        self.meters.raise_if_diverged()  # a diverged state never replaces a sound one
+        average_statistics(self.distiller.student, self.ranks)
+        sums = self.meters.state()
+        if self.ema is not None:
+            average_statistics(self.ema, self.ranks)
+        if not self.ranks.first:
+            return
+        try:
+            self._write(sums, best)
+            self._unsaved = ""
+        except (DataError, OSError) as error:
+            self._unsaved = str(error)
+            print(f"no checkpoint after step {self.step}, the one before it stays: {error}", file=sys.stderr)
+
+    def raise_if_unsaved(self) -> None:
+        """Raises DataError, on every rank, where the last `save` could not write."""
+        if unsaved := from_first(self._unsaved):
+            raise DataError(f"the state after step {self.step} is not saved: {unsaved}")
+
+    def resume(self) -> bool:
+        """Go on from the last checkpoint, or the best where that is missing; False where there is none.
+
+        Raises:
+            DataError: it is damaged, or the folder tells of one and has none.
+            UsageError: it is not of this run, or not all ranks see the same.
+        """
+        barrier()  # rank 0 may just have prepared the folder
+        run = self.run
+        found = _find(run)
+        if found is not None:
+            self._restore(*found)
+            if self.ranks.first and found[0] != run.last:
+                print(f"{run.last} is missing: {found[0].name} takes its place")
+        if len(set(gather((self.epoch, self.step)))) > 1:
+            raise UsageError(f"train_params.output_path: {run.path} is not the same folder on all machines")
+        return found is not None
+
+    def _write(self, sums: Tensor, best: dict[str, float] | None) -> None:
+        student, ema = self.distiller.student, self.ema
+        position = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "best": best or self.best,
+            "phase": self.phase_number,
+        }
+        state: dict[str, Any] = {
+            "student": student.classifier.state_dict(),
+            "extras": _extras(self.distiller),
+            "ema": None if ema is None else ema.module.classifier.state_dict(),
+            "ema_updates": 0 if ema is None else int(ema.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "meters": sums,
+            "position": json.dumps(position),
+        }
+        if best is not None:
+            checkpoint.save(self.run.best, state)
+            checkpoint.export(self.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
+            self.best = best
+        checkpoint.save(self.run.last, state)
+
+    def _restore(self, path: Path, saved: dict[str, Any]) -> None:
+        """Take up what was read from ``path``.
+
+        Raises:
+            UsageError: it is another network's, another optimizer's, or not laid out as this version writes it.
+        """
+        try:
+            self._take_up(saved)
+        except torch.OutOfMemoryError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            first = " ".join(str(error).split())[:300]
+            raise UsageError(
+                f"{path} does not fit this run ({type(error).__name__}: {first}): set another name=..., or {_OVER}"
+            ) from None
+
+    def _take_up(self, saved: dict[str, Any]) -> None:
+        position = json.loads(saved["position"])
+        student, ema = self.distiller.student.classifier, self.ema
+        _compare("student", saved["student"], student.state_dict())
+        _compare("parts of the terms", saved["extras"], _extras(self.distiller))
+        student.load_state_dict(saved["student"])
+        self.distiller.load_state_dict(saved["extras"], strict=False)
+        if ema is not None:
+            _compare("EMA", saved["ema"], ema.module.classifier.state_dict())
+            ema.module.classifier.load_state_dict(saved["ema"])
+            ema.n_averaged.fill_(saved["ema_updates"])
+        number = position["phase"] if "phase" in position else position["stage"]  # its name in older checkpoints
+        if number != self.phase_number:
+            self.begin(number)
+        optimizer = self.optimizer
+        optimizer.load_state_dict(saved["optimizer"])
+        if absent := optimizer.defaults.keys() - optimizer.param_groups[0].keys():
+            raise KeyError(f"the optimizer's {', '.join(sorted(absent))}")
+        if saved["scaler"]:  # none where it went without fp16
+            self.scaler.load_state_dict(saved["scaler"])
+        self.meters.restore(saved["meters"], self.ranks.rank)
+        self.epoch, self.batch, self.step = position["epoch"], position["batch"], position["step"]
+        self.best = position["best"]
 
 
 def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
@@ -126,47 +251,6 @@ def _instead(run: RunFolder) -> str:
     return f"delete it, and the same command goes on from best.pt, {where}"
 
 
-def _restore(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
-    """Take up the ``state`` that was read from ``path``.
-
-    Raises:
-        UsageError: it is another network's, another optimizer's, or not laid out as this version writes it.
-    """
-    try:
-        _take_up(trainer, state)
-    except torch.OutOfMemoryError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        first = " ".join(str(error).split())[:300]
-        raise UsageError(
-            f"{path} does not fit this run ({type(error).__name__}: {first}): set another name=..., or {_OVER}"
-        ) from None
-
-
-def _take_up(trainer: Trainer, state: dict[str, Any]) -> None:
-    position = json.loads(state["position"])
-    student, ema = trainer.distiller.student.classifier, trainer.ema
-    _compare("student", state["student"], student.state_dict())
-    _compare("parts of the terms", state["extras"], _extras(trainer))
-    student.load_state_dict(state["student"])
-    trainer.distiller.load_state_dict(state["extras"], strict=False)
-    if ema is not None:
-        _compare("EMA", state["ema"], ema.module.classifier.state_dict())
-        ema.module.classifier.load_state_dict(state["ema"])
-        ema.n_averaged.fill_(state["ema_updates"])
-    if position["stage"] != trainer.stage_number:
-        trainer.enter(position["stage"])
-    optimizer = trainer.optimizer
-    optimizer.load_state_dict(state["optimizer"])
-    if absent := optimizer.defaults.keys() - optimizer.param_groups[0].keys():
-        raise KeyError(f"the optimizer's {', '.join(sorted(absent))}")
-    if state["scaler"]:  # none where it went without fp16
-        trainer.scaler.load_state_dict(state["scaler"])
-    trainer.meters.restore(state["meters"], trainer.ranks.rank)
-    trainer.epoch, trainer.batch, trainer.step = position["epoch"], position["batch"], position["step"]
-    trainer.best = position["best"]
-
-
 def _compare(what: str, then: dict[str, Tensor] | None, now: dict[str, Tensor]) -> None:
     """Raises ValueError where names or shapes differ."""
     old, new = ({name: list(value.shape) for name, value in (tensors or {}).items()} for tensors in (then, now))
@@ -177,7 +261,7 @@ def _compare(what: str, then: dict[str, Tensor] | None, now: dict[str, Tensor]) 
         raise ValueError(f"{what}: {', '.join(shown)}{more}")
 
 
-def _extras(trainer: Trainer) -> dict[str, Tensor]:
+def _extras(distiller: KnowledgeDistiller) -> dict[str, Tensor]:
     """What objectives learn or remember: everything but the networks."""
-    state = trainer.distiller.state_dict()
+    state = distiller.state_dict()
     return {name: value for name, value in state.items() if not name.startswith(("student.", "teachers."))}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.special import betaincinv
 from torch import Tensor
 
 
@@ -28,42 +29,55 @@ def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
     return pixels.round_().to(torch.uint8)
 
 
-def mix(
-    images: Tensor, labels: Tensor, mixup: float, cutmix: float, random: np.random.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each image with a part of another one of the batch: blended, or a box of it.
+def mix(images: Tensor, draws: np.ndarray, mixup: float, cutmix: float) -> tuple[Tensor, Tensor]:
+    """Each image with a part of its neighbour, blended or a box of it; the first is mixed with the second and so on.
 
-    Zhang et al., mixup, ICLR 2018, arXiv 1710.09412; Yun et al., CutMix, ICCV 2019, arXiv 1905.04899. One share for the
-    whole batch, from Beta(alpha, alpha); the partner is the image as far from the other end.
+    Zhang et al., mixup, ICLR 2018, arXiv 1710.09412; Yun et al., CutMix, ICCV 2019, arXiv 1905.04899; there with one
+    share for the whole batch. Here every image has its own, from Beta(alpha, alpha).
 
     Args:
-        images: uint8 [B, 3, H, W].
-        labels: int64 [B].
+        images: uint8 [B, 3, H, W], B even.
+        draws: uniform [B, 4]: which of the two, the share, the centre of the box down and across.
         mixup: its alpha, 0 for none.
-        cutmix: its alpha, 0 for none; where both are given a coin is tossed.
-        random: draws.
+        cutmix: its alpha, 0 for none; where both are given each image has one of them, as likely as the other.
 
     Returns:
-        Images uint8 [B, 3, H, W], the partners' labels int64 [B], and their share of each image, float32 [B].
+        Images uint8 [B, 3, H, W], and the neighbours' share of each, float32 [B].
     """
-    cuts = random.random() < 0.5 if mixup and cutmix else bool(cutmix)
-    alpha = cutmix if cuts else mixup
-    share = float(random.beta(alpha, alpha))
-    others = images.flip(0)
-    if cuts:
-        (top, bottom), (left, right) = (_side(length, share, random) for length in images.shape[2:])
-        images = images.clone(memory_format=torch.channels_last)
-        images[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
-        share = (bottom - top) * (right - left) / images[0, 0].numel()
-    else:
-        images = images.float().lerp_(others.float(), share).round_().to(torch.uint8)
-    return images, labels.flip(0), torch.full((len(labels),), share, device=labels.device)
+    coin, drawn, down, across = draws.T
+    cuts = (coin < 0.5) & bool(cutmix) if mixup else np.ones(len(draws), bool)
+    alpha = np.where(cuts, cutmix, mixup)
+    share = betaincinv(alpha, alpha, drawn)
+    (top, bottom), (left, right) = (
+        _side(length, share, center) for length, center in zip(images.shape[2:], (down, across))
+    )
+    share = np.where(cuts, (bottom - top) * (right - left) / images[0, 0].numel(), share)
+    edges = np.stack([top, bottom, left, right]) * cuts  # without a box where the image is blended
+    shares, blend, *box = on(images.device, np.stack([share, share * ~cuts, *edges]).astype(np.float32))  # each [B]
+    others = neighbours(images)
+    rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
+    inside = ((rows >= box[0][:, None]) & (rows < box[1][:, None]))[:, :, None]  # [B, H, 1]
+    inside = inside & ((columns >= box[2][:, None]) & (columns < box[3][:, None]))[:, None]  # [B, H, W]
+    blended = images.float().lerp_(others.float(), blend[:, None, None, None]).round_().to(torch.uint8)
+    mixed = torch.where(inside[:, None], others, blended)
+    return mixed.contiguous(memory_format=torch.channels_last), shares
 
 
-def _side(length: int, share: float, random: np.random.Generator) -> tuple[int, int]:
-    """Where a box with the square root of ``share`` of a side begins and ends, cut off at the image's edges."""
-    center, half = random.random() * length, share**0.5 * length / 2
-    return max(0, round(center - half)), min(length, round(center + half))
+def neighbours(x: Tensor) -> Tensor:
+    """What each of [B, ...] is mixed with: the second, the first, the fourth, the third, ..."""
+    return x[torch.arange(len(x), device=x.device) ^ 1]
+
+
+def on(device: torch.device, values: np.ndarray) -> Tensor:
+    """Values on a device; a GPU is not waited for."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def _side(length: int, share: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where boxes with the square root of ``share`` [B] of a side begin and end, cut off at the image's edges."""
+    half = np.sqrt(share) * length / 2
+    return np.maximum(0, np.rint(center * length - half)), np.minimum(length, np.rint(center * length + half))
 
 
 def _gray(pixels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """From sample numbers to pixels in place: what a decoding process does. Without torch, so that it starts fast.
 
-A batch is a dict of arrays, B samples: "images" uint8 [B, S, S, 3] RGB, "labels" int64 [B], "index" int64 [B] (its
-position in the split, -1 for a sample that could not be read), and for training with colour jitter "jitter" float32
+A batch is a dict of arrays, B samples: "images" uint8 [B, S, S, 3] RGB, "index" int64 [B] (its position in the split,
+-1 for a sample that could not be read), those of the targets, and for training with colour jitter "jitter" float32
 [B, 3].
 """
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from dataset.config import DataConfig
 from dataset.feed import crops
+from dataset.feed.targets import Arrays, Fields, Targets, Window
 from dataset.jpeg.images import center_view, decode, decode_window, image_size
 from dataset.jpeg.raw import padded_window
 from dataset.jpeg.resize import resample, taps
@@ -25,7 +26,8 @@ from utils.errors import DataError
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
-Batch = dict[str, np.ndarray]
+Drawn = tuple[Window, bool]  # what an image shows, and whether it is mirrored
+Draw = Callable[[int, Record, np.ndarray], Drawn]  # number among the rows, record, pixels to fill
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,19 @@ class BatchMaker:
 
     samples: Samples
     config: DataConfig
+    targets: Targets
     seed: int | None
 
-    def layout(self, count: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Type and shape of each array of a batch of ``count`` samples."""
+    def layout(self, rows: int) -> Fields:
+        """Type and shape of each array of a batch of ``rows`` samples."""
         side = self.config.input_size
-        arrays: dict[str, tuple[type, tuple[int, ...]]] = {
-            "images": (np.uint8, (count, side, side, 3)),
-            "labels": (np.int64, (count,)),
-            "index": (np.int64, (count,)),
-        }
-        if self.seed is not None and self.config.color_jitter:
-            arrays["jitter"] = (np.float32, (count, 3))
-        return arrays
+        pixels: Fields = {"images": (np.uint8, (rows, side, side, 3)), "index": (np.int64, (rows,))}
+        jitter: Fields = (
+            {"jitter": (np.float32, (rows, 3))} if self.seed is not None and self.config.color_jitter else {}
+        )
+        return {**pixels, **self.targets.layout(rows), **jitter}
 
-    def fill(self, batch: Batch, rows: range, epoch: int, watch: Callable[[int], None]) -> list[str]:
+    def fill(self, batch: Arrays, rows: range, epoch: int, watch: Callable[[int], None]) -> list[str]:
         """Fill ``rows`` of a batch whose "index" is set; calls ``watch`` with each row before it is worked on.
 
         Returns:
@@ -63,57 +63,49 @@ class BatchMaker:
         for row in rows:
             watch(row)
             try:
-                sample = read(int(batch["index"][row]))
-                batch["labels"][row] = self._label(sample)
-                records.append(sample)
+                records.append(read(int(batch["index"][row])))
             except DataError as error:
                 records.append(None)
                 self._skip(batch, row, error, remarks)
-        draw = self._view if self.seed is None else self._draw(batch, rows, epoch, records)
+        draw = self._center if self.seed is None else self._random(batch, rows, epoch, records)
         for row, record in zip(rows, records, strict=True):
             if record is not None:
                 watch(row)
                 try:
-                    draw(row - rows.start, record, batch["images"][row])
+                    window, mirror = draw(row - rows.start, record, batch["images"][row])
+                    self.targets.put(record.target, window, mirror, batch, row)
                 except DataError as error:
                     named = f"{record.key}: {error}; pack the split again, or leave the image out"
                     self._skip(batch, row, DataError(named), remarks)
         return remarks
 
-    def _skip(self, batch: Batch, row: int, error: DataError, remarks: list[str]) -> None:
+    def _skip(self, batch: Arrays, row: int, error: DataError, remarks: list[str]) -> None:
         if self.config.on_fault == "stop":
             raise error from None
         remarks.append(str(error))
         batch["index"][row] = -1
 
-    def _label(self, record: Record) -> int:
-        if not isinstance(record.target, int) or not 0 <= record.target < len(self.samples.classes):
-            most = len(self.samples.classes) - 1
-            raise DataError(f"{record.key}: {record.target!r:.80} is not a label in 0 to {most}")
-        return record.target
+    def _center(self, _number: int, record: Record, out: np.ndarray) -> Drawn:
+        shape = image_size(record.image), self.config.val_resize, self.config.input_size
+        center_view(record.image, *shape, out)
+        return crops.center_window(*shape), False
 
-    def _view(self, _number: int, record: Record, out: np.ndarray) -> None:
-        config = self.config
-        center_view(record.image, image_size(record.image), config.val_resize, config.input_size, out)
-
-    def _draw(
-        self, batch: Batch, rows: range, epoch: int, records: list[Record | None]
-    ) -> Callable[[int, Record, np.ndarray], None]:
-        """Draw the views of ``rows`` at once; returns what makes the pixels of one."""
+    def _random(self, batch: Arrays, rows: range, epoch: int, records: list[Record | None]) -> Draw:
+        """Draw what ``rows`` show at once; returns what makes the pixels of one."""
         config, side = self.config, self.config.input_size
         index = batch["index"][rows.start : rows.stop]
-        # One row of numbers a sample, and fixed columns: turning one augmentation off leaves the others' draws alone.
         assert self.seed is not None
-        numbers = crops.uniform(self.seed, epoch, index, 44)
-        mirror = (numbers[:, 0] < 0.5) & config.flip
+        numbers = crops.uniform(self.seed, epoch, index, crops.WINDOW)
+        mirrors = ((numbers[:, 0] < 0.5) & config.flip).tolist()
         if config.color_jitter:
             batch["jitter"][rows.start : rows.stop] = crops.jitter_factors(numbers[:, 1:4], config.color_jitter)
         if config.type_of_data_aug == "none":
 
-            def draw_center(number: int, record: Record, out: np.ndarray) -> None:
-                self._view(number, record, out)
-                if mirror[number]:
+            def draw_center(number: int, record: Record, out: np.ndarray) -> Drawn:
+                window, _ = self._center(number, record, out)
+                if mirrors[number]:
                     out[:] = cv2.flip(out, 1)
+                return window, mirrors[number]
 
             return draw_center
 
@@ -124,31 +116,33 @@ class BatchMaker:
             sizes = np.array([(1, 1) if record is None else image_size(record.image) for record in records])
         if config.type_of_data_aug == "pad_crop":
             corners = crops.padded_crop(numbers[:, 4:6], sizes, config.pad, side).tolist()
-            mirrored = mirror.tolist()
 
-            def draw_padded(number: int, record: Record, out: np.ndarray) -> None:
+            def draw_padded(number: int, record: Record, out: np.ndarray) -> Drawn:
                 top, left = corners[number]
-                padded_window(decode(record.image), top, left, mirrored[number], out)
+                padded_window(decode(record.image), top, left, mirrors[number], out)
+                return Window(top, left, side, side), mirrors[number]
 
             return draw_padded
         if config.type_of_data_aug == "random_sized":
-            windows = crops.random_resized_crop(numbers[:, 4:], sizes, config.scale, config.ratio)
+            windows = crops.random_resized_crop(numbers[:, 4:], sizes, config.scale, config.ratio).tolist()
         else:
-            windows = crops.random_scale_crop(numbers[:, 4:7], sizes, config.rand_scale, side)
+            windows = crops.random_scale_crop(numbers[:, 4:7], sizes, config.rand_scale, side).tolist()
 
-        def draw(number: int, record: Record, out: np.ndarray) -> None:
-            top, left, height, width = windows[number].tolist()
+        def draw(number: int, record: Record, out: np.ndarray) -> Drawn:
+            top, left, height, width = windows[number]
+            mirror = mirrors[number]
             halve = min(height, width) >= 2 * side
             if halve:  # the decoder halves pairs of pixels
                 top, left, height, width = (2 * (place // 2) for place in (top, left, height, width))
             pixels = decode_window(record.image, (top, left, height, width), halve=halve)
             if config.resize == "antialias":
-                vertical, horizontal = taps(pixels.shape[0], side), taps(pixels.shape[1], side, mirror=mirror[number])
+                vertical, horizontal = taps(pixels.shape[0], side), taps(pixels.shape[1], side, mirror=mirror)
                 resample(pixels, vertical, horizontal, out)
             else:
-                view = scratch("view", out.size).reshape(out.shape) if mirror[number] else out
+                view = scratch("view", out.size).reshape(out.shape) if mirror else out
                 cv2.resize(pixels, (side, side), dst=view, interpolation=_INTERPOLATION[config.resize])
-                if mirror[number]:
+                if mirror:
                     cv2.flip(view, 1, dst=out)
+            return Window(top, left, height, width), mirror
 
         return draw

@@ -1,24 +1,19 @@
-"""Where each sample is looked at, as a pure function of (seed, epoch, sample index), for a whole batch at a time.
+"""What is drawn for each sample, as a pure function of (seed, epoch, sample index), for a whole batch at a time.
 
-B samples; windows are (top, left, height, width) in pixels of the stored image.
+B samples; windows are (top, left, height, width) in pixels of the stored image. Of the numbers that a sample draws each
+augmentation has fixed columns, so that turning one off leaves the others' draws alone: 0 mirrors, 1 to 3 jitter
+colours, 4 to 43 place the window, then come those of `STRONG` and `MIX`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-_ATTEMPTS = 10  # windows drawn before falling back to the centre, as torchvision's RandomResizedCrop
+from dataset.feed.targets import Window
+from dataset.jpeg.images import resized_shape
 
-
-@dataclass(frozen=True)
-class Views:
-    """What a training batch draws."""
-
-    windows: np.ndarray  # int64 [B, 4]
-    flip: np.ndarray  # bool [B]
-    jitter: np.ndarray  # float32 [B, 3], factors of brightness, contrast, saturation
+WINDOW = 44  # numbers that a decoding process draws
+STRONG, MIX = slice(44, 51), slice(51, 55)  # those for strong views and for mixed images, which are made on the device
 
 
 def uniform(seed: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:
@@ -32,6 +27,16 @@ def uniform(seed: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:
         sample = _mix(stream + index.astype(np.uint64))  # [B]
         bits = _mix(sample[:, None] + np.arange(draws, dtype=np.uint64))  # [B, draws]
     return (bits >> np.uint64(11)) * 2.0**-53
+
+
+def center_window(size: tuple[int, int], resize_side: int, crop: int) -> Window:
+    """What torchvision's Resize(``resize_side``) and CenterCrop(``crop``) show of an image of this height and width."""
+    spans = []
+    for length, resized in zip(size, resized_shape(*size, resize_side)):
+        start = round((resized - crop) / 2.0) if resized >= crop else -((crop - resized) // 2)
+        spans.append((start * length / resized, crop * length / resized))
+    (top, height), (left, width) = spans
+    return Window(top, left, height, width)
 
 
 def random_resized_crop(

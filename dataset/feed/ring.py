@@ -27,7 +27,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.feed.batches import Batch, BatchMaker
+from dataset.feed.batches import BatchMaker
+from dataset.feed.targets import Arrays
 from dataset.feed.worker import DONE, TASK, Layout
 from utils.errors import DataError, UsageError
 
@@ -57,7 +58,7 @@ class Ring:
         self._workers: list[_Worker] = []
         self._fatal: set[int] = set()  # samples at which a process died or hung
         self.memory: mmap.mmap | None = None
-        self.slots: list[Batch] = []
+        self.slots: list[Arrays] = []
 
     def start(self) -> bool:
         """Allocate the slots and start the workers; False when that is done already."""
@@ -95,7 +96,7 @@ class Ring:
             self._receive(0)
         return not self._owed[slot]
 
-    def wait(self, slot: int) -> Batch:
+    def wait(self, slot: int) -> Arrays:
         """The batch in ``slot``, views of the shared memory.
 
         Raises:

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as tv
 
+from dataset.feed.augment import on
+
 _OPERATIONS = 2  # one after the other
 _LARGEST_CUT = 0.5  # of a side
 _CUT_COLOR = (125, 123, 114)
@@ -27,7 +29,7 @@ class _Operation(NamedTuple):
     high: float = 1.0
 
 
-def strong_views(images: Tensor, rows: range, batch_size: int, random: np.random.Generator) -> Tensor:
+def strong_views(images: Tensor, draws: np.ndarray) -> Tensor:
     """A strongly distorted copy of each image.
 
     Two of RandAugment's operations (Cubuk et al., arXiv 1909.13719) of a strength drawn evenly, then a square of up to
@@ -36,20 +38,16 @@ def strong_views(images: Tensor, rows: range, batch_size: int, random: np.random
 
     Args:
         images: uint8 [B, 3, H, W].
-        rows: where these stand in the batch of all ranks.
-        batch_size: of all ranks; the draws do not depend on how it is shared.
-        random: draws.
+        draws: uniform [B, 7]: two operations, their strengths, size of the square, its place down and across.
 
     Returns:
         uint8 [B, 3, H, W].
     """
-    kinds = random.integers(len(_ALL), size=(_OPERATIONS, batch_size))
-    strengths = random.random((_OPERATIONS, batch_size))
-    cuts = random.random((3, batch_size))  # size, place down, place across
-    mine = slice(rows.start, rows.stop)
-    for kind, strength in zip(kinds[:, mine], strengths[:, mine]):
+    kinds = (draws[:, :_OPERATIONS] * len(_ALL)).astype(np.int64)
+    strengths, cuts = draws[:, _OPERATIONS : 2 * _OPERATIONS], draws[:, 2 * _OPERATIONS :]
+    for kind, strength in zip(kinds.T, strengths.T):
         images = _distorted(images, kind, strength)
-    return _cut(images, _on(images.device, cuts[:, mine].astype(np.float32)))
+    return _cut(images, on(images.device, cuts.T.astype(np.float32)))
 
 
 def _distorted(images: Tensor, kinds: np.ndarray, strengths: np.ndarray) -> Tensor:
@@ -58,8 +56,8 @@ def _distorted(images: Tensor, kinds: np.ndarray, strengths: np.ndarray) -> Tens
     low, high = np.array([(operation.low, operation.high) for operation in _ALL])[kinds[order]].T
     drawn = low + (high - low) * strengths[order]
     counts = np.bincount(kinds, minlength=len(_ALL)).tolist()
-    places = _on(images.device, order).split(counts)
-    shares = _on(images.device, drawn.astype(np.float32)).split(counts)
+    places = on(images.device, order).split(counts)
+    shares = on(images.device, drawn.astype(np.float32)).split(counts)
     result = images.clone()
     for operation, index, share in zip(_ALL, places, shares):
         if len(index):
@@ -76,7 +74,7 @@ def _cut(images: Tensor, drawn: Tensor) -> Tensor:
         < half[:, None]  # [B, length]
         for length, center in ((height, drawn[1]), (width, drawn[2]))
     )
-    color = _on(images.device, np.array(_CUT_COLOR, np.uint8)).view(3, 1, 1)
+    color = on(images.device, np.array(_CUT_COLOR, np.uint8)).view(3, 1, 1)
     return torch.where((down[:, :, None] & across[:, None, :])[:, None], color, images)
 
 
@@ -122,12 +120,6 @@ def _posterized(images: Tensor, bits: Tensor) -> Tensor:
 
 def _solarized(images: Tensor, thresholds: Tensor) -> Tensor:
     return torch.where(images >= _each(thresholds), 255 - images, images)
-
-
-def _on(device: torch.device, values: np.ndarray) -> Tensor:
-    """Values on a device; a GPU is not waited for."""
-    tensor = torch.from_numpy(values)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _each(values: Tensor) -> Tensor:

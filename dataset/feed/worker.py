@@ -20,7 +20,8 @@ from multiprocessing.connection import Connection
 import cv2
 import numpy as np
 
-from dataset.feed.batches import Batch, BatchMaker
+from dataset.feed.batches import BatchMaker
+from dataset.feed.targets import Arrays, Fields
 from utils.errors import DataError, UsageError
 
 # Pipes carry whole messages of one size, below the size that the system keeps in one piece.
@@ -33,17 +34,17 @@ STATUS = ("slot", "start", "stop", "row", "since")  # int64 a worker; since: mon
 class Layout:
     """How the shared memory is cut: a status row for each worker, then the slots."""
 
-    arrays: dict[str, tuple[type, tuple[int, ...]]]
+    arrays: Fields
     workers: int
     slots: int
 
-    def map(self, memory: mmap.mmap) -> tuple[np.ndarray, list[Batch]]:
+    def map(self, memory: mmap.mmap) -> tuple[np.ndarray, list[Arrays]]:
         """Status, int64 [workers, 5], and the slots' arrays, on ``memory``."""
         status = np.frombuffer(memory, np.int64, self.workers * len(STATUS)).reshape(self.workers, -1)
         at = _aligned(status.nbytes)
         slots = []
         for _ in range(self.slots):
-            slot: Batch = {}
+            slot: Arrays = {}
             for name, (kind, shape) in self.arrays.items():
                 slot[name] = np.frombuffer(memory, kind, int(np.prod(shape)), at).reshape(shape)
                 at += _aligned(slot[name].nbytes)

@@ -41,7 +41,7 @@ def configure(root, kind="lmdb", **more):
 
 
 def keep(batch):
-    return {name: tensor.clone() for name, tensor in batch.items()}
+    return {name: tensor.clone() for name, tensor in batch.named.items()}
 
 
 def train(root, kind="lmdb", epochs=(0,), first=0, rank=0, world=1, **more):

@@ -19,6 +19,7 @@ from processes import alive, shared_memory, wait_until
 from dataset.config import DataConfig
 from dataset.feed.batches import BatchMaker
 from dataset.feed.ring import Ring, _fault_of
+from dataset.feed.targets import Labels
 from dataset.feed.worker import TASK
 from dataset.loader import EvalLoader, TrainLoader
 from utils.errors import DataError, UsageError
@@ -34,7 +35,7 @@ def configure(**more):
 @contextmanager
 def started(samples, rows=40, workers=2, **more):
     """A ring over an evaluation's views."""
-    ring = Ring(BatchMaker(samples, configure(**more), None), rows, workers)
+    ring = Ring(BatchMaker(samples, configure(**more), Labels(2), None), rows, workers)
     ring.start()
     try:
         yield ring
@@ -186,7 +187,7 @@ def test_in_training_the_first_good_sample_takes_its_place(workers):
     config = configure(num_workers=workers, on_fault="skip")
     loader = TrainLoader(Faulty(64, _23="error", _24="die" if workers else "error"), config, 0, 0, 1, CPU)
     with pytest.warns(RuntimeWarning, match="square (23|24)"):
-        batches = [{name: tensor.clone() for name, tensor in batch.items()} for batch in loader.epoch(0)]
+        batches = [{name: tensor.clone() for name, tensor in batch.named.items()} for batch in loader.epoch(0)]
     loader.close()
     index = torch.cat([batch["index"] for batch in batches])
     assert sorted(set(range(64)) - set(index.tolist())) == [23, 24]

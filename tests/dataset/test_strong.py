@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 import torch
+from batches import batch_of
 from conftest import call
 from PIL import Image, ImageEnhance, ImageOps
 
 from dataset import DataConfig, TrainLoader, open_split
+from dataset.feed.crops import STRONG, uniform
 from dataset.feed.strong import _ALL, _cut, _distorted, strong_views
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
 from utils.errors import UsageError
 
 
-def draws(seed):
-    return np.random.Generator(np.random.Philox(key=[seed, 0]))
+def draws(count, seed=1):
+    return np.random.default_rng(seed).random((count, 7))
 
 
 def photos(count=3, height=24, width=24):
@@ -89,22 +91,28 @@ def test_a_square_is_cut():
     assert [(one[0] == 125).sum().item() for one in at_the_corner] == [16, 16]
 
 
-def test_draws_do_not_depend_on_how_a_batch_is_shared():
-    images = photos(8)
-    whole = strong_views(images, range(8), 8, draws(1))
-    halves = [strong_views(images[4 * n : 4 * n + 4], range(4 * n, 4 * n + 4), 8, draws(1)) for n in range(2)]
+def test_a_view_does_not_depend_on_the_batch_that_it_is_in():
+    images, numbers = photos(8), draws(8)
+    whole = strong_views(images, numbers)
+    halves = [strong_views(images[part], numbers[part]) for part in (slice(0, 3), slice(3, 8))]
     assert torch.equal(torch.cat(halves), whole)
-    assert not torch.equal(strong_views(images, range(8), 8, draws(2)), whole)
+    assert not torch.equal(strong_views(images, draws(8, seed=2)), whole)
     assert all((one != image).any() for one, image in zip(whole, images, strict=True))
     assert torch.equal(images, photos(8))
+
+
+def test_every_operation_is_drawn_as_often():
+    kinds = (uniform(0, 0, np.arange(7000), STRONG.stop)[:, STRONG][:, :2] * len(_ALL)).astype(int)
+    assert np.bincount(kinds[:, 0], minlength=len(_ALL)) == pytest.approx(500, abs=100)
+    assert np.bincount(kinds[:, 1], minlength=len(_ALL)) == pytest.approx(500, abs=100)
 
 
 def test_the_loader_gives_both_views(digits):
     config = DataConfig(str(digits / "lmdb"), batch_size=20, num_workers=0, input_size=8, strong_view=True)
     samples = open_split(config, "train", "lmdb")
     loader = TrainLoader(samples, config, 3, 0, 1, torch.device("cpu"))
-    batches = [{k: v.clone() for k, v in batch.items()} for batch in loader.epoch(1)]
-    resumed = [{k: v.clone() for k, v in batch.items()} for batch in loader.epoch(1, 4)]
+    batches = [{k: v.clone() for k, v in batch.named.items()} for batch in loader.epoch(1)]
+    resumed = [{k: v.clone() for k, v in batch.named.items()} for batch in loader.epoch(1, 4)]
     loader.close()
     for batch in batches:
         assert batch["strong_images"].shape == batch["images"].shape
@@ -122,25 +130,32 @@ def distiller(terms):
 
 
 def test_terms_see_the_view_they_ask_for():
-    terms = {"plain": Term("kd"), "strong_kd": Term("kd", strong=True), "strong_ce": Term("cross_entropy", strong=True)}
+    terms = {
+        "plain": Term("kd"),
+        "strong_kd": Term("kd", view="strong"),
+        "strong_ce": Term("cross_entropy", view="strong"),
+    }
     images, strong, labels = photos(4, 32, 32), photos(4, 32, 32).flip(3), torch.arange(4)
-    both = distiller(terms)({"images": images, "strong_images": strong, "labels": labels})
+    both = distiller(terms)(batch_of(images, labels, strong))
     one = distiller({"kd": Term("kd"), "ce": Term("cross_entropy")})
-    plain, other = (one({"images": view, "labels": labels}) for view in (images, strong))
-    torch.testing.assert_close(both["plain"], plain["kd"])
-    torch.testing.assert_close(both["strong_kd"], other["kd"])
-    torch.testing.assert_close(both["strong_ce"], other["ce"])
-    torch.testing.assert_close(both["logits"], plain["logits"])
+    plain, other = (one(batch_of(view, labels)) for view in (images, strong))
+    torch.testing.assert_close(both.values["plain"], plain.values["kd"])
+    torch.testing.assert_close(both.values["strong_kd"], other.values["kd"])
+    torch.testing.assert_close(both.values["strong_ce"], other.values["ce"])
+    torch.testing.assert_close(both.student.logits, plain.student.logits)
 
 
 def test_a_teacher_sees_the_views_that_its_terms_ask_for():
-    terms = {"kd": Term("kd"), "strong_ce": Term("cross_entropy", strong=True)}
-    batch = {"images": photos(4, 32, 32), "strong_images": photos(4, 32, 32), "labels": torch.arange(4)}
-    for strong, passes in ((False, 1), (True, 2)):
-        both, seen = distiller({**terms, "kd": Term("kd", strong=strong)}), []
-        both.teachers["teacher"].register_forward_hook(lambda *_, seen=seen: seen.append(1))
-        both(batch)
-        assert len(seen) == passes
+    terms = {"strong_ce": Term("cross_entropy", view="strong")}
+    images, strong = photos(4, 32, 32), photos(4, 32, 32).flip(3)
+    for views in (["weak"], ["strong"], ["weak", "strong"]):
+        taught, seen = {f"{view}_kd": Term("kd", view=view) for view in views}, []
+        both = distiller({**terms, **taught})
+        both.teachers["teacher"].register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        both(batch_of(images, torch.arange(4), strong))
+        shown = {"weak": images, "strong": strong}
+        expected = [both.student.normalize(shown[view]) for view in views]
+        assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
 
 
 def test_a_page_with_strong_views_is_timed():
@@ -149,8 +164,8 @@ def test_a_page_with_strong_views_is_timed():
 
 
 def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
-    with pytest.raises(UsageError, match=r"terms\.at\.strong: at compares more than logits: stages"):
-        distiller({"at": Term("at", strong=True)})
+    with pytest.raises(UsageError, match=r"terms\.crld\.view: crld compares both views by itself: leave it weak"):
+        distiller({"crld": Term("crld", view="strong")})
     words = ["--cfg", "configs/digits_wsld.py", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
     done = call("train_with_distillation.py", *words, code=2)
@@ -165,9 +180,9 @@ def test_mlkd_trains_on_both_views(digits, tmp_path):
         "from knowledge_distiller import Term\n"
         "from models.zoo import NetworkConfig\n"
         "terms = {}\n"
-        "for view, strong in (('', False), ('strong_', True)):\n"
-        "    terms[view + 'cross_entropy'] = Term('cross_entropy', strong=strong)\n"
-        "    terms[view + 'mlkd'] = Term('mlkd', strong=strong, standardize=True)\n"
+        "for view in ('weak', 'strong'):\n"
+        "    terms[view + '_cross_entropy'] = Term('cross_entropy', view=view)\n"
+        "    terms[view + '_mlkd'] = Term('mlkd', view=view, standardize=True)\n"
         "terms['crld'] = Term('crld')\n"
         "teachers = {'teacher': NetworkConfig('cifar_resnet14', expect_top1=0)}\n"
         "data = replace(base.data, strong_view=True)\n"

@@ -1,0 +1,50 @@
+"""What a loader gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples of a rank, on its device.
+
+    Attributes:
+        images: by view, uint8 [B, 3, H, W], RGB, channels_last: `weak`, cropped and mirrored, always; `strong` with
+            `data.strong_view`.
+        sizes: int64 [B, 2], height and width of each image in these H x W pixels.
+        targets: by name, as the task lays them out: of single-label data `labels` int64 [B]. With mixup or cutmix also
+            `other_labels`, of the images mixed in, and `other_share` float32 [B].
+        index: int64 [B], number of each sample in its split.
+        epoch: from 0.
+    """
+
+    images: dict[str, Tensor]
+    sizes: Tensor
+    targets: dict[str, Tensor]
+    index: Tensor
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """All by one name: `images` (of the weak view), `strong_images`, the targets, `index`."""
+        views = {"images" if view == "weak" else f"{view}_images": images for view, images in self.images.items()}
+        return {**views, **self.targets, "index": self.index}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.named
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.named[name]
+
+    def chunk(self, parts: int) -> list[Batch]:
+        """``parts`` batches of equal size, one behind the other."""
+        images = [dict(zip(self.images, values)) for values in zip(*(x.chunk(parts) for x in self.images.values()))]
+        targets = [dict(zip(self.targets, values)) for values in zip(*(x.chunk(parts) for x in self.targets.values()))]
+        rest = zip(images, self.sizes.chunk(parts), targets, self.index.chunk(parts))
+        return [Batch(*fields, self.epoch) for fields in rest]

@@ -1,0 +1,45 @@
+"""One class an image. B samples, K classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dataset.feed.targets import Labels
+from tasks.contract import task
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+
+    from dataset.feed.batch import Batch
+    from evaluation.topk import TopK
+    from models.outputs import Outputs
+
+
+@task("single_label")
+class SingleLabel:
+    """Top-1 and top-5 accuracy; cross-entropy."""
+
+    primary = "top1"
+    hard_loss = "cross_entropy"
+    running_scores = ("top1",)
+
+    def targets(self, classes: Sequence[str]) -> Labels:
+        """Labels below the number of classes."""
+        return Labels(len(classes))
+
+    def metrics(self, device: device) -> TopK:
+        """Top-1, top-5 and cross-entropy."""
+        from evaluation.topk import TopK
+
+        return TopK(device)
+
+    def running(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """How many are classified correctly."""
+        return {"top1": (outputs.logits.argmax(1) == batch.targets["labels"]).sum()}
+
+    def chance(self, labels: np.ndarray) -> float:
+        """One of the classes that occur."""
+        return 100 / len(np.unique(labels))

@@ -1,0 +1,93 @@
+"""One optimizer step on a batch: forward and backward in parts, clipping, the step itself, the moving average."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from dataset.feed.batch import Batch
+from knowledge_distiller import Distilled
+from training.dot import Dot
+from training.settings import TrainConfig
+from utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from training.state import State
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def step_on(state: State, module: nn.Module, batch: Batch, rate: float) -> list[tuple[Distilled, Batch]]:
+    """One step on this rank's ``batch``, in `accumulate` parts of it.
+
+    Args:
+        state: of the run; its networks and its optimizer take the step.
+        module: its distiller, compiled or under DDP where the run asks for it.
+        batch: B samples.
+        rate: the learning rate.
+
+    Returns:
+        What the parts gave, and the parts.
+
+    Raises:
+        UsageError: the loss has no gradient for what is trained, or a batch norm sees a single value.
+    """
+    # Dropout draws from the step and the rank alone, so that a resumed run draws the same.
+    torch.manual_seed(((state.params.seed << 40) + (state.step << 12) + state.ranks.rank) % 2**64)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    parts = batch.chunk(state.params.accumulate)
+    results = [_backward(state, module, part, len(parts), last=part is parts[-1]) for part in parts]
+    if (longest := state.phase.optim.grad_clip) is not None:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_((p for p in state.distiller.parameters() if p.requires_grad), longest)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update_parameters(state.distiller.student)
+    return list(zip(results, parts))
+
+
+def _backward(state: State, module: nn.Module, part: Batch, parts: int, *, last: bool) -> Distilled:
+    """The gradients of one of ``parts``; ranks share theirs after the last one."""
+    unsynced = isinstance(module, DistributedDataParallel) and not last
+    with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
+        with autocast(state.params, state.ranks.device), _enough_images():
+            given: Distilled = module(part)
+        if not given.weighted.requires_grad:
+            trained = ", ".join(state.phase.trainable) or "anything that is trained"
+            terms = ", ".join(f"terms.{name}" for name in state.phase.terms)
+            raise UsageError(f"{terms}: the loss has no gradient for {trained}; see trainable and terms of the phase")
+        if isinstance(state.optimizer, Dot):
+            state.optimizer.take(given.loss_of_teachers / parts)
+        state.scaler.scale(given.loss / parts).backward()
+    return given
+
+
+@contextmanager
+def _enough_images() -> Iterator[None]:
+    """Say in terms of settings what batch norms lack in a batch of one.
+
+    Raises:
+        UsageError: a map of one pixel of one image has no variance.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "data.batch_size leaves one image a rank and part, too few for batch norms: raise it, lower "
+            "train_params.accumulate, or raise data.input_size"
+        ) from None
+
+
+def autocast(params: TrainConfig, device: torch.device) -> AbstractContextManager:
+    """The precision of a run's networks, in training and when they are scored."""
+    return torch.autocast(device.type, _AUTOCAST.get(params.amp), enabled=params.amp != "off")
