@@ -19,32 +19,42 @@ from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 from utils.rows import read_rows
 
+_PLACE = ("kind", "phase", "stage", "epoch", "step")  # what stands before the scores in a row; older runs have stages
+
 
 def draw(runs: list[Path], output: Path) -> None:
-    """Training loss by step, and validation top-1 by epoch, one colour a run.
+    """Training loss by step, and the primary validation score by epoch, one colour a run.
 
     Raises:
         UsageError: a folder has no metrics.jsonl.
     """
-    figure, (loss, top1) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (loss, score) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    names = []
     for run in runs:
         rows = read_metrics(run)
         train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
         loss.plot([row["step"] for row in train], [row["loss"] for row in train], label=run.name)
-        line = top1.plot([row["epoch"] for row in val], [row["top1"] for row in val], label=run.name, marker=".")
-        if val and "ema_top1" in val[0]:
-            color = line[0].get_color()
-            top1.plot(
-                [r["epoch"] for r in val], [r["ema_top1"] for r in val], "--", color=color, label=f"{run.name}, EMA"
-            )
+        if name := primary(val):
+            names.append(name)
+            (line,) = score.plot([row["epoch"] for row in val], [row[name] for row in val], label=run.name, marker=".")
+            if f"ema_{name}" in val[0]:
+                averaged = {"color": line.get_color(), "label": f"{run.name}, EMA"}
+                score.plot([r["epoch"] for r in val], [r[f"ema_{name}"] for r in val], "--", **averaged)
+    shown = " and ".join(dict.fromkeys(names)) or "scores"
     loss.set(xlabel="step", ylabel="training loss", title="Training loss")
-    top1.set(xlabel="epoch", ylabel="top-1 (%)", title="Validation top-1")
-    for axes in (loss, top1):
+    score.set(xlabel="epoch", ylabel=f"{shown} (%)", title=f"Validation {shown}")
+    for axes in (loss, score):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    top1.legend(fontsize="small")
+    if names:
+        score.legend(fontsize="small")
     figure.savefig(output, dpi=120)
     plt.close(figure)
+
+
+def primary(val: list[dict]) -> str | None:
+    """The score by which the run's best student is chosen: a task gives it first. None before the first epoch's end."""
+    return next((name for name in val[0] if name not in _PLACE), None) if val else None
 
 
 def read_metrics(run: Path) -> list[dict]:

@@ -36,7 +36,7 @@ class Metrics(Protocol):
         ...
 
     def compute(self) -> dict[str, float]:
-        """The scores over all ranks, and how many `images` they are of.
+        """The scores over all ranks, the primary one first, and how many `images` they are of.
 
         Raises:
             DataError: there was not one image; on every rank.

@@ -1,0 +1,113 @@
+"""A task of one's own: one file, which a config may be, and nothing else knows of it."""
+
+import numpy as np
+from conftest import ROOT
+from dataset_helpers import image_bytes
+
+from dataset.store.record import Record
+from figures.curves import read_metrics
+from splits import write_split
+
+CONFIG = '''
+import numpy as np
+import torch
+from dataclasses import replace
+
+from configs.digits import cfg as digits
+from knowledge_distiller import Term
+from objectives import objective
+from tasks import task
+from torch.nn import functional as F
+from training.phases import Phase
+
+
+class Present:
+    def __init__(self, classes):
+        self.classes = classes
+
+    def layout(self, rows):
+        return {"present": (np.float32, (rows, self.classes))}
+
+    def put(self, target, window, mirror, out, row):
+        out["present"][row] = 0
+        out["present"][row, list(target)] = 1
+
+
+class ExactMatch:
+    def __init__(self):
+        self.right = self.images = 0
+
+    def add(self, outputs, batch):
+        same = (outputs.logits > 0) == (batch.targets["present"] > 0)
+        self.right, self.images = self.right + int(same.all(1).sum()), self.images + len(batch)
+
+    def compute(self):
+        return {"match": 100 * self.right / self.images, "images": self.images}
+
+
+@task("toy_multi_label")
+class ToyMultiLabel:
+    primary, hard_loss, running_scores = "match", "toy_bce", ("per_class",)
+
+    def targets(self, classes):
+        return Present(len(classes))
+
+    def metrics(self, device):
+        return ExactMatch()
+
+    def running(self, outputs, batch):
+        return {"per_class": ((outputs.logits > 0) == (batch.targets["present"] > 0)).float().mean(1).sum()}
+
+    def chance(self, labels):
+        return 100 * 0.5 ** labels.shape[1]
+
+
+@objective(reads="logits")
+def toy_bce(student, present):
+    return F.binary_cross_entropy_with_logits(student, present)
+
+
+base = digits("student")
+cfg = replace(
+    base,
+    task="toy_multi_label",
+    name="run",
+    phases={"training": Phase(2, {"hard": Term("toy_bce")}, base.phases["training"].optim)},
+)
+'''
+
+
+def squares(count, seed):
+    """Images with labels 0, 1, both or none."""
+    return [
+        Record(f"{seed}/{number}", image_bytes(1000 * seed + number, 16, 16), tuple(np.flatnonzero([number & 1, number & 2])))
+        for number in range(count)
+    ]
+
+
+def test_a_task_in_a_config_trains_scores_and_resumes(run, tmp_path):
+    for split, count in (("train", 40), ("val", 12)):
+        write_split(tmp_path / "lmdb" / split, squares(count, len(split)), target="multi", classes=("a", "b"))
+    (tmp_path / "own.py").write_text(CONFIG)
+    words = ["--cfg", str(tmp_path / "own.py"), f"data.data_path={tmp_path / 'lmdb'}", "data.batch_size=10"]
+    words += [f"train_params.output_path={tmp_path}", "train_params.print_freq=2"]
+    code, out, err = run(*words)
+    assert code == 0, err
+    rows = read_metrics(tmp_path / "run")
+    train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
+    assert {"loss", "hard", "per_class"} <= train[0].keys()
+    assert 0 <= train[0]["per_class"] <= 100
+    assert [set(row) & {"match", "top1", "images"} for row in val] == [{"match", "images"}] * 2
+    assert "best after epoch" in out
+    assert "match" in out
+    assert (tmp_path / "run/curves.png").exists()
+    code, out, err = run(*words)
+    assert (code, "ended after step 8" in out) == (0, True), err
+
+
+def test_a_task_that_is_none_is_refused(run, digits, tmp_path):
+    words = ["--cfg", "configs/digits.py", f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
+    code, _, err = run(*words, "task=single_lable")
+    assert code == 2
+    assert "no task 'single_lable'; there is single_label" in err
+    assert ROOT.exists()
