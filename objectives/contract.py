@@ -20,16 +20,19 @@ The positional parameters say what is needed:
 - `labels`, `index` and any other: that key of the batch; one with a default may be missing there;
 - in a constructor also `all_labels`, int64 [N]: the labels of the whole training split, by sample index.
 
-What can be read: `logits` [B, K]; `strong_logits` [B, K], of the strong views of the batch; a feature of `Outputs`,
-such as `pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution;
-`head_weight` [K, D] and `head_bias` [K] of the last layer.
+What can be read, of the view of the batch that the term names: `logits` [B, K]; a feature of `Outputs`, such as
+`pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution. Of the
+network: `head_weight` [K, D] and `head_bias` [K] of the last layer. `VIEW_logits` [B, K] are the logits of that view,
+whatever the term names: `student_strong_logits` are the student's of the strong one.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
 Maps are channels_last as a rule. A gradient in another memory format slows the networks behind it; that of `F.mse_loss`
-is, `maps.mean_squared_distance` keeps the format.
+is, `numerics.mean_squared_distance` keeps the format.
 
 What an option may be, beyond any finite number, stands beside it: `@objective(reads="logits", temperature=POSITIVE)`.
 What depends on other things is a ValueError of the constructor, `f"{option}={value}: why"`.
+
+Its name is its own in lower case, or the one that is given: `@objective("reviewkd_pre", reads="stages_pre")`.
 
 An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
 """
@@ -38,7 +41,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
@@ -105,20 +108,30 @@ class Objective(NamedTuple):
         """What it reads of the `student` or the `teacher`."""
         return {what for where, what in map(self.place, self.parameters) if where == network}
 
+    def views_of(self, network: str) -> set[str]:
+        """Views whose logits it reads of the `student` or the `teacher`, beside the view that its term names."""
+        return {view for view in map(view_of, self.reads_of(network)) if view}
+
     def features(self, network: str) -> set[str]:
         """Features of the `student` or the `teacher` that must be kept."""
-        read = self.reads_of(network) - {"logits", "strong_logits", "head_weight", "head_bias"}
-        read = {"stages_pre" if what == "norms" else what for what in read}
+        read = self.reads_of(network) - {"logits", "head_weight", "head_bias"}
+        read = {"stages_pre" if what == "norms" else what for what in read if not view_of(what)}
         return {STAGES.get(what, what) for what in read}
+
+
+def view_of(what: str) -> str:
+    """The view whose logits ``what`` names: strong for `strong_logits`; empty for all else that can be read."""
+    return what.removesuffix("_logits") if what.endswith("_logits") else ""
 
 
 _REGISTRY: dict[str, Objective] = {}
 
 
-def objective(*, reads: str, **ranges: Range) -> Callable[[Made], Made]:
-    """Register the decorated function or module class under its own name, in lower case, and return it unchanged.
+def objective(name: str = "", /, *, reads: str, **ranges: Range) -> Callable[[Made], Made]:
+    """Register the decorated function or module class, and return it unchanged.
 
     Args:
+        name: what terms call it; its own name in lower case, where none is given.
         reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
         ranges: of its options.
 
@@ -127,16 +140,16 @@ def objective(*, reads: str, **ranges: Range) -> Callable[[Made], Made]:
     """
 
     def register(made: Made) -> Made:
-        name = made.__name__.lower()
-        if name in _REGISTRY and _REGISTRY[name].made.__module__ != made.__module__:
-            raise ValueError(f"objective {name} is registered already, by {_REGISTRY[name].made.__module__}")
-        sized_by: Iterable[str] = ()
+        own = name or made.__name__.lower()
+        if own in _REGISTRY and _REGISTRY[own].made.__module__ != made.__module__:
+            raise ValueError(f"objective {own} is registered already, by {_REGISTRY[own].made.__module__}")
+        sized_by: Mapping[str, inspect.Parameter] = {}
         called: Callable[..., Any] = made
         if isinstance(made, type) and issubclass(made, nn.Module):
             sized_by, called = _positional(made), made.forward
         inputs = _positional(called)
-        optional = frozenset(name for name, parameter in inputs.items() if parameter.default is not parameter.empty)
-        _REGISTRY[name] = Objective(name, made, reads, (*sized_by,), (*inputs,), optional, options_of(made, **ranges))
+        optional = frozenset(key for key, parameter in inputs.items() if parameter.default is not parameter.empty)
+        _REGISTRY[own] = Objective(own, made, reads, (*sized_by,), (*inputs,), optional, options_of(made, **ranges))
         return made
 
     return register

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from objectives import maps, relations
+from objectives import maps, ofd, relations, reviewkd
 from objectives.ab import Ab
 from objectives.crd import Crd
 from objectives.fitnet import FitNet
@@ -22,7 +22,7 @@ from objectives.kdsvd import kdsvd
 from objectives.lshfm import Lshfm
 from objectives.ofd import Ofd, margin
 from objectives.projected import Ickd, Srd, Srrl
-from objectives.relations import Consecutive_Correlation
+from objectives.relations import ConsecutiveCorrelation
 from objectives.reviewkd import ReviewKD
 from objectives.vid import Vid
 
@@ -112,7 +112,7 @@ CASES = {
         lambda s, t: Ofd(s, t, [NORM, None], kernel_size=3),
         partial(slow.ofd, norm=(NORM.weight.tolist(), NORM.bias.tolist())),
     ),
-    "hcl": function("pyramid", maps.hcl, slow.hcl),
+    "hcl": function("pyramid", reviewkd.hcl, slow.hcl),
     "reviewkd": Case(
         "levels",
         lambda s, t: ReviewKD(s[:-1], s[-1], t[:-1], t[-1], channels=2),
@@ -127,7 +127,7 @@ CASES = {
     ),
     "rkd_angle": function("pooled", relations.rkd_angle, slow.rkd_angle),
     "cc": function("pooled", partial(relations.cc, gamma=0.6), slow.cc),
-    "consecutive": Case("pooled", lambda s, t: Consecutive_Correlation(s[0], t[0], dimensions=3), slow.consecutive),
+    "consecutive": Case("pooled", lambda s, t: ConsecutiveCorrelation(s[0], t[0], dimensions=3), slow.consecutive),
     "crd": Case(
         "pooled",
         make_crd,
@@ -352,7 +352,7 @@ def test_maps_by_hand():
     flows = [row(1, 2), row(3, 4)], [row(1, 0), row(2, 0)]
     assert Fsp(*flows)(*flows).item() == pytest.approx(4.5**2)
     # Squares 3 on the map, 1.5^2 on its mean, which counts half.
-    assert maps.hcl([tensor([[[0, 0], [0, 0]]])], [tensor([[[1, 1], [1, 3]]])]).item() == pytest.approx(4.125 / 1.5)
+    assert reviewkd.hcl([tensor([[[0, 0], [0, 0]]])], [tensor([[[1, 1], [1, 3]]])]).item() == pytest.approx(4.125 / 1.5)
     # Half of 2^2 / 2 + ln 2.
     module = with_ones(Vid([row(3)], [row(1)], variance=2.0), math.log(math.expm1(2.0)))
     assert module([row(3)], [row(1)]).item() == pytest.approx(1 + math.log(2) / 2, rel=1e-4)
@@ -372,7 +372,7 @@ def test_boundaries_and_margins_by_hand():
     student, teacher = row(0.5, -3, 2, -0.5), row(1, 1, -1, -1)
     assert Ab([student] * 2, [teacher] * 2)([student] * 2, [teacher] * 2).item() == pytest.approx(25.5 * 1.5)
     # Margin -1: 1 below 2, 0.5 above -0.5, below -1 already, 1 above -1.
-    value = maps.partial_l2(row(1, 0, -2, 0), row(2, -0.5, -3, -3), tensor(-1))
+    value = ofd.partial_l2(row(1, 0, -2, 0), row(2, -0.5, -3, -3), tensor(-1))
     assert value.item() == pytest.approx(1 + 0.25 + 0 + 1)
     # The mean of the negative half of a normal variable; nothing is negative 9 deviations above zero.
     margins = margin(tensor(1, -2, 1), tensor(0, 0, 9))

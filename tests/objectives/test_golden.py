@@ -14,7 +14,23 @@ from torch import nn
 from torch.func import functional_call
 
 import objectives
-from objectives import crd, fitnet, kdsvd, labels, logits, lshfm, maps, ofd, regions, relations, reviewkd, vid
+from objectives import (
+    crd,
+    fitnet,
+    fsp,
+    ft,
+    kdsvd,
+    labels,
+    layers,
+    logits,
+    lshfm,
+    maps,
+    ofd,
+    regions,
+    relations,
+    reviewkd,
+    vid,
+)
 from training.dot import Dot
 
 GOLDEN = ROOT / "tests/golden"
@@ -75,8 +91,8 @@ def run_ab(p, x):
 
 
 def run_ft(p, x):
-    factors = [one.pow(p["p1"]).mean(1) for one in maps.same_size(x["student"], x["teacher"])]
-    return maps.factor_distance(*factors, power=p["p2"])
+    factors = [one.pow(p["p1"]).mean(1) for one in layers.same_size(x["student"], x["teacher"])]
+    return ft.factor_distance(*factors, power=p["p2"])
 
 
 def run_standardized(p, x):
@@ -98,7 +114,7 @@ def run_vid(p, x):
 
 def run_ofd(p, x):
     if "margin" in x:
-        return maps.partial_l2(x["student"], x["teacher"], x["margin"])
+        return ofd.partial_l2(x["student"], x["teacher"], x["margin"])
     student, teacher = stages(x, "student"), stages(x, "teacher")
     norms = [nn.BatchNorm2d(t.shape[1]) for t in teacher]
     module = ofd.Ofd(student, teacher, norms, kernel_size=p["kernel_size"])
@@ -185,7 +201,7 @@ RUN = {
     "dist": pairwise_objective(logits.dist, beta="beta", gamma="gamma", temperature="tau"),
     "dkd": run_dkd,
     "fitnet": run_fitnet,
-    "fsp": staged(maps.flow_distance),
+    "fsp": staged(fsp.flow_distance),
     "logit_std_kd": run_standardized,
     "lshfm_det_lsh": run_lshfm,
     "lshfm_l2_l1_kl": run_lshfm,
@@ -198,7 +214,7 @@ RUN = {
     "ofd": run_ofd,
     "pkt": pairwise_objective(relations.pkt, epsilon="eps"),
     "reviewkd_full": run_reviewkd,
-    "reviewkd_hcl": staged(maps.hcl),
+    "reviewkd_hcl": staged(reviewkd.hcl),
     "rkd": run_rkd,
     "sdd_kd": pairwise_objective(regions.regional_kd, temperature="T"),
     "sp": run_sp,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from objectives import maps
+from objectives import maps, ofd
 from objectives.ab import Ab
 from objectives.crd import Crd
 from objectives.lshfm import Lshfm, hash_bias
@@ -135,12 +135,12 @@ def test_ofd_does_not_see_how_far_the_teacher_is_below_the_margin_nor_the_studen
     margin = torch.tensor([-1.0, -0.5], dtype=torch.float64)
     student, teacher = 2 * numbers(4, 2, 3, 3), 2 * numbers(4, 2, 3, 3, seed=1)
     below = teacher < margin.view(-1, 1, 1)
-    value = maps.partial_l2(student, teacher, margin)
-    torch.testing.assert_close(maps.partial_l2(student, torch.where(below, 9 * teacher, teacher), margin), value)
+    value = ofd.partial_l2(student, teacher, margin)
+    torch.testing.assert_close(ofd.partial_l2(student, torch.where(below, 9 * teacher, teacher), margin), value)
     target = teacher.maximum(margin.view(-1, 1, 1))
     fine = (target <= 0) & (student <= target)
     assert fine.any()
-    torch.testing.assert_close(maps.partial_l2(torch.where(fine, student - 5, student), teacher, margin), value)
+    torch.testing.assert_close(ofd.partial_l2(torch.where(fine, student - 5, student), teacher, margin), value)
 
 
 def test_ab_is_zero_where_every_neuron_is_beyond_the_boundary_on_the_teachers_side():
