@@ -76,6 +76,21 @@ def run_sp(p, x):
     return sum(relations.sp(s, t) for s, t in zip(stages(x, "student"), stages(x, "teacher"), strict=True))
 
 
+def run_kd(p, x):
+    soft = logits.kd(x["student"], x["teacher"], temperature=p["T"])
+    if "target" not in x:
+        return soft
+    hard = p["ce_weight"] * labels.cross_entropy(x["student"], x["target"])
+    soft = p["kd_weight"] * soft
+    return hard + soft, {"loss_ce": hard, "loss_kd": soft}
+
+
+def run_wsld(p, x):
+    hard = labels.cross_entropy(x["student"], x["target"])
+    soft = logits.wsld(x["student"], x["teacher"], x["target"], temperature=p["T"])
+    return hard + p["alpha"] * soft, {"hard": hard, "soft": soft}
+
+
 def run_dkd(p, x):
     loss = logits.dkd(x["student"], x["teacher"], x["target"], alpha=p["alpha"], beta=p["beta"], temperature=p["T"])
     if "epoch" not in p:
@@ -202,6 +217,7 @@ RUN = {
     "dkd": run_dkd,
     "fitnet": run_fitnet,
     "fsp": staged(fsp.flow_distance),
+    "kd": run_kd,
     "logit_std_kd": run_standardized,
     "lshfm_det_lsh": run_lshfm,
     "lshfm_l2_l1_kl": run_lshfm,
@@ -220,6 +236,7 @@ RUN = {
     "sp": run_sp,
     "uskd": run_uskd,
     "vid": run_vid,
+    "wsld": run_wsld,
 }
 
 
@@ -266,6 +283,15 @@ def test_values_and_gradients(name, case, precision):
     assert gradients
     for key in gradients:
         assert_near(inputs[key.split(".", 1)[1]].grad, expected[key], tolerance, key)
+
+
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+@pytest.mark.parametrize("case", cases("wsld"))
+def test_weights_of_wsld(case, precision):
+    _, x, expected = load("wsld", case, precision)
+    weights = logits.wsld_weights(x["student"], x["teacher"], x["target"]).numpy()  # the golden ones are in float64
+    tolerance = 1e-9 if precision == "f64" else max(1e-5, 5 * float(expected["f32_vs_f64_rel"]))
+    np.testing.assert_allclose(weights, expected["out_f64.weight"], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("case", cases("lshfm_hash_bias"))
