@@ -141,8 +141,9 @@ def objective(name: str = "", /, *, reads: str, **ranges: Range) -> Callable[[Ma
 
     def register(made: Made) -> Made:
         own = name or made.__name__.lower()
-        if own in _REGISTRY and _REGISTRY[own].made.__module__ != made.__module__:
-            raise ValueError(f"objective {own} is registered already, by {_REGISTRY[own].made.__module__}")
+        other = _REGISTRY[own].made if own in _REGISTRY else made
+        if (other.__module__, other.__qualname__) != (made.__module__, made.__qualname__):  # the same may come again
+            raise ValueError(f"objective {own} is registered already, by {other.__module__}")
         sized_by: Mapping[str, inspect.Parameter] = {}
         called: Callable[..., Any] = made
         if isinstance(made, type) and issubclass(made, nn.Module):

@@ -13,8 +13,8 @@ from conftest import ROOT
 from torch import nn
 from torch.func import functional_call
 
-import objectives
 from objectives import (
+    ab,
     crd,
     fitnet,
     fsp,
@@ -101,7 +101,7 @@ def run_dkd(p, x):
 
 
 def run_ab(p, x):
-    module = objectives.ab.Ab(stages(x, "student"), stages(x, "teacher"), margin=p["margin"])
+    module = ab.Ab(stages(x, "student"), stages(x, "teacher"), margin=p["margin"])
     return 3 / 1000 * module(stages(x, "student"), stages(x, "teacher"))
 
 

@@ -1,4 +1,4 @@
-"""Objectives on stages by hand, what OFD and VID learn, and what the papers say beyond the laws of test_feature_laws.py."""
+"""Objectives on stages by hand, what OFD and VID learn, and what their papers say of them."""
 
 import math
 
