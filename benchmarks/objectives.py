@@ -26,7 +26,7 @@ from benchmarks import transcriptions
 from benchmarks.common import check_counts, show
 from objectives import Objective, get, kdsvd
 from objectives.logits import kd, standardize
-from objectives.maps import hcl
+from objectives.reviewkd import hcl
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from objectives.maps import Maps, same_size
+from objectives.layers import Maps, same_size
 
 _EPSILON = 1e-7
 

@@ -1,45 +1,11 @@
-"""What a student may be asked to match. Importing this package registers every objective."""
+"""What a student may be asked to match. Every file in here is imported, which registers its objectives."""
 
-from objectives import (
-    ab,
-    crd,
-    ctkd,
-    fitnet,
-    fsp,
-    ft,
-    kdsvd,
-    labels,
-    logits,
-    lshfm,
-    maps,
-    ofd,
-    projected,
-    regions,
-    relations,
-    reviewkd,
-    vid,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from objectives.contract import Objective, get, objective
 
-__all__ = [
-    "Objective",
-    "ab",
-    "crd",
-    "ctkd",
-    "fitnet",
-    "fsp",
-    "ft",
-    "get",
-    "kdsvd",
-    "labels",
-    "logits",
-    "lshfm",
-    "maps",
-    "objective",
-    "ofd",
-    "projected",
-    "regions",
-    "relations",
-    "reviewkd",
-    "vid",
-]
+__all__ = ["Objective", "get", "objective"]
+
+for file in iter_modules(__path__):
+    import_module(f"{__name__}.{file.name}")

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from objectives.contract import NOT_NEGATIVE, objective
-from objectives.maps import Maps, boundary_distance, same_size
+from objectives.layers import Maps, pointwise, same_size, where_channels_differ
+from objectives.numerics import summed
 
 
 @objective(reads="stages_pre", margin=NOT_NEGATIVE)
@@ -26,15 +27,28 @@ class Ab(nn.Module):
     def __init__(self, student: Maps, teacher: Maps, *, margin: float = 1.0) -> None:
         super().__init__()
         self.margin = margin
-        self.connectors = nn.ModuleList(
-            nn.Identity()
-            if s.shape[1] == t.shape[1]
-            else nn.Sequential(nn.Conv2d(s.shape[1], t.shape[1], 1, bias=False), nn.BatchNorm2d(t.shape[1]))
-            for s, t in zip(student, teacher)
-        )
+        self.connectors = where_channels_differ(student, teacher, pointwise)
 
     def forward(self, student: Maps, teacher: Maps) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
         pairs = [same_size(connector(s), t) for connector, s, t in zip(self.connectors, student, teacher)]
         losses = [boundary_distance(s, t, self.margin) for s, t in pairs]
-        return torch.stack([loss / 2 ** (len(losses) - 1 - number) for number, loss in enumerate(losses)]).sum()
+        return summed(loss / 2 ** (len(losses) - 1 - number) for number, loss in enumerate(losses))
+
+
+def boundary_distance(student: Tensor, teacher: Tensor, margin: float) -> Tensor:
+    """Squared distance to ``margin`` beyond zero where one of the two is active and the other not.
+
+    Averaged over B, summed over the rest; see `Ab`.
+
+    Args:
+        student: [B, C, H, W], before its ReLU.
+        teacher: likewise.
+        margin: towards the teacher's side.
+
+    Returns:
+        Scalar.
+    """
+    with torch.no_grad():
+        target = torch.where(teacher > 0, student.clamp(min=margin), student.clamp(max=-margin))
+    return (student - target).square().sum() / len(student)

@@ -20,16 +20,19 @@ The positional parameters say what is needed:
 - `labels`, `index` and any other: that key of the batch; one with a default may be missing there;
 - in a constructor also `all_labels`, int64 [N]: the labels of the whole training split, by sample index.
 
-What can be read: `logits` [B, K]; `strong_logits` [B, K], of the strong views of the batch; a feature of `Outputs`,
-such as `pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution;
-`head_weight` [K, D] and `head_bias` [K] of the last layer.
+What can be read, of the view of the batch that the term names: `logits` [B, K]; a feature of `Outputs`, such as
+`pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution. Of the
+network: `head_weight` [K, D] and `head_bias` [K] of the last layer. `VIEW_logits` [B, K] are the logits of that view,
+whatever the term names: `student_strong_logits` are the student's of the strong one.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
 Maps are channels_last as a rule. A gradient in another memory format slows the networks behind it; that of `F.mse_loss`
-is, `maps.mean_squared_distance` keeps the format.
+is, `numerics.mean_squared_distance` keeps the format.
 
 What an option may be, beyond any finite number, stands beside it: `@objective(reads="logits", temperature=POSITIVE)`.
 What depends on other things is a ValueError of the constructor, `f"{option}={value}: why"`.
+
+Its name is its own in lower case, or the one that is given: `@objective("reviewkd_pre", reads="stages_pre")`.
 
 An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
 """
@@ -38,13 +41,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
 from utils.errors import UsageError
+from utils.options import Option, options_of
 from utils.settings import Range
 
 Made = TypeVar("Made", bound=Callable[..., Any])
@@ -64,8 +67,7 @@ class Objective(NamedTuple):
     sized_by: tuple[str, ...]  # positional parameters of a module's constructor
     inputs: tuple[str, ...]  # positional parameters of the function
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
-    options: tuple[str, ...]
-    ranges: Mapping[str, Range]  # of those of the options that have one
+    options: Mapping[str, Option]
 
     def checked(self, option: str, value: Any) -> Any:
         """``value`` for ``option``, as an integer where it takes one.
@@ -73,23 +75,7 @@ class Objective(NamedTuple):
         Raises:
             ValueError: it may not be that; says what it may be.
         """
-        parameter = inspect.signature(self.made).parameters[option]
-        default, is_number = parameter.default, isinstance(value, float | int) and not isinstance(value, bool)
-        if isinstance(default, bool | str) and type(value) is not type(default):
-            raise ValueError(f"no value like its default, {default!r}")
-        if isinstance(default, float | int) and not (is_number or isinstance(default, bool)):
-            raise ValueError(f"no number like its default, {default!r}")
-        if not is_number:
-            return value
-        if not math.isfinite(value):
-            raise ValueError("not a finite number")
-        if option in self.ranges and not self.ranges[option].has(value):
-            raise ValueError(f"{self.ranges[option]}, like its default, {default!r}")
-        if parameter.annotation not in (int, "int"):
-            return value
-        if value != int(value):
-            raise ValueError(f"a whole number, like its default, {default!r}")
-        return int(value)
+        return self.options[option].checked(value)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -99,8 +85,7 @@ class Objective(NamedTuple):
     @property
     def required(self) -> set[str]:
         """Options without a default."""
-        parameters = inspect.signature(self.made).parameters
-        return {option for option in self.options if parameters[option].default is inspect.Parameter.empty}
+        return {name for name, option in self.options.items() if option.is_required}
 
     @property
     def is_ours(self) -> bool:
@@ -123,20 +108,30 @@ class Objective(NamedTuple):
         """What it reads of the `student` or the `teacher`."""
         return {what for where, what in map(self.place, self.parameters) if where == network}
 
+    def views_of(self, network: str) -> set[str]:
+        """Views whose logits it reads of the `student` or the `teacher`, beside the view that its term names."""
+        return {view for view in map(view_of, self.reads_of(network)) if view}
+
     def features(self, network: str) -> set[str]:
         """Features of the `student` or the `teacher` that must be kept."""
-        read = self.reads_of(network) - {"logits", "strong_logits", "head_weight", "head_bias"}
-        read = {"stages_pre" if what == "norms" else what for what in read}
+        read = self.reads_of(network) - {"logits", "head_weight", "head_bias"}
+        read = {"stages_pre" if what == "norms" else what for what in read if not view_of(what)}
         return {STAGES.get(what, what) for what in read}
+
+
+def view_of(what: str) -> str:
+    """The view whose logits ``what`` names: strong for `strong_logits`; empty for all else that can be read."""
+    return what.removesuffix("_logits") if what.endswith("_logits") else ""
 
 
 _REGISTRY: dict[str, Objective] = {}
 
 
-def objective(*, reads: str, **ranges: Range) -> Callable[[Made], Made]:
-    """Register the decorated function or module class under its own name, in lower case, and return it unchanged.
+def objective(name: str = "", /, *, reads: str, **ranges: Range) -> Callable[[Made], Made]:
+    """Register the decorated function or module class, and return it unchanged.
 
     Args:
+        name: what terms call it; its own name in lower case, where none is given.
         reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
         ranges: of its options.
 
@@ -145,34 +140,26 @@ def objective(*, reads: str, **ranges: Range) -> Callable[[Made], Made]:
     """
 
     def register(made: Made) -> Made:
-        name = made.__name__.lower()
-        if name in _REGISTRY and _REGISTRY[name].made.__module__ != made.__module__:
-            raise ValueError(f"objective {name} is registered already, by {_REGISTRY[name].made.__module__}")
+        own = name or made.__name__.lower()
+        other = _REGISTRY[own].made if own in _REGISTRY else made
+        if (other.__module__, other.__qualname__) != (made.__module__, made.__qualname__):  # the same may come again
+            raise ValueError(f"objective {own} is registered already, by {other.__module__}")
+        sized_by: Mapping[str, inspect.Parameter] = {}
+        called: Callable[..., Any] = made
         if isinstance(made, type) and issubclass(made, nn.Module):
-            sized_by, options = _parameters(made.__init__)
-            called = made.forward
-        else:
-            sized_by, options = (), _parameters(made)[1]
-            called = made
-        assert ranges.keys() <= set(options), f"{name} has no option {ranges.keys() - set(options)}"
-        inputs = _parameters(called)[0]
-        _REGISTRY[name] = Objective(name, made, reads, sized_by, inputs, _optional(called), options, ranges)
+            sized_by, called = _positional(made), made.forward
+        inputs = _positional(called)
+        optional = frozenset(key for key, parameter in inputs.items() if parameter.default is not parameter.empty)
+        _REGISTRY[own] = Objective(own, made, reads, (*sized_by,), (*inputs,), optional, options_of(made, **ranges))
         return made
 
     return register
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the positional parameters but self, and of the keyword-only ones."""
+def _positional(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The positional parameters but self, by name."""
     parameters = inspect.signature(function).parameters.values()
-    positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
-    return positional, tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-
-
-def _optional(function: Callable[..., Any]) -> frozenset[str]:
-    """Names of the positional parameters with a default."""
-    parameters = inspect.signature(function).parameters.values()
-    return frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty)
+    return {p.name: p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
 
 
 def get(name: str) -> Objective:

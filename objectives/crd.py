@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, POSITIVE, SHARE, objective
 from objectives.numerics import unit
+from utils.distributed import all_cat, all_mean
 
 _EPSILON = 1e-7
 
@@ -109,11 +110,11 @@ class Crd(nn.Module):
     def _calibrate(self, scores: Tensor) -> None:
         """Set the constants by the first batch."""
         estimate = scores.mean((1, 2)) * self.memory.shape[1]
-        self.constants.copy_(torch.where(self.constants > 0, self.constants, _mean_over_ranks(estimate)))
+        self.constants.copy_(torch.where(self.constants > 0, self.constants, all_mean(estimate)))
 
     @torch.no_grad()
     def _remember(self, index: Tensor, embedded: Tensor) -> None:
-        index, embedded = _of_all_ranks(index, 0), _of_all_ranks(embedded, 1)
+        index, embedded = all_cat(index, 0), all_cat(embedded, 1)
         mixed = self.momentum * self.memory[:, index] + (1 - self.momentum) * embedded
         self.memory[:, index] = F.normalize(mixed, dim=2)
 
@@ -125,23 +126,3 @@ def _noise_contrastive(scores: Tensor, samples: int) -> Tensor:
     log_positive = (positive / (positive + noise + _EPSILON)).log()
     minus_log_negative = ((negative + _EPSILON) / noise).log1p()  # the ratio of noise to all is next to 1
     return (minus_log_negative.sum() - log_positive.sum()) / scores.shape[1]
-
-
-def _several_ranks() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-
-
-def _mean_over_ranks(value: Tensor) -> Tensor:
-    if _several_ranks():
-        distributed.all_reduce(value)
-        value = value / distributed.get_world_size()
-    return value
-
-
-def _of_all_ranks(value: Tensor, dim: int) -> Tensor:
-    """The ranks' tensors, one behind the other."""
-    if not _several_ranks():
-        return value
-    parts = [torch.empty_like(value) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, value.contiguous())
-    return torch.cat(parts, dim)

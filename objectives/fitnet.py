@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from objectives.contract import COUNT, objective
-from objectives.maps import Maps, mean_squared_distance
+from objectives.layers import Maps, normalised
+from objectives.numerics import mean_squared_distance
 
 
 @objective(reads="stages", hint=COUNT)
@@ -42,7 +43,7 @@ def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:
         ValueError: the student's map is smaller than the teacher's, and not by half.
     """
     channels, ours, theirs = (student.shape[1], teacher.shape[1]), student.shape[2], teacher.shape[2]
-    conv: nn.Module
+    conv: nn.Conv2d | nn.ConvTranspose2d
     if ours == 2 * theirs:
         conv = nn.Conv2d(*channels, 3, 2, 1)
     elif 2 * ours == theirs:
@@ -51,4 +52,4 @@ def regressor(student: Tensor, teacher: Tensor) -> nn.Sequential:
         conv = nn.Conv2d(*channels, 1 + ours - theirs)
     else:
         raise ValueError(f"a map of {ours} x {ours} pixels cannot be brought to {theirs} x {theirs}")
-    return nn.Sequential(conv, nn.BatchNorm2d(channels[1]), nn.ReLU())
+    return normalised(conv, nn.ReLU())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import pairwise
+from functools import partial
 
 from torch import Tensor, nn
 
 from objectives.contract import POSITIVE, Range, objective
-from objectives.maps import factor_distance, mean_squared_distance, same_size
+from objectives.layers import convolutions, same_size
+from objectives.numerics import mean_squared_distance, unit
 
 
 @objective(reads="last", rate=POSITIVE, power=Range(1))
@@ -54,7 +55,23 @@ class Ft(nn.Module):
         return distance + mean_squared_distance(decoder(factors), teacher) if self.paraphraser.training else distance
 
 
+def factor_distance(student: Tensor, teacher: Tensor, *, power: float = 1.0) -> Tensor:
+    """Mean of |q_s - q_t|^p of factors divided by their length.
+
+    Kim et al., Paraphrasing complex network, NeurIPS 2018, arXiv 1802.04977, equation 3.
+
+    Args:
+        student: factors [B, ...].
+        teacher: likewise.
+        power: p.
+
+    Returns:
+        Scalar.
+    """
+    student, teacher = (unit(x.flatten(1)) for x in (student, teacher))
+    return (student - teacher).abs().pow(power).mean()
+
+
 def _layers(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], *channels: int) -> nn.Sequential:
     """3 x 3 convolutions with leaky ReLUs; [B, channels[0], H, W] -> [B, channels[-1], H, W]."""
-    layers = [(kind(one, other, 3, padding=1), nn.LeakyReLU(0.1)) for one, other in pairwise(channels)]
-    return nn.Sequential(*(part for layer in layers for part in layer))
+    return convolutions(channels, partial(kind, kernel_size=3, padding=1), partial(nn.LeakyReLU, 0.1))

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, objective
-from objectives.maps import Maps
+from objectives.layers import Maps
+from objectives.numerics import summed
 
 _EXTRA = 3  # of the student's vectors that may stand for one of the teacher's
 
@@ -40,7 +41,7 @@ def kdsvd(student: Maps, teacher: Maps, *, vectors: int = 1, by_pixels: bool = F
         raise ValueError("kdsvd compares consecutive stages: it needs two or more")
     aligned = [_aligned(_matrix(s, by_pixels), _matrix(t, by_pixels), vectors) for s, t in zip(student, teacher)]
     flows = ([_radial(x, y) for x, y in pairwise(side)] for side in zip(*aligned))
-    return torch.stack([(s - t).square().sum() for s, t in zip(*flows)]).sum() / len(student[0])
+    return summed((s - t).square().sum() for s, t in zip(*flows)) / len(student[0])
 
 
 def _matrix(x: Tensor, by_pixels: bool) -> Tensor:

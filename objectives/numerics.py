@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
@@ -59,3 +59,13 @@ def centred(x: Tensor, dim: int = 1) -> Tensor:
     rest = x - x.mean(dim, keepdim=True)
     constant = rest.abs().amax(dim, keepdim=True) <= _ROUNDING * x.abs().amax(dim, keepdim=True)
     return rest.masked_fill(constant, 0)
+
+
+def mean_squared_distance(x: Tensor, y: Tensor) -> Tensor:
+    """Mean of (x - y)^2; the gradient has the memory format of x, which that of `F.mse_loss` has not."""
+    return (x - y).square().sum() / x.numel()
+
+
+def summed(losses: Iterable[Tensor]) -> Tensor:
+    """The sum of scalars, such as those of the stages."""
+    return torch.stack(list(losses)).sum()

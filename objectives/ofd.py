@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from objectives.contract import COUNT, objective
-from objectives.maps import Maps, partial_l2, pooled_to
+from objectives.layers import Maps, normalised, pooled_to
+from objectives.numerics import summed
 
 
 @objective(reads="stages_pre", kernel_size=COUNT)
@@ -61,7 +62,7 @@ class Ofd(nn.Module):
                 connector(s), t if t.shape[2:] == s.shape[2:] else pooled_to(t, s), self.get_buffer(f"margin{number}")
             )
             losses.append(loss / 2 ** (len(student) - 1 - number))
-        return torch.stack(losses).sum()
+        return summed(losses)
 
     @torch.no_grad()
     def _measure(self, number: int, t: Tensor) -> None:
@@ -73,10 +74,29 @@ class Ofd(nn.Module):
         mean.copy_(total / count.clamp(min=1))
 
 
+def partial_l2(student: Tensor, teacher: Tensor, margin: Tensor) -> Tensor:
+    """Squared distance after a margin ReLU of the teacher, where the student is not already below it.
+
+    Heo et al., ICCV 2019, arXiv 1904.01866, equations 2 and 5. Averaged over B, summed over the rest.
+
+    Args:
+        student: [B, C, H, W], before its ReLU.
+        teacher: likewise.
+        margin: [C], negative.
+
+    Returns:
+        Scalar.
+    """
+    with torch.no_grad():
+        target = torch.maximum(teacher, margin.view(-1, 1, 1))
+        target = torch.where(target > 0, target, torch.minimum(student, target))
+    return (student - target).square().sum() / len(student)
+
+
 def _connector(channels_in: int, channels: int, kernel_size: int) -> nn.Sequential:
     conv = nn.Conv2d(channels_in, channels, kernel_size, padding=kernel_size // 2, bias=False)
     nn.init.normal_(conv.weight, 0, math.sqrt(2 / (kernel_size**2 * channels)))
-    return nn.Sequential(conv, nn.BatchNorm2d(channels))
+    return normalised(conv)
 
 
 def margin(weight: Tensor, bias: Tensor) -> Tensor:

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import Range, objective
-from objectives.maps import mean_squared_distance, same_size
-from objectives.numerics import unit
-from objectives.regions import check_head
+from objectives.layers import check_head, pointwise, same_size
+from objectives.numerics import mean_squared_distance, unit
 
 
 @objective(reads="last")
@@ -32,7 +31,7 @@ class Srrl(nn.Module):
     def __init__(self, student: Tensor, teacher: Tensor, teacher_head_weight: Tensor) -> None:
         super().__init__()
         check_head("srrl", teacher, teacher_head_weight)
-        self.connector = connector(student.shape[1], teacher.shape[1], nn.ReLU())
+        self.connector = pointwise(student.shape[1], teacher.shape[1], nn.ReLU())
 
     def forward(
         self,
@@ -93,7 +92,7 @@ class Ickd(nn.Module):
 
     def __init__(self, student: Tensor, teacher: Tensor) -> None:
         super().__init__()
-        self.connector = connector(student.shape[1], teacher.shape[1])
+        self.connector = pointwise(student.shape[1], teacher.shape[1])
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
@@ -126,8 +125,3 @@ class Srd(nn.Module):
         """Scalar, of [B, D_s] and [B, D_t]."""
         distances = (self.norms[0](self.projector(student)) - self.norms[1](teacher)).abs()
         return distances.pow(self.power).sum().clamp(min=1e-8).log()  # whose gradient has no bound at zero
-
-
-def connector(channels_in: int, channels: int, *behind: nn.Module) -> nn.Sequential:
-    """A 1 x 1 convolution, batch norm, and what comes ``behind``; [B, channels_in, H, W] -> [B, channels, H, W]."""
-    return nn.Sequential(nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels), *behind)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, POSITIVE, Range, objective
+from objectives.layers import check_head
 from objectives.logits import divergence
 from objectives.numerics import in_float64, unit
 
@@ -135,15 +136,3 @@ def activation_distance(student: Tensor, teacher: Tensor, *, resolution: int, no
     if normalize:
         ours, theirs = unit(ours, 2), unit(theirs, 2)
     return F.mse_loss(ours, theirs)
-
-
-def check_head(name: str, last: Tensor, weight: Tensor) -> None:
-    """The classifier must be linear on the pooled map.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if last.shape[1] != weight.shape[1]:
-        raise ValueError(
-            f"{name} needs classifiers that see the pooled map: {weight.shape[1]} inputs, {last.shape[1]} channels"
-        )

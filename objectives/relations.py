@@ -136,8 +136,8 @@ def _rbf(x: Tensor, gamma: float) -> Tensor:
     return torch.exp(-gamma * (2 - 2 * x @ x.T))
 
 
-@objective(reads="pooled", dimensions=COUNT)
-class Consecutive_Correlation(nn.Module):
+@objective("consecutive_correlation", reads="pooled", dimensions=COUNT)
+class ConsecutiveCorrelation(nn.Module):
     """RepDistiller's `cc`: products of the distances of consecutive samples, summed over dimensions.
 
     Mean over i of sum_d |D_i,d| |D_i+1,d|, D = student - teacher after linear embeddings. Its weight there is 0.02. The

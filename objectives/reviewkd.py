@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, objective
-from objectives.maps import Maps, hcl
+from objectives.layers import Maps, normalised
+from objectives.numerics import summed
 
 
 @objective(reads="stages", channels=COUNT)
@@ -58,9 +59,32 @@ class ReviewKD(nn.Module):
         return hcl(compared, theirs[::-1])
 
 
-@objective(reads="stages_pre", channels=COUNT)
-class ReviewKD_Pre(ReviewKD):
+@objective("reviewkd_pre", reads="stages_pre", channels=COUNT)
+class ReviewKDPre(ReviewKD):
     """`ReviewKD` of the student's maps before their ReLUs, as its ImageNet recipes have it."""
+
+
+def hcl(student: Maps, teacher: Maps) -> Tensor:
+    """Hierarchical context loss: mean squared distances of the maps and of their averages over 4 x 4, 2 x 2 and 1 x 1.
+
+    Chen et al., CVPR 2021, arXiv 2104.09044, section 3.3. Levels of the pyramid have weights 1, 1/2, 1/4, 1/8 of those
+    that are smaller than the map, divided by their sum; stages are summed.
+
+    Args:
+        student: maps [B, C, H, W].
+        teacher: maps of the same shapes.
+
+    Returns:
+        Scalar.
+    """
+
+    def pyramid(s: Tensor, t: Tensor) -> Tensor:
+        gap = s - t
+        gaps = [gap, *(F.adaptive_avg_pool2d(gap, size) for size in (4, 2, 1) if size < s.shape[2])]
+        weights = [0.5**number for number in range(len(gaps))]
+        return summed(weight * x.square().sum() / x.numel() for weight, x in zip(weights, gaps)) / sum(weights)
+
+    return summed(pyramid(s, t) for s, t in zip(student, teacher))
 
 
 class Fusion(nn.Module):
@@ -72,9 +96,9 @@ class Fusion(nn.Module):
         widen = nn.Conv2d(middle, channels, 3, padding=1, bias=False)
         for conv in (narrow, widen):
             nn.init.kaiming_uniform_(conv.weight, a=1)
-        self.enter = nn.Sequential(narrow, nn.BatchNorm2d(middle))
+        self.enter = normalised(narrow)
         self.attention = None if deepest else nn.Conv2d(2 * middle, 2, 1)
-        self.leave = nn.Sequential(widen, nn.BatchNorm2d(channels))
+        self.leave = normalised(widen)
 
     def forward(self, x: Tensor, deeper: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
         """x: [B, C, H, W]; deeper: [B, middle, H', W'], none at the deepest; size: of the teacher's map.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import POSITIVE, objective
-from objectives.maps import Maps, same_size
+from objectives.layers import Maps, convolutions, same_size
+from objectives.numerics import summed
 
 
 @objective(reads="stages", variance=POSITIVE, epsilon=POSITIVE)
@@ -48,14 +50,10 @@ class Vid(nn.Module):
             variance = F.softplus(scale) + self.epsilon  # [C]
             errors = (mean(s) - t).square().sum((0, 2, 3)) / t[:, 0].numel()
             losses.append((errors / variance + variance.log()).mean() / 2)
-        return torch.stack(losses).sum()
+        return summed(losses)
 
 
 def _mean(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, 1, bias=False),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels, channels, 1, bias=False),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels, channels, 1, bias=False),
-    )
+    """Three 1 x 1 convolutions, ReLUs between them; [B, channels_in, H, W] -> [B, channels, H, W]."""
+    conv, relu = partial(nn.Conv2d, kernel_size=1, bias=False), partial(nn.ReLU, inplace=True)
+    return convolutions([channels_in, channels, channels, channels], conv, relu)[:-1]

@@ -234,6 +234,15 @@ def all_mean(values: Tensor) -> Tensor:
     return all_sum(values) / dist.get_world_size() if dist.is_initialized() else values
 
 
+def all_cat(values: Tensor, dim: int) -> Tensor:
+    """The ranks' tensors, of equal shapes, one behind the other along ``dim``."""
+    if not dist.is_initialized():
+        return values
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts, dim)
+
+
 def any_rank(flag: bool) -> bool:
     """Whether ``flag`` holds on any rank."""
     if not dist.is_initialized():

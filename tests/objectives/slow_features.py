@@ -1,7 +1,7 @@
 """Objectives on features by loops over samples, pairs and pixels, as the papers' formulas say.
 
 Each takes the features of student and teacher, lists of arrays [B, ...], and the module's parameters and buffers by
-name; options as test_feature_objectives.py has them.
+name; options as feature_cases.py has them.
 """
 
 import math

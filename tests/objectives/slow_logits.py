@@ -1,4 +1,4 @@
-"""Objectives on logits by loops over lists, as the papers' formulas say; options as test_logit_objectives.py has them.
+"""Objectives on logits by loops over lists, as the papers' formulas say; options as logit_cases.py has them.
 
 Each takes the logits of student and teacher, [B][K], and the labels, [B]; `sdd` and `catkd` maps of them, [B][K][4][4].
 """
@@ -25,6 +25,22 @@ def others(row, label):
     """Probabilities among the other classes."""
     rest = [value for k, value in enumerate(row) if k != label]
     return [value / sum(rest) for value in rest]
+
+
+def cross_entropy(student, _, labels):
+    total = 0.0
+    for z, y in zip(student, labels):
+        targets = [0.3 / len(z) + 0.7 * (k == y) for k in range(len(z))]
+        total -= sum(target * math.log(p) for target, p in zip(targets, softmax(z)))
+    return total / len(labels)
+
+
+def wsld(student, teacher, labels, temperature=2.0):
+    total = 0.0
+    for z_s, z_t, y in zip(student, teacher, labels):
+        weight = 1 - math.exp(-math.log(softmax(z_s)[y]) / (math.log(softmax(z_t)[y]) - 1e-7))
+        total -= weight * dot(softmax(z_t, temperature), map(math.log, softmax(z_s, temperature)))
+    return temperature**2 * total / len(labels)
 
 
 def dkd(student, teacher, labels):

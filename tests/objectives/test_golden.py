@@ -13,8 +13,24 @@ from conftest import ROOT
 from torch import nn
 from torch.func import functional_call
 
-import objectives
-from objectives import crd, fitnet, kdsvd, labels, logits, lshfm, maps, ofd, regions, relations, reviewkd, vid
+from objectives import (
+    ab,
+    crd,
+    fitnet,
+    fsp,
+    ft,
+    kdsvd,
+    labels,
+    layers,
+    logits,
+    lshfm,
+    maps,
+    ofd,
+    regions,
+    relations,
+    reviewkd,
+    vid,
+)
 from training.dot import Dot
 
 GOLDEN = ROOT / "tests/golden"
@@ -60,6 +76,21 @@ def run_sp(p, x):
     return sum(relations.sp(s, t) for s, t in zip(stages(x, "student"), stages(x, "teacher"), strict=True))
 
 
+def run_kd(p, x):
+    soft = logits.kd(x["student"], x["teacher"], temperature=p["T"])
+    if "target" not in x:
+        return soft
+    hard = p["ce_weight"] * labels.cross_entropy(x["student"], x["target"])
+    soft = p["kd_weight"] * soft
+    return hard + soft, {"loss_ce": hard, "loss_kd": soft}
+
+
+def run_wsld(p, x):
+    hard = labels.cross_entropy(x["student"], x["target"])
+    soft = logits.wsld(x["student"], x["teacher"], x["target"], temperature=p["T"])
+    return hard + p["alpha"] * soft, {"hard": hard, "soft": soft}
+
+
 def run_dkd(p, x):
     loss = logits.dkd(x["student"], x["teacher"], x["target"], alpha=p["alpha"], beta=p["beta"], temperature=p["T"])
     if "epoch" not in p:
@@ -70,13 +101,13 @@ def run_dkd(p, x):
 
 
 def run_ab(p, x):
-    module = objectives.ab.Ab(stages(x, "student"), stages(x, "teacher"), margin=p["margin"])
+    module = ab.Ab(stages(x, "student"), stages(x, "teacher"), margin=p["margin"])
     return 3 / 1000 * module(stages(x, "student"), stages(x, "teacher"))
 
 
 def run_ft(p, x):
-    factors = [one.pow(p["p1"]).mean(1) for one in maps.same_size(x["student"], x["teacher"])]
-    return maps.factor_distance(*factors, power=p["p2"])
+    factors = [one.pow(p["p1"]).mean(1) for one in layers.same_size(x["student"], x["teacher"])]
+    return ft.factor_distance(*factors, power=p["p2"])
 
 
 def run_standardized(p, x):
@@ -98,7 +129,7 @@ def run_vid(p, x):
 
 def run_ofd(p, x):
     if "margin" in x:
-        return maps.partial_l2(x["student"], x["teacher"], x["margin"])
+        return ofd.partial_l2(x["student"], x["teacher"], x["margin"])
     student, teacher = stages(x, "student"), stages(x, "teacher")
     norms = [nn.BatchNorm2d(t.shape[1]) for t in teacher]
     module = ofd.Ofd(student, teacher, norms, kernel_size=p["kernel_size"])
@@ -185,7 +216,8 @@ RUN = {
     "dist": pairwise_objective(logits.dist, beta="beta", gamma="gamma", temperature="tau"),
     "dkd": run_dkd,
     "fitnet": run_fitnet,
-    "fsp": staged(maps.flow_distance),
+    "fsp": staged(fsp.flow_distance),
+    "kd": run_kd,
     "logit_std_kd": run_standardized,
     "lshfm_det_lsh": run_lshfm,
     "lshfm_l2_l1_kl": run_lshfm,
@@ -198,12 +230,13 @@ RUN = {
     "ofd": run_ofd,
     "pkt": pairwise_objective(relations.pkt, epsilon="eps"),
     "reviewkd_full": run_reviewkd,
-    "reviewkd_hcl": staged(maps.hcl),
+    "reviewkd_hcl": staged(reviewkd.hcl),
     "rkd": run_rkd,
     "sdd_kd": pairwise_objective(regions.regional_kd, temperature="T"),
     "sp": run_sp,
     "uskd": run_uskd,
     "vid": run_vid,
+    "wsld": run_wsld,
 }
 
 
@@ -250,6 +283,15 @@ def test_values_and_gradients(name, case, precision):
     assert gradients
     for key in gradients:
         assert_near(inputs[key.split(".", 1)[1]].grad, expected[key], tolerance, key)
+
+
+@pytest.mark.parametrize("precision", ["f32", "f64"])
+@pytest.mark.parametrize("case", cases("wsld"))
+def test_weights_of_wsld(case, precision):
+    _, x, expected = load("wsld", case, precision)
+    weights = logits.wsld_weights(x["student"], x["teacher"], x["target"]).numpy()  # the golden ones are in float64
+    tolerance = 1e-9 if precision == "f64" else max(1e-5, 5 * float(expected["f32_vs_f64_rel"]))
+    np.testing.assert_allclose(weights, expected["out_f64.weight"], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("case", cases("lshfm_hash_bias"))

@@ -1,25 +1,14 @@
-"""What objectives keep and learn from step to step: CRD's memory, LSHFM's biases, OFD's margins, VID's variances.
-
-And what the papers claim of features beyond the invariances of test_feature_objectives.py.
-"""
+"""CRD's memory and contrasts, LSHFM's hashes and biases: by hand, and from step to step."""
 
 import math
 
 import pytest
 import torch
+from small_tensors import numbers
 from torch.nn import functional as F
 
-from objectives import maps
-from objectives.ab import Ab
 from objectives.crd import Crd
 from objectives.lshfm import Lshfm, hash_bias
-from objectives.ofd import Ofd
-from objectives.projected import Ickd
-from objectives.vid import Vid
-
-
-def numbers(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def make_crd(labels, **options):
@@ -118,69 +107,3 @@ def test_lshfm_biases_follow_the_average_of_the_batches_in_training_only(kind):
     torch.testing.assert_close(module.bias, torch.stack(expected))
     on_both_sides = (batches[0] + hash_bias(batches[0], torch.eye(2, dtype=torch.float64), kind) > 0).double().mean()
     assert 0.2 < on_both_sides < 0.8
-
-
-def test_ofd_measures_the_mean_of_all_negative_responses_in_training_only():
-    batches = [numbers(3, 2, 2, 2, seed=seed) for seed in range(3)]
-    module = Ofd([batches[0]], [batches[0]], [None]).double()
-    for batch in batches[:2]:
-        module([batch], [batch])
-    module.eval()([batches[2]], [batches[2]])
-    seen = torch.cat(batches[:2])
-    expected = torch.stack([seen[:, c][seen[:, c] < 0].mean() for c in range(2)])
-    torch.testing.assert_close(module.get_buffer("margin0"), expected)
-
-
-def test_ofd_does_not_see_how_far_the_teacher_is_below_the_margin_nor_the_student_below_both():
-    margin = torch.tensor([-1.0, -0.5], dtype=torch.float64)
-    student, teacher = 2 * numbers(4, 2, 3, 3), 2 * numbers(4, 2, 3, 3, seed=1)
-    below = teacher < margin.view(-1, 1, 1)
-    value = maps.partial_l2(student, teacher, margin)
-    torch.testing.assert_close(maps.partial_l2(student, torch.where(below, 9 * teacher, teacher), margin), value)
-    target = teacher.maximum(margin.view(-1, 1, 1))
-    fine = (target <= 0) & (student <= target)
-    assert fine.any()
-    torch.testing.assert_close(maps.partial_l2(torch.where(fine, student - 5, student), teacher, margin), value)
-
-
-def test_ab_is_zero_where_every_neuron_is_beyond_the_boundary_on_the_teachers_side():
-    teacher = numbers(3, 2, 4, 4)
-    module = Ab([teacher], [teacher], margin=2.0)
-    student = (teacher.sign() * (2 + teacher.abs())).requires_grad_()
-    value = module([student], [teacher])
-    value.backward()
-    assert value.item() == 0
-    assert student.grad.eq(0).all()
-    assert module([-student], [teacher]).item() > 0
-
-
-def test_vid_is_least_where_the_variances_are_those_of_the_residuals():
-    student, teacher = numbers(4, 3, 2, 2), numbers(4, 2, 2, 2, seed=1)
-    module = Vid([student], [teacher]).double()
-    variance = (module.means[0](student) - teacher).square().mean((0, 2, 3)).detach()
-    module.scales[0].data = (variance - 1e-5).expm1().log()
-    (gradient,) = torch.autograd.grad(module([student], [teacher]), module.scales[0])
-    torch.testing.assert_close(gradient, torch.zeros(2, dtype=torch.float64))
-    best = module([student], [teacher]).item()
-    assert best == pytest.approx((1 + variance.log().mean().item()) / 2)  # the entropy, less its constant
-    for away in (-0.3, 0.3):
-        module.scales[0].data += away
-        assert module([student], [teacher]).item() > best
-        module.scales[0].data -= away
-
-
-def test_nst_is_the_squared_distance_of_the_pixels_gram_matrices():
-    # Huang and Wang, section 4.1: with this kernel it is the style loss of Gatys et al.
-    student, teacher = numbers(3, 5, 2, 2), numbers(3, 4, 2, 2, seed=1)
-    s, t = (F.normalize(x.flatten(2), dim=2) for x in (student, teacher))
-    grams = s.mT @ s / 5 - t.mT @ t / 4  # [B, H W, H W]
-    torch.testing.assert_close(maps.nst([student], [teacher]), grams.square().sum((1, 2)).mean())
-
-
-def test_ickd_by_hand():
-    # After the batch norm the student's channels are (-1, 1) and (1, -1): rows (1, -1) / sqrt 2. The teacher's are
-    # apart, rows (1, 0) and (0, 1): 2 (3/2 - sqrt 2) + 2 / 2, over two channels.
-    student, teacher = (torch.tensor(x, dtype=torch.float64).view(1, 2, 1, 2) for x in ([1, 3, 5, 1], [4, 0, 0, 2]))
-    module = Ickd(student, teacher).double()
-    module.connector[0].weight.data = torch.eye(2, dtype=torch.float64).view(2, 2, 1, 1)
-    assert module(student, teacher).item() == pytest.approx(2 - math.sqrt(2), rel=1e-4)
