@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from dataset.feed.batch import Batch
 from models.outputs import Normalization, Outputs
 from models.zoo import Network, fitting_input
-from terms import LOGITS, Example, Match, Term
+from objectives.contract import are_logits
+from terms import Example, Match, Term
 from utils.errors import UsageError
 
 __all__ = ["Distilled", "KnowledgeDistiller", "Term"]
@@ -118,7 +119,7 @@ class KnowledgeDistiller(nn.Module):
     @property
     def reaches_everything(self) -> bool:
         """Whether the loss has a gradient for all that is trained."""
-        return any(LOGITS & match.objective.reads_of("student") for match in self._active.values())
+        return any(any(map(are_logits, match.objective.reads_of("student"))) for match in self._active.values())
 
     @property
     def is_taught(self) -> bool:

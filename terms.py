@@ -19,13 +19,12 @@ from dataset.feed.batch import Batch
 from models.outputs import Outputs
 from models.taps import norms_before, pair_stages
 from models.zoo import Network
-from objectives.contract import STAGES
+from objectives.contract import STAGES, are_logits, view_of
 from objectives.logits import standardize
 from utils.errors import ExpectedError, UsageError
 from utils.settings import check, setting
 
 Seen = Mapping[str, Mapping[str, Outputs]]  # by view, then by network: what was given for it
-LOGITS = {"logits", "strong_logits"}
 Option = float | bool | str
 # What a line of the log holds beside the terms.
 _TAKEN = ("loss", "kind", "time", "seconds", "phase", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
@@ -66,8 +65,7 @@ class Term:
     def views(self) -> set[str]:
         """The views of the images that it looks at."""
         objective = objectives.get(self.objective)
-        read = objective.reads_of("student") | objective.reads_of("teacher")
-        return {self.view} | ({"strong"} if "strong_logits" in read else set())
+        return {self.view} | objective.views_of("student") | objective.views_of("teacher")
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -214,12 +212,12 @@ class Match(nn.Module):
 
     def _of_network(self, network: str, what: str, outputs: Seen) -> Any:
         names = ("student",) if network == "student" else self.term.teachers
-        seen = outputs["strong" if what == "strong_logits" else self.term.view]
+        seen = outputs[view_of(what) or self.term.view]
         if what in STAGES:
             (name,) = names
             return [self._read(seen, name, feature) for feature in self._stages(network, what)]
-        value = _average([self._read(seen, name, "logits" if what in LOGITS else what) for name in names])
-        return standardize(value) if what in LOGITS and self.term.standardize else value
+        value = _average([self._read(seen, name, "logits" if are_logits(what) else what) for name in names])
+        return standardize(value) if are_logits(what) and self.term.standardize else value
 
     def _read(self, outputs: Mapping[str, Outputs], name: str, what: str) -> Tensor:
         """A tensor of the network called ``name``, in float32 at least."""
@@ -268,11 +266,11 @@ class Match(nn.Module):
             raise UsageError(f"{name}.teacher: a name, or several")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
-        if term.standardize and not all_reads & LOGITS:
+        if term.standardize and not any(map(are_logits, all_reads)):
             raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
         if term.view == "strong" and "strong_logits" in all_reads:
             raise UsageError(f"{name}.view: {objective.name} compares both views by itself: leave it weak")
-        if len(term.teachers) > 1 and reads - LOGITS:
+        if len(term.teachers) > 1 and not all(map(are_logits, reads)):
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
         for teacher in self.teachers:
             if teacher not in networks:
@@ -280,7 +278,7 @@ class Match(nn.Module):
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
             both_heads = "head_weight" in reads & objective.reads_of("student")
-            if (reads & LOGITS or both_heads) and outputs != classes:
+            if (any(map(are_logits, reads)) or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
 
 

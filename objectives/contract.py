@@ -119,6 +119,11 @@ class Objective(NamedTuple):
         return {STAGES.get(what, what) for what in read}
 
 
+def are_logits(what: str) -> bool:
+    """Whether ``what`` names logits, of whichever view."""
+    return what == "logits" or bool(view_of(what))
+
+
 def view_of(what: str) -> str:
     """The view whose logits ``what`` names: strong for `strong_logits`; empty for all else that can be read."""
     return what.removesuffix("_logits") if what.endswith("_logits") else ""

@@ -3,12 +3,12 @@
 import numpy as np
 from conftest import ROOT
 from dataset_helpers import image_bytes
+from splits import write_split
 
 from dataset.store.record import Record
 from figures.curves import read_metrics
-from splits import write_split
 
-CONFIG = '''
+CONFIG = """
 import numpy as np
 import torch
 from dataclasses import replace
@@ -74,13 +74,17 @@ cfg = replace(
     name="run",
     phases={"training": Phase(2, {"hard": Term("toy_bce")}, base.phases["training"].optim)},
 )
-'''
+"""
 
 
 def squares(count, seed):
     """Images with labels 0, 1, both or none."""
     return [
-        Record(f"{seed}/{number}", image_bytes(1000 * seed + number, 16, 16), tuple(np.flatnonzero([number & 1, number & 2])))
+        Record(
+            f"{seed}/{number}",
+            image_bytes(1000 * seed + number, 16, 16),
+            tuple(np.flatnonzero([number & 1, number & 2])),
+        )
         for number in range(count)
     ]
 
