@@ -38,13 +38,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
 from utils.errors import UsageError
+from utils.options import Option, options_of
 from utils.settings import Range
 
 Made = TypeVar("Made", bound=Callable[..., Any])
@@ -64,8 +64,7 @@ class Objective(NamedTuple):
     sized_by: tuple[str, ...]  # positional parameters of a module's constructor
     inputs: tuple[str, ...]  # positional parameters of the function
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
-    options: tuple[str, ...]
-    ranges: Mapping[str, Range]  # of those of the options that have one
+    options: Mapping[str, Option]
 
     def checked(self, option: str, value: Any) -> Any:
         """``value`` for ``option``, as an integer where it takes one.
@@ -73,23 +72,7 @@ class Objective(NamedTuple):
         Raises:
             ValueError: it may not be that; says what it may be.
         """
-        parameter = inspect.signature(self.made).parameters[option]
-        default, is_number = parameter.default, isinstance(value, float | int) and not isinstance(value, bool)
-        if isinstance(default, bool | str) and type(value) is not type(default):
-            raise ValueError(f"no value like its default, {default!r}")
-        if isinstance(default, float | int) and not (is_number or isinstance(default, bool)):
-            raise ValueError(f"no number like its default, {default!r}")
-        if not is_number:
-            return value
-        if not math.isfinite(value):
-            raise ValueError("not a finite number")
-        if option in self.ranges and not self.ranges[option].has(value):
-            raise ValueError(f"{self.ranges[option]}, like its default, {default!r}")
-        if parameter.annotation not in (int, "int"):
-            return value
-        if value != int(value):
-            raise ValueError(f"a whole number, like its default, {default!r}")
-        return int(value)
+        return self.options[option].checked(value)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -99,8 +82,7 @@ class Objective(NamedTuple):
     @property
     def required(self) -> set[str]:
         """Options without a default."""
-        parameters = inspect.signature(self.made).parameters
-        return {option for option in self.options if parameters[option].default is inspect.Parameter.empty}
+        return {name for name, option in self.options.items() if option.is_required}
 
     @property
     def is_ours(self) -> bool:
@@ -148,31 +130,22 @@ def objective(*, reads: str, **ranges: Range) -> Callable[[Made], Made]:
         name = made.__name__.lower()
         if name in _REGISTRY and _REGISTRY[name].made.__module__ != made.__module__:
             raise ValueError(f"objective {name} is registered already, by {_REGISTRY[name].made.__module__}")
+        sized_by: Iterable[str] = ()
+        called: Callable[..., Any] = made
         if isinstance(made, type) and issubclass(made, nn.Module):
-            sized_by, options = _parameters(made.__init__)
-            called = made.forward
-        else:
-            sized_by, options = (), _parameters(made)[1]
-            called = made
-        assert ranges.keys() <= set(options), f"{name} has no option {ranges.keys() - set(options)}"
-        inputs = _parameters(called)[0]
-        _REGISTRY[name] = Objective(name, made, reads, sized_by, inputs, _optional(called), options, ranges)
+            sized_by, called = _positional(made), made.forward
+        inputs = _positional(called)
+        optional = frozenset(name for name, parameter in inputs.items() if parameter.default is not parameter.empty)
+        _REGISTRY[name] = Objective(name, made, reads, (*sized_by,), (*inputs,), optional, options_of(made, **ranges))
         return made
 
     return register
 
 
-def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the positional parameters but self, and of the keyword-only ones."""
+def _positional(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The positional parameters but self, by name."""
     parameters = inspect.signature(function).parameters.values()
-    positional = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
-    return positional, tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-
-
-def _optional(function: Callable[..., Any]) -> frozenset[str]:
-    """Names of the positional parameters with a default."""
-    parameters = inspect.signature(function).parameters.values()
-    return frozenset(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty)
+    return {p.name: p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"}
 
 
 def get(name: str) -> Objective:

@@ -64,7 +64,7 @@ def test_options_out_of_their_range_or_of_another_kind_are_refused_by_name(name)
         if isinstance(default, bool | str):
             assert "no value like its default" in refused(name, option, 1.0), option
             continue
-        span = objectives.get(name).ranges[option]
+        span = objectives.get(name).options[option].range
         assert span.has(objectives.get(name).checked(option, default))
         below = max(span.above, math.nextafter(span.least, -math.inf))
         assert math.isfinite(below), option
