@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from models.outputs import Normalization, Outputs
+from models.outputs import Outputs
 from models.zoo import Network, fitting_input
+from teachers import Live, Views
 from terms import LOGITS, Example, Match, Term
 from utils.errors import UsageError
 
 __all__ = ["KnowledgeDistiller", "Term"]
+
+
+@dataclass
+class _Batch:
+    images: dict[str, Tensor]
+    index: Tensor
+    epoch: int
 
 
 class KnowledgeDistiller(nn.Module):
@@ -21,7 +30,7 @@ class KnowledgeDistiller(nn.Module):
 
     Args:
         student: what is trained.
-        teachers: frozen networks, by the name that terms refer to.
+        teachers: by the name that terms refer to; a network is one that is live.
         terms: the parts of the loss, by the name they are logged under.
         example: images uint8 [B, 3, H, W], by which stages are paired and objectives with parameters are sized.
         all_labels: int64 [N], of the whole training split, for objectives that remember samples.
@@ -36,16 +45,16 @@ class KnowledgeDistiller(nn.Module):
     def __init__(
         self,
         student: Network,
-        teachers: Mapping[str, Network],
+        teachers: Mapping[str, Network | Live],
         terms: Mapping[str, Term],
         example: Tensor,
         all_labels: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.student = student
-        self.teachers = nn.ModuleDict(teachers)
-        self.teachers.requires_grad_(False)
-        looked = _look({"student": student, **teachers}, example, all_labels)
+        live = {name: one if isinstance(one, Live) else Live(one) for name, one in teachers.items()}
+        self.teachers = nn.ModuleDict(live)
+        looked = _look({"student": student} | {name: one.network for name, one in live.items()}, example, all_labels)
         self.matches = nn.ModuleDict({name: Match(name, term, looked) for name, term in terms.items()})
         self._parameters_by_name = self._named()
         # Buffers and not numbers, so that a ramp does not recompile the graph.
@@ -98,16 +107,11 @@ class KnowledgeDistiller(nn.Module):
     def train(self, mode: bool = True) -> KnowledgeDistiller:
         """Switch to training or evaluation; what is not trained stays in eval mode."""
         super().train(mode)
-        for part in self.children():
+        for part in (self.student, self.matches):
             for module in part.modules():
                 parameters = list(module.parameters())
                 if parameters and not any(parameter.requires_grad for parameter in parameters):
                     module.eval()
-        for teacher in self.teachers.values():
-            assert isinstance(teacher, Network)
-            if teacher.batch_statistics:
-                for norm in teacher.norms():
-                    norm.train(mode)
         return self
 
     def set_epoch(self, epoch: float) -> None:
@@ -141,13 +145,11 @@ class KnowledgeDistiller(nn.Module):
 
     def _run(self, images: Tensor, matches: Sequence[Match]) -> dict[str, Outputs]:
         """What the student and the teachers of ``matches`` give for uint8 images [B, 3, H, W], by name."""
-        normalised: dict[Normalization, Tensor] = {}
-        outputs = {"student": _run(self.student, images, normalised)}
-        with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
-            for name, teacher in self.teachers.items():
-                if any(name in match.teachers for match in matches):
-                    outputs[name] = _run(teacher, images, normalised)
-        return outputs
+        views = Views(_Batch({"weak": images}, images, 0))
+        student = views.through(self.student, "weak")
+        wanted = {name for match in matches for name in match.teachers}
+        taught = {name: one for name, one in self.teachers.items() if name in wanted}
+        return {"student": student} | {name: views.given_by(one, "weak", student) for name, one in taught.items()}
 
     def _match(self, name: str) -> Match:
         match = self.matches[name]
@@ -156,7 +158,7 @@ class KnowledgeDistiller(nn.Module):
 
     def _named(self) -> dict[str, nn.Parameter]:
         """All that can be trained, by the names that pages use."""
-        named = {f"student.{name}": parameter for name, parameter in self.student.classifier.named_parameters()}
+        named = {f"student.{name}": parameter for name, parameter in self.student.network.named_parameters()}
         for name, match in self.matches.items():
             for path, parameter in match.named_parameters():
                 named[f"terms.{name}.{path.removeprefix('function.')}"] = parameter
@@ -167,14 +169,6 @@ def _is_below(name: str, start: str) -> bool:
     return name == start or name.startswith(f"{start}.")
 
 
-def _run(network: nn.Module, images: Tensor, normalised: dict[Normalization, Tensor]) -> Outputs:
-    """uint8 images [B, 3, H, W], normalised once for all networks that share a normalisation."""
-    assert isinstance(network, Network)
-    if network.normalization not in normalised:
-        normalised[network.normalization] = network.normalize(images)
-    return network(normalised[network.normalization])
-
-
 @torch.no_grad()
 def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | None) -> Example:
     """What each network gives for an example, in eval mode: no statistics of a network may change."""
@@ -182,7 +176,7 @@ def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | Non
     normalised = {name: network.eval().normalize(images) for name, network in networks.items()}
     outputs: dict[str, Outputs] = {}
     for name, network in networks.items():
-        with fitting_input(name, network.classifier, images.shape[-1]):
+        with fitting_input(name, network.network, images.shape[-1]):
             outputs[name] = network(normalised[name])
     for name, network in networks.items():
         outputs[name].context["strong_logits"] = outputs[name].logits

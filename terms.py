@@ -20,6 +20,7 @@ from models.taps import norms_before, pair_stages
 from models.zoo import Network
 from objectives.contract import STAGES
 from objectives.logits import standardize
+from teachers import averaged
 from utils.errors import ExpectedError, UsageError
 from utils.settings import check, setting
 
@@ -223,7 +224,7 @@ class Match(nn.Module):
             return [self._read(outputs, name, feature) for feature in self._stages(network, what)]
         names = ("student",) if network == "student" else self.term.teachers
         what = "strong_logits" if self.term.strong and what == "logits" else what
-        value = _average([self._read(outputs, name, what) for name in names])
+        value = averaged([self._read(outputs, name, what) for name in names])
         return standardize(value) if what in LOGITS and self.term.standardize else value
 
     def _read(self, outputs: Mapping[str, Outputs], name: str, what: str) -> Tensor:
@@ -289,10 +290,3 @@ class Match(nn.Module):
             both_heads = "head_weight" in reads & objective.reads_of("student")
             if (reads & LOGITS or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
-
-
-def _average(logits: list[Tensor]) -> Tensor:
-    """Logits of the averaged probabilities; each [B, K] -> [B, K]. A single tensor as it is."""
-    if len(logits) == 1:
-        return logits[0]
-    return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - np.log(len(logits))

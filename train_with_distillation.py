@@ -35,6 +35,7 @@ from figures import curves
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import build_network
 from recipe import Recipe, read_command_line
+from teachers import Live
 from terms import features_of
 from training.advice import advising
 from training.announce import described
@@ -68,7 +69,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks, names)
     if not any_rank(folder.is_begun and not fresh):  # a run that goes on has the same teachers
         some = scorer(validation.spread(IMAGES), cfg.train_params, ranks)
-        check_teachers(distiller.teachers, cfg.teachers, len(np.unique(val.labels)), some)
+        check_teachers(distiller.teachers, cfg.teachers, "top1", 100 / len(np.unique(val.labels)), some)
     facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
     folder.prepare(config, cfg.goes_on, facts, ranks, fresh=fresh)
     resumed = resume(trainer)
@@ -95,13 +96,14 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
     teachers = {
         name: build_network(network, classes, reads_of.get(name, ()), side)
         for name, network in cfg.teachers.items()
-        if name in reads_of or name == cfg.student.reuses
+        if name in reads_of or name in cfg.student.head.made().takes
     }
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, teachers, new_head=True, sync_bn=synced)
+    student = build_network(cfg.student, classes, reads, side, teachers, new_classifier=True, sync_bn=synced)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
+    live = {name: Live(one, batch_statistics=cfg.teachers[name].batch_statistics) for name, one in teachers.items()}
+    return KnowledgeDistiller(student, live, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:

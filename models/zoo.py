@@ -120,7 +120,7 @@ class Network(nn.Module):
         assert last is None or isinstance(last, nn.Linear)
         return last
 
-    def exported(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of ``network`` as it is exported: without what only training needs."""
         return self._head.exported(state)
 

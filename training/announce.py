@@ -40,7 +40,7 @@ def described(
         idle: remarks on settings that have no effect.
     """
     distiller, stages, params, ranks = trainer.distiller, trainer.stages, trainer.params, trainer.ranks
-    networks = {"student": distiller.student, **distiller.teachers}
+    networks = {"student": distiller.student} | {name: one.network for name, one in distiller.teachers.items()}
     train, val = splits
     images = f"{len(train):,} + {counted(len(val), 'image')}"
     lines = [
@@ -72,7 +72,7 @@ def _view(data: DataConfig) -> str:
     return ", ".join(parts)
 
 
-def _network(network: torch.nn.Module, config: NetworkConfig, side: int, device: torch.device) -> str:
+def _network(network: object, config: NetworkConfig, side: int, device: torch.device) -> str:
     assert isinstance(network, Network)
     count = sum(parameter.numel() for parameter in network.parameters())
     weights = "random weights" if config.weights == "none" else f"weights {config.weights}"

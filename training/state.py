@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from models.neck import merged
 from training import checkpoint
 from training.ddp import average_statistics
 from training.run_folder import RunFolder
@@ -79,9 +78,9 @@ def _write(trainer: Trainer, sums: Tensor, best: dict[str, float] | None) -> Non
         "stage": trainer.stage_number,  # that of the optimizer and the meters; an epoch may have ended it
     }
     state: dict[str, Any] = {
-        "student": student.classifier.state_dict(),
+        "student": student.network.state_dict(),
         "extras": _extras(trainer),
-        "ema": None if ema is None else ema.module.classifier.state_dict(),
+        "ema": None if ema is None else ema.module.network.state_dict(),
         "ema_updates": 0 if ema is None else int(ema.n_averaged),
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
@@ -90,7 +89,7 @@ def _write(trainer: Trainer, sums: Tensor, best: dict[str, float] | None) -> Non
     }
     if best is not None:
         checkpoint.save(trainer.run.best, state)
-        checkpoint.export(trainer.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
+        checkpoint.export(trainer.run.path / "student.safetensors", student.exported(state["ema"] or state["student"]))
         trainer.best = best
     checkpoint.save(trainer.run.last, state)
 
@@ -145,14 +144,14 @@ def _restore(trainer: Trainer, path: Path, state: dict[str, Any]) -> None:
 
 def _take_up(trainer: Trainer, state: dict[str, Any]) -> None:
     position = json.loads(state["position"])
-    student, ema = trainer.distiller.student.classifier, trainer.ema
+    student, ema = trainer.distiller.student.network, trainer.ema
     _compare("student", state["student"], student.state_dict())
     _compare("parts of the terms", state["extras"], _extras(trainer))
     student.load_state_dict(state["student"])
     trainer.distiller.load_state_dict(state["extras"], strict=False)
     if ema is not None:
-        _compare("EMA", state["ema"], ema.module.classifier.state_dict())
-        ema.module.classifier.load_state_dict(state["ema"])
+        _compare("EMA", state["ema"], ema.module.network.state_dict())
+        ema.module.network.load_state_dict(state["ema"])
         ema.n_averaged.fill_(state["ema_updates"])
     if position["stage"] != trainer.stage_number:
         trainer.enter(position["stage"])

@@ -51,7 +51,7 @@ class HeadConfig:
         if self.name not in _REGISTRY:
             near = difflib.get_close_matches(self.name, _REGISTRY, n=3) or sorted(_REGISTRY)
             raise UsageError(
-                f"no head {self.name!r}; there is {', '.join(near)}. Import the file of your own in the config"
+                f"head.name={self.name}: there is {', '.join(near)}. Import the file of your own in the config"
             )
         kind, options = _REGISTRY[self.name]
         return kind(**check_options(options, self.options, key="head.options", owner=self.name))
@@ -100,7 +100,7 @@ class Head:
         """Whether a state dict is of a network with this head."""
         raise NotImplementedError
 
-    def exported(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict as it is exported, of the network with this head: without what only training needs."""
         return state
 

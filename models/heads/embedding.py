@@ -1,7 +1,7 @@
 """An embedding before the classifier: a linear layer in training, gone when the weights are exported.
 
-Feature mimicking (Wang et al., Distilling knowledge by mimicking features, TPAMI 2021, arXiv 2011.01424) brings a
-student's features to the dimensions of its teacher's with it. B samples, D dimensions, K classes.
+Wang et al., In defense of feature mimicking for knowledge distillation, TPAMI 2021, arXiv 2011.01424, bring a student's
+features to the dimensions of its teacher's with it. B samples, D dimensions, K classes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Embedding(Head):
         """Whether a classifier of ``state`` is behind an embedding."""
         return bool(_paths(state))
 
-    def exported(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict with the embedding multiplied into the classifier, so that the network has its own shape again.
 
         (V (U x + a) + b) = (V U) x + (V a + b), for the embedding U [D, C], a and the classifier V [K, D], b.
