@@ -11,6 +11,7 @@ from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 
@@ -25,7 +26,7 @@ cfg = Recipe(
         scale=(0.08, 1.0),
     ),
     student=NetworkConfig("resnet18"),
-    teachers={"teacher": NetworkConfig("resnet34", weights="IMAGENET1K_V1")},
+    teachers={"teacher": TeacherConfig("resnet34", weights="IMAGENET1K_V1")},
     terms={
         "cross_entropy": Term("cross_entropy"),
         "wsld": Term("wsld", weight=2.5, options={"temperature": 2.0}),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dataset.feed.batch import Batch
-from models.outputs import Normalization, Outputs
+from models.outputs import Outputs
 from models.zoo import Network, fitting_input
 from objectives.contract import are_logits
+from teachers import Live, Views, as_one
 from terms import Example, Match, Term
 from utils.errors import UsageError
 
@@ -52,7 +53,7 @@ class KnowledgeDistiller(nn.Module):
 
     Args:
         student: what is trained.
-        teachers: frozen networks, by the name that terms refer to.
+        teachers: by the name that terms refer to.
         terms: the parts of the loss, by the name they are logged under.
         example: images uint8 [B, 3, H, W], by which stages are paired and objectives with parameters are sized.
         all_labels: int64 [N], of the whole training split, for objectives that remember samples.
@@ -67,7 +68,7 @@ class KnowledgeDistiller(nn.Module):
     def __init__(
         self,
         student: Network,
-        teachers: Mapping[str, Network],
+        teachers: Mapping[str, Live],
         terms: Mapping[str, Term],
         example: Tensor,
         all_labels: Tensor | None = None,
@@ -75,8 +76,8 @@ class KnowledgeDistiller(nn.Module):
         super().__init__()
         self.student = student
         self.teachers = nn.ModuleDict(teachers)
-        self.teachers.requires_grad_(False)
-        looked = _look({"student": student, **teachers}, example, all_labels)
+        networks = {"student": student, **{name: teacher.network for name, teacher in teachers.items()}}
+        looked = _look(networks, example, all_labels)
         self.matches = nn.ModuleDict({name: Match(name, term, looked) for name, term in terms.items()})
         self._parameters_by_name = self._named()
         # Buffers and not numbers, so that a ramp does not recompile the graph.
@@ -129,16 +130,11 @@ class KnowledgeDistiller(nn.Module):
     def train(self, mode: bool = True) -> KnowledgeDistiller:
         """Switch to training or evaluation; what is not trained stays in eval mode."""
         super().train(mode)
-        for part in self.children():
+        for part in (self.student, self.matches):
             for module in part.modules():
                 parameters = list(module.parameters())
                 if parameters and not any(parameter.requires_grad for parameter in parameters):
                     module.eval()
-        for teacher in self.teachers.values():
-            assert isinstance(teacher, Network)
-            if teacher.batch_statistics:
-                for norm in teacher.norms():
-                    norm.train(mode)
         return self
 
     def set_epoch(self, epoch: float) -> None:
@@ -149,26 +145,26 @@ class KnowledgeDistiller(nn.Module):
 
     def forward(self, batch: Batch) -> Distilled:
         """What the student and its terms give for a batch."""
-        matches = list(self._active.values())
-        views = {"weak"}.union(*(match.views for match in matches))
-        outputs = {view: self._run(batch, view, matches) for view in sorted(views, reverse=True)}
+        views, matches = Views(batch), list(self._active.values())
+        seen = sorted({"weak"}.union(*(match.views for match in matches)), reverse=True)
+        student = {view: views.through(self.student, view) for view in seen}
+        given = [self._given(match, views, student) for match in matches]
         with torch.autocast(batch.index.device.type, enabled=False):  # objectives compute in float32 or better
-            values = [match(outputs, batch) for match in matches]
+            values = [match(student, teacher, batch) for match, teacher in zip(matches, given)]
             weighted = torch.stack(values) * self._weights
-        taught = (item for seen in outputs.values() for item in seen.items() if item[0] != "student")
-        sound = {name: teacher.logits.isfinite().all() for name, teacher in taught}
-        return Distilled(dict(zip(self.terms, values)), weighted, self._taught, outputs["weak"]["student"], sound)
+        sound = {
+            name: torch.stack([one.logits.isfinite().all() for one in outputs]).all()
+            for name, teacher in self.teachers.items()
+            if (outputs := views.all_given_by(teacher))
+        }
+        return Distilled(dict(zip(self.terms, values)), weighted, self._taught, student["weak"], sound)
 
-    def _run(self, batch: Batch, view: str, matches: Sequence[Match]) -> dict[str, Outputs]:
-        """What the student, and each teacher that some of ``matches`` compare for this view, give for it, by name."""
-        images, normalised = batch.images[view], dict[Normalization, Tensor]()
-        outputs = {"student": _run(self.student, images, normalised)}
-        wanted = {name for match in matches if view in match.views for name in match.teachers}
-        with torch.no_grad():  # not inference_mode: objectives save teacher tensors for the backward pass
-            for name, teacher in self.teachers.items():
-                if name in wanted:
-                    outputs[name] = _run(teacher, images, normalised)
-        return outputs
+    def _given(self, match: Match, views: Views, student: Mapping[str, Outputs]) -> dict[str, Outputs]:
+        """What the teacher of a term gives, by view; nothing for a term without one."""
+        if not match.teachers:
+            return {}
+        teacher = as_one([self.teachers[name] for name in match.teachers])
+        return {view: views.given_by(teacher, view, student[view]) for view in match.views}
 
     def _match(self, name: str) -> Match:
         match = self.matches[name]
@@ -177,7 +173,7 @@ class KnowledgeDistiller(nn.Module):
 
     def _named(self) -> dict[str, nn.Parameter]:
         """All that can be trained, by the names that pages use."""
-        named = {f"student.{name}": parameter for name, parameter in self.student.classifier.named_parameters()}
+        named = {f"student.{name}": parameter for name, parameter in self.student.network.named_parameters()}
         for name, match in self.matches.items():
             for path, parameter in match.named_parameters():
                 named[f"terms.{name}.{path.removeprefix('function.')}"] = parameter
@@ -188,14 +184,6 @@ def _is_below(name: str, start: str) -> bool:
     return name == start or name.startswith(f"{start}.")
 
 
-def _run(network: nn.Module, images: Tensor, normalised: dict[Normalization, Tensor]) -> Outputs:
-    """uint8 images [B, 3, H, W], normalised once for all networks that share a normalisation."""
-    assert isinstance(network, Network)
-    if network.normalization not in normalised:
-        normalised[network.normalization] = network.normalize(images)
-    return network(normalised[network.normalization])
-
-
 @torch.no_grad()
 def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | None) -> Example:
     """What each network gives for an example, in eval mode: no statistics of a network may change."""
@@ -203,7 +191,7 @@ def _look(networks: dict[str, Network], images: Tensor, all_labels: Tensor | Non
     normalised = {name: network.eval().normalize(images) for name, network in networks.items()}
     outputs: dict[str, Outputs] = {}
     for name, network in networks.items():
-        with fitting_input(name, network.classifier, images.shape[-1]):
+        with fitting_input(name, network.network, images.shape[-1]):
             outputs[name] = network(normalised[name])
     for name, network in networks.items():
         network.train(modes[name])

@@ -17,6 +17,7 @@ from torch import nn
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
+from teachers import TeacherConfig, teacher_of
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.stages import Stage
@@ -35,7 +36,7 @@ class Recipe:
     """the run's folder below train_params.output_path"""
     data: DataConfig
     student: NetworkConfig
-    teachers: dict[str, NetworkConfig]
+    teachers: dict[str, TeacherConfig]
     """frozen networks, by the name that terms refer to; none for plain training"""
     terms: dict[str, Term]
     """parts of the loss, by the name they are logged under"""
@@ -43,6 +44,9 @@ class Recipe:
     train_params: TrainConfig = TrainConfig()
     first: dict[str, Stage] = field(default_factory=dict)
     """stages before the one that ``terms``, ``optim`` and ``train_params.epochs`` describe, by name, in order"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "teachers", {name: teacher_of(one) for name, one in self.teachers.items()})
 
     @property
     def folder(self) -> Path:

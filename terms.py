@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import objectives
 from dataset.feed.batch import Batch
-from models.outputs import Outputs
+from models.outputs import Outputs, in_float32
 from models.taps import norms_before, pair_stages
 from models.zoo import Network
 from objectives.contract import STAGES, are_logits, view_of
@@ -24,7 +24,7 @@ from objectives.logits import standardize
 from utils.errors import ExpectedError, UsageError
 from utils.settings import check, setting
 
-Seen = Mapping[str, Mapping[str, Outputs]]  # by view, then by network: what was given for it
+Given = Mapping[str, Mapping[str, Outputs]]  # of student and teacher: what each gives, by view
 Option = float | bool | str
 # What a line of the log holds beside the terms.
 _TAKEN = ("loss", "kind", "time", "seconds", "phase", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
@@ -128,7 +128,8 @@ class Match(nn.Module):
         self.teachers = term.taught_by
         self.views = term.views
         self._check(example.networks)
-        options = self._options()
+        owner, key = self.objective, f"terms.{name}.options"
+        options = check_options(owner.options, term.options, key=key, owner=owner.name)
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
         made = self.objective.made
@@ -138,17 +139,19 @@ class Match(nn.Module):
         else:
             self.function = partial(made, **options)
 
-    def forward(self, outputs: Seen, batch: Batch) -> Tensor:
+    def forward(self, student: Mapping[str, Outputs], teacher: Mapping[str, Outputs], batch: Batch) -> Tensor:
         """The unweighted value on a batch; scalar.
 
         Args:
-            outputs: for each view, of the `student` and of each teacher.
-            batch: what they are given for.
+            student: what it gives, by view.
+            teacher: likewise; of several the ensemble.
+            batch: what they give it for.
 
         Raises:
             UsageError: the objective asks for what a batch has not, raises, or returns something else than a scalar.
         """
-        inputs = [self._given(parameter, outputs, batch) for parameter in self.objective.inputs]
+        given = {"student": student, "teacher": teacher}
+        inputs = [self._given(parameter, given, batch) for parameter in self.objective.inputs]
         value = self._called(self.function, *inputs)
         if not isinstance(value, Tensor) or value.ndim:
             found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
@@ -159,22 +162,6 @@ class Match(nn.Module):
         """Tell an objective that changes with time."""
         if hasattr(self.function, "set_epoch"):
             self.function.set_epoch(epoch)
-
-    def _options(self) -> dict[str, Any]:
-        """The term's options, checked."""
-        name, objective, checked = f"terms.{self.name}.options", self.objective, {}
-        for option, value in self.term.options.items():
-            if option not in objective.options:
-                near = get_close_matches(option, objective.options, n=1)
-                known = f"; near: {near[0]}" if near else f"; it has {', '.join(objective.options) or 'none'}"
-                raise UsageError(f"{name}: {objective.name} has no option {option}{known}")
-            try:
-                checked[option] = objective.checked(option, value)
-            except ValueError as error:
-                raise UsageError(f"{name}.{option}={value}: {error}") from None
-        if missing := objective.required - checked.keys():
-            raise UsageError(f"{name}: {objective.name} needs {', '.join(sorted(missing))}")
-        return checked
 
     def _called(self, made: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         """The objective's function or constructor; what goes wrong in it names the term."""
@@ -199,7 +186,7 @@ class Match(nn.Module):
         where = "".join(format_exception(error)[2:])  # from its function on
         return f"\n{where}{term}: {name} raised {type(error).__name__}: {text}"
 
-    def _given(self, parameter: str, outputs: Seen, batch: Batch) -> Any:
+    def _given(self, parameter: str, given: Given, batch: Batch) -> Any:
         network, what = self.objective.place(parameter)
         if network == "batch":
             if what in batch:
@@ -208,25 +195,22 @@ class Match(nn.Module):
                 return None
             known = ", ".join(["student", "teacher", *batch.named])
             raise UsageError(f"terms.{self.name}: {self.objective.name} asks for {what!r}; there is {known}")
-        return self._of_network(network, what, outputs)
+        return self._of_network(network, what, given)
 
-    def _of_network(self, network: str, what: str, outputs: Seen) -> Any:
-        names = ("student",) if network == "student" else self.term.teachers
-        seen = outputs[view_of(what) or self.term.view]
+    def _of_network(self, network: str, what: str, given: Given) -> Any:
+        outputs = given[network][view_of(what) or self.term.view]
         if what in STAGES:
-            (name,) = names
-            return [self._read(seen, name, feature) for feature in self._stages(network, what)]
-        value = _average([self._read(seen, name, "logits" if are_logits(what) else what) for name in names])
+            return [self._read(outputs, network, feature) for feature in self._stages(network, what)]
+        value = self._read(outputs, network, "logits" if are_logits(what) else what)
         return standardize(value) if are_logits(what) and self.term.standardize else value
 
-    def _read(self, outputs: Mapping[str, Outputs], name: str, what: str) -> Tensor:
-        """A tensor of the network called ``name``, in float32 at least."""
-        given = outputs[name]
-        if what != "logits" and what not in given.features and what not in given.context:
-            known = ", ".join(["logits", *given.features, *given.context])
+    def _read(self, outputs: Outputs, network: str, what: str) -> Tensor:
+        """A tensor of the student or the teacher, in float32 at least."""
+        if what != "logits" and what not in outputs.features and what not in outputs.context:
+            name = "student" if network == "student" else " and ".join(self.term.teachers)
+            known = ", ".join(["logits", *outputs.features, *outputs.context])
             raise UsageError(f"terms.{self.name}: {self.objective.name} reads {what} of {name}, which has {known}")
-        tensor = given.read(what)
-        return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        return in_float32(outputs.read(what))
 
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
@@ -244,7 +228,8 @@ class Match(nn.Module):
             features = self._stages(network, "stages_pre")
             norms = norms_before(example.networks[name], example.images[name], features)
             return [norms[feature] for feature in features]
-        return self._of_network(network, what, dict.fromkeys(self.views, example.outputs))
+        name = "student" if network == "student" else self.term.teachers[0]
+        return self._of_network(network, what, {network: dict.fromkeys(self.views, example.outputs[name])})
 
     def _pairs(self, outputs: Mapping[str, Outputs]) -> list[tuple[str, str]]:
         other = self.term.teachers[0] if self.objective.needs_teacher else "student"
@@ -280,10 +265,3 @@ class Match(nn.Module):
             both_heads = "head_weight" in reads & objective.reads_of("student")
             if (any(map(are_logits, reads)) or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
-
-
-def _average(logits: list[Tensor]) -> Tensor:
-    """Logits of the averaged probabilities; each [B, K] -> [B, K]. A single tensor as it is."""
-    if len(logits) == 1:
-        return logits[0]
-    return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - np.log(len(logits))

@@ -36,6 +36,7 @@ from models.outputs import Outputs
 from models.zoo import build_network
 from recipe import Recipe, read_command_line
 from tasks import Task
+from teachers import Live
 from terms import features_of
 from training.advice import advising
 from training.announce import described
@@ -102,13 +103,14 @@ def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDisti
     teachers = {
         name: build_network(network, classes, reads_of.get(name, ()), side)
         for name, network in cfg.teachers.items()
-        if name in reads_of or name == cfg.student.reuses
+        if name in reads_of or name in cfg.student.head.made().takes
     }
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, teachers, new_head=True, sync_bn=synced)
+    student = build_network(cfg.student, classes, reads, side, teachers, new_classifier=True, sync_bn=synced)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
+    live = {name: Live(one, batch_statistics=cfg.teachers[name].batch_statistics) for name, one in teachers.items()}
+    return KnowledgeDistiller(student, live, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
 def evaluate(cfg: Recipe, what: str, ranks: Ranks) -> None:

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import check_counts, check_methods, show
 from knowledge_distiller import KnowledgeDistiller
+from models.heads import HeadConfig
 from models.zoo import build_network
 from recipe import Recipe
 from terms import Term, features_of
@@ -71,7 +72,7 @@ class Step:
         torch.manual_seed(0)
         taught = replace(recipe.teachers["teacher"], weights="none")
         frozen = build_network(taught, CLASSES, reads_of.get("teacher", ()), side)
-        network = recipe.student if method else replace(recipe.student, embedding=None, reuses=None)
+        network = recipe.student if method else replace(recipe.student, head=HeadConfig())
         trained = build_network(network, CLASSES, reads, side, {"teacher": frozen})
         labels = torch.arange(SAMPLES) % CLASSES
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)

@@ -17,13 +17,14 @@ from dataclasses import replace
 from imagenet_train_cfg import cfg as wsld
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
+from teachers import TeacherConfig
 
 cfg = replace(
     wsld,
     name="imagenet_patient",
     data=replace(wsld.data, batch_size=1024, mixup=1.0),
     student=NetworkConfig("timm/resnetv2_50x1_bit.goog_distilled_in1k"),
-    teachers={"teacher": NetworkConfig("timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", weights="default")},
+    teachers={"teacher": TeacherConfig("timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", weights="default")},
     terms={"kd": Term("kd", options={"temperature": 1.0})},
     optim=replace(wsld.optim, init_lr=0.4, schedule="cosine", warmup_epochs=5, nesterov=False, grad_clip=1.0),
     train_params=replace(wsld.train_params, epochs=1200),

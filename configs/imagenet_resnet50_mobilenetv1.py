@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from imagenet_train_cfg import cfg as base
 from models.zoo import NetworkConfig
+from teachers import TeacherConfig
 
 cfg = replace(
     base,
     name="mobilenetv1_wsld",
     student=NetworkConfig("timm/mobilenetv1_100"),
-    teachers={"teacher": NetworkConfig("resnet50", weights="IMAGENET1K_V1")},
+    teachers={"teacher": TeacherConfig("resnet50", weights="IMAGENET1K_V1")},
 )

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from imagenet_train_cfg import cfg as base
 from models.zoo import NetworkConfig
+from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 
@@ -18,7 +19,7 @@ cfg = replace(
     data=replace(base.data, input_size=128, val_resize=146, batch_size=64, num_workers=1, scale=(0.25, 1.0)),
     student=NetworkConfig("shufflenet_v2_x0_5"),
     teachers={
-        "teacher": NetworkConfig("mobilenet_v2", weights="PATH/TO/mobilenet_v2.pth", mean=(0.5,) * 3, std=(0.5,) * 3)
+        "teacher": TeacherConfig("mobilenet_v2", weights="PATH/TO/mobilenet_v2.pth", mean=(0.5,) * 3, std=(0.5,) * 3)
     },
     optim=OptimConfig(init_lr=0.02, schedule="cosine", warmup_epochs=1),
     train_params=TrainConfig(epochs=4, print_freq=5, checkpoint_steps=5),

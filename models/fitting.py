@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.taps import head_of
+from models.taps import classifier_of
 from models.weights import is_averaged, read_weights, say_choice
 from utils.distributed import say
 from utils.errors import UsageError
@@ -31,7 +31,12 @@ def load_weights(network: nn.Module, path: Path, part: str = "") -> None:
 
 
 def load_state(
-    network: nn.Module, state: Mapping[str, Tensor], path: Path, num_classes: int = 0, *, new_head: bool = False
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    path: Path,
+    num_classes: int = 0,
+    *,
+    new_classifier: bool = False,
 ) -> None:
     """Load ``state``, which stands in the file ``path``, into ``network``.
 
@@ -42,8 +47,8 @@ def load_state(
         state: as `read_weights` gives it.
         path: for messages.
         num_classes: K, of the network.
-        new_head: where the file's last layer is for another number of classes, or missing, that of ``network`` stays as
-            it is, and a line says so.
+        new_classifier: where the file's last layer is for another number of classes, or missing, that of ``network``
+            stays as it is, and a line says so.
 
     Raises:
         UsageError: names or shapes do not fit; every one is named. A tensor is sparse, quantised, of whole numbers or
@@ -55,18 +60,18 @@ def load_state(
     given = {name.removeprefix(prefix): state[name] for name in names}
     given = {name: value for name, value in given.items() if not _is_taken_off(network, name)}
     other = [name for name in given if name in wanted and given[name].shape != wanted[name].shape]
-    head = {name for name in other if differ_in_classes(given[name], wanted[name], num_classes)}
-    last = {name for name in wanted if name.startswith(f"{head_of(network, num_classes)}.")}
+    new = {name for name in other if differ_in_classes(given[name], wanted[name], num_classes)}
+    last = {name for name in wanted if name.startswith(f"{classifier_of(network, num_classes)}.")}
     if last and last == {name for name in wanted.keys() - given.keys() if not name.endswith(_COUNTER)}:
-        head = last
-    if head and head.issuperset(other):
-        had = next((given[name].shape[0] for name in head if name in given), 0)
-        check_classes(str(path), had, num_classes, new_head=new_head)
+        new = last
+    if new and new.issuperset(other):
+        had = next((given[name].shape[0] for name in new if name in given), 0)
+        check_classes(str(path), had, num_classes, new_classifier=new_classifier)
         other = []
     for name, value in given.items():
         if name in wanted and wanted[name].is_floating_point() and (kind := _unfit(value)):
             raise UsageError(f"{path}: {name} {kind}")
-    fitting = OrderedDict((name, value) for name, value in given.items() if name not in head)
+    fitting = OrderedDict((name, value) for name, value in given.items() if name not in new)
     versions = {f"{name}.".removeprefix(prefix)[:-1]: one for name, one in getattr(state, "_metadata", {}).items()}
     # MNASNet refuses a state dict without a version.
     fitting._metadata = {"": wanted._metadata[""], **versions}  # type: ignore[attr-defined]
@@ -74,7 +79,7 @@ def load_state(
     if not other:
         missing, unexpected = map(set, network.load_state_dict(fitting, strict=False))  # knows names of old versions
     shapes = [f"{name}: {_shape(given[name])} in the file, {_shape(wanted[name])} in the network" for name in other]
-    lacking = [name for name in missing - head if not name.endswith(_COUNTER)]
+    lacking = [name for name in missing - new if not name.endswith(_COUNTER)]
     parts = {"missing": lacking, "unexpected": unexpected, "other shapes": shapes}
     if wrong := [f"{label}: {_some(sorted(names))}" for label, names in parts.items() if names]:
         below = f", its names below {prefix[:-1]}," if prefix else ""
@@ -98,19 +103,18 @@ def differ_in_classes(one: Tensor, other: Tensor, num_classes: int) -> bool:
     return other.ndim > 0 and other.shape[0] == num_classes != one.shape[0] and one.shape[1:] == other.shape[1:]
 
 
-def check_classes(source: str, outputs: int, num_classes: int, *, new_head: bool) -> None:
+def check_classes(source: str, outputs: int, num_classes: int, *, new_classifier: bool) -> None:
     """Say that weights for another number of classes get a new last layer, or refuse them.
 
     Raises:
-        UsageError: without ``new_head``.
+        UsageError: without ``new_classifier``.
     """
     have = f"{source} has {outputs} outputs" if outputs else f"{source} has no last layer"
-    if not new_head:
+    if not new_classifier:
         as_it_is = f", or keep all its outputs with num_classes={outputs}" if outputs > num_classes else ""
         raise UsageError(
             f"{have}, {num_classes} are asked for: another last layer would be random. Train it on these classes "
-            "first, as the student of --cfg configs/imagenet_plain.py, and give "
-            f"weights=runs/NAME/student.safetensors{as_it_is}"
+            f"first, with --cfg configs/imagenet_plain.py, and give weights=runs/NAME/student.safetensors{as_it_is}"
         )
     say(f"{have}, {num_classes} are asked for: its last layer is new, the others are as in the weights")
 
@@ -136,7 +140,7 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
 
 
 def _is_taken_off(network: nn.Module, name: str) -> bool:
-    """Whether ``name`` is of a part that the network can do without and has not: a head that only helps to train it."""
+    """Whether ``name`` is of a part that the network can do without and has not: one that only helps to train it."""
     part, dot, _ = name.partition(".")
     return bool(dot) and getattr(network, part, network) is None
 

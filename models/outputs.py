@@ -1,4 +1,4 @@
-"""What every network returns, and the one adapter that taps networks of others with hooks.
+"""What every network returns, and the adapters: one that taps a network with hooks, one that puts layers behind it.
 
 B samples, K classes.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,7 +22,7 @@ class Outputs:
         logits: [B, K].
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
             stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
-            is pooled; `pooled` [B, C], what the classifier sees.
+            is pooled; `pooled` [B, C], what the classifier sees, before any dropout.
         context: whatever else a network tells, by name: `head_weight` [K, D] and `head_bias` [K], of its last layer.
     """
 
@@ -34,6 +35,11 @@ class Outputs:
         if name == "logits":
             return self.logits
         return self.features[name] if name in self.features else self.context[name]
+
+
+def in_float32(tensor: Tensor) -> Tensor:
+    """Half precision as float32; others as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 class Normalization(NamedTuple):
@@ -72,13 +78,13 @@ class Body(nn.Module):
 
 
 class Tapped(Body):
-    """A network of another library that returns `Outputs`.
+    """A network with hooks that give features of it, beside those that it gives itself.
 
     Hooks stand only on the taps asked for and hold tensors only during the pass. A ReLU whose input is tapped is
     switched to out-of-place, or the hook would see the rectified tensor.
 
     Args:
-        network: images [B, 3, H, W] -> logits [B, K].
+        network: images [B, 3, H, W] -> logits [B, K], or `Outputs`.
         taps: feature name -> where to read it.
 
     Raises:
@@ -88,7 +94,7 @@ class Tapped(Body):
     def __init__(self, network: nn.Module, taps: Mapping[str, Tap]) -> None:
         super().__init__()
         self.network = network
-        self.features = tuple(taps)
+        self.features = (*dict.fromkeys((*(network.features if isinstance(network, Body) else ()), *taps)),)
         self._forms = {name: tap.form for name, tap in taps.items()}
         self._caught: dict[str, Tensor] = {}
         modules = dict(network.named_modules())
@@ -106,12 +112,13 @@ class Tapped(Body):
     def forward(self, images: Tensor) -> Outputs:
         """images: [B, 3, H, W]."""
         self._caught.clear()
-        logits = self.network(images)
+        made = self.network(images)
+        outputs = made if isinstance(made, Outputs) else Outputs(made)
         features = {name: _as_map(value, self._forms[name]) for name, value in self._caught.items()}
         if "pooled" in features:
             features["pooled"] = features["pooled"].flatten(1)
         self._caught.clear()
-        return Outputs(logits, features)
+        return Outputs(outputs.logits, {**outputs.features, **features}, outputs.context)
 
     # Bound methods, not closures: a deep copy of the network (an EMA) then catches into its own dict.
     def _catch_input(self, name: str, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -121,6 +128,44 @@ class Tapped(Body):
         self, name: str, copy: bool, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor
     ) -> None:
         self._caught[name] = output.clone() if copy else output
+
+
+class Behind(Body):
+    """A backbone with other layers behind its features than it came with.
+
+    Parameters of the backbone that ``feature`` does not depend on, such as those of its own classifier, are frozen.
+
+    Args:
+        body: images -> `Outputs`.
+        feature: of those that it gives, the deepest that is read.
+        side: of the images, pixels.
+        gives: names of the features that the layers behind add, or put in the place of the backbone's.
+
+    Attributes:
+        channels: C of the feature.
+    """
+
+    def __init__(self, body: Body, feature: str, side: int, gives: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.body = body
+        self.features = (*dict.fromkeys((*body.features, *gives)),)
+        training = body.training
+        given = body.eval()(torch.zeros(1, 3, side, side)).features[feature]
+        body.train(training)
+        self.channels = given.shape[1]
+        parameters = [parameter for parameter in body.parameters() if parameter.requires_grad]
+        for parameter, gradient in zip(parameters, torch.autograd.grad(given.sum(), parameters, allow_unused=True)):
+            parameter.requires_grad_(gradient is not None)
+
+    def forward(self, images: Tensor) -> Outputs:
+        """images: [B, 3, H, W] -> logits [B, K]; the backbone's features and those of the layers behind."""
+        given = self.body(images)
+        made = self.behind(given.features)
+        return Outputs(made.logits, {**given.features, **made.features}, made.context)
+
+    def behind(self, features: Mapping[str, Tensor]) -> Outputs:
+        """The backbone's features -> logits [B, K], and features of its own."""
+        raise NotImplementedError
 
 
 def _as_map(value: Tensor, form: Form) -> Tensor:

@@ -24,7 +24,7 @@ from utils.errors import UsageError
 from utils.files import sha256
 
 _SCALED, _SCALES = ("googlenet", "inception_v3"), "transform_input"
-_HELPERS = ("aux1", "aux2", "AuxLogits")  # heads of GoogLeNet and Inception that only help to train them
+_HELPERS = ("aux1", "aux2", "AuxLogits")  # classifiers of GoogLeNet and Inception that only help to train them
 
 
 class Library(NamedTuple):
@@ -50,7 +50,7 @@ class File(NamedTuple):
     state: Mapping[str, Tensor]
 
 
-def torchvision_network(name: str, weights: str | File, num_classes: int, *, new_head: bool) -> Library:
+def torchvision_network(name: str, weights: str | File, num_classes: int, *, new_classifier: bool) -> Library:
     """A network of torchvision, made by its own builder, which knows what each of its published weights needs.
 
     A file that torchvision published is known by its checksum, and serves like its weights by name.
@@ -59,7 +59,7 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
         name: such as resnet34.
         weights: none, published ones by name, or a file.
         num_classes: K.
-        new_head: whether published weights for another number of classes get a new last layer.
+        new_classifier: whether published weights for another number of classes get a new last layer.
 
     Raises:
         UsageError: unknown name, or weights that cannot be had or do not fit.
@@ -85,11 +85,11 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
         raise UsageError(f"{name} {asked.name} are weights of its features alone, which cannot classify; choose others")
     outputs = len(asked.meta["categories"])
     if outputs != num_classes:
-        check_classes(f"{name} {asked.name}", outputs, num_classes, new_head=new_head)
+        check_classes(f"{name} {asked.name}", outputs, num_classes, new_classifier=new_classifier)
     network = _with_weights(name, asked, weights.state if isinstance(weights, File) else None)
     top1 = asked.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
     if outputs != num_classes:
-        _give_head(network, _plain(name, num_classes, "none"), num_classes)
+        _give_classifier(network, _plain(name, num_classes, "none"), num_classes)
         top1 = None
     transforms = asked.transforms()
     return Library(network, Normalization(tuple(transforms.mean), tuple(transforms.std)), top1, loaded=True)
@@ -144,7 +144,7 @@ def _plain(name: str, num_classes: int, weights: str | File) -> nn.Module:
 
 
 def _without_helpers(network: nn.Module) -> nn.Module:
-    """GoogLeNet and Inception without the heads that only help to train them, so that they always give logits alone."""
+    """GoogLeNet and Inception without the classifiers that only help to train them: they always give logits alone."""
     if hasattr(network, _SCALES):
         helpers = [name for name in _HELPERS if hasattr(network, name)]
         for name, value in {"aux_logits": False, **dict.fromkeys(helpers)}.items():
@@ -158,7 +158,7 @@ def _note_scaling(network: Any, _state: object, _prefix: str, versions: dict[str
     versions[_SCALES] = network.transform_input
 
 
-def _give_head(network: nn.Module, other: nn.Module, num_classes: int) -> None:
+def _give_classifier(network: nn.Module, other: nn.Module, num_classes: int) -> None:
     """Put the last layers of ``other``, a twin for K classes, in the place of those of ``network``."""
     old, new = network.state_dict(), other.state_dict()
     for name in old.keys() & new.keys():
@@ -167,14 +167,14 @@ def _give_head(network: nn.Module, other: nn.Module, num_classes: int) -> None:
             network.set_submodule(module, other.get_submodule(module))
 
 
-def timm_network(name: str, weights: str, num_classes: int, *, new_head: bool) -> Library:
+def timm_network(name: str, weights: str, num_classes: int, *, new_classifier: bool) -> Library:
     """A network of timm, made by its own builder.
 
     Args:
         name: such as mobilenetv1_100, without `timm/`.
         weights: none or default.
         num_classes: K.
-        new_head: whether published weights for another number of classes get a new last layer.
+        new_classifier: whether published weights for another number of classes get a new last layer.
 
     Raises:
         UsageError: unknown name, or weights that cannot be had or do not fit.
@@ -191,7 +191,8 @@ def timm_network(name: str, weights: str, num_classes: int, *, new_head: bool) -
             if not source.has_weights:
                 raise UsageError(f"timm/{name} has no published weights; give {A_FILE}, or none")
             if source.num_classes != num_classes:
-                check_classes(f"timm/{name} {source.tag}".rstrip(), source.num_classes, num_classes, new_head=new_head)
+                tagged = f"timm/{name} {source.tag}".rstrip()
+                check_classes(tagged, source.num_classes, num_classes, new_classifier=new_classifier)
         network = timm.create_model(name, pretrained=weights == "default", num_classes=num_classes)
     except (RuntimeError, OSError) as error:
         first = " ".join(str(error).split())[:300]

@@ -1,8 +1,9 @@
-"""Where the features of a network of another library are read: found by looking at one image pass through it.
+"""Where the features of a network are read: found by looking at one image pass through it.
 
 Stages are told by their stride, not by position: `stage1`..`stage4` are the last maps at strides 4, 8, 16 and 32, or
 the four quarters of a transformer that keeps one stride. So they exist in every classifier whose blocks stand in one
-container; others name their taps on the page.
+container; others name their taps in the config. Our own networks give their maps themselves. `pooled` is one thing for
+all: what the last linear layer sees.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.outputs import Form, Tap
+from models.outputs import Behind, Body, Form, Tap
 from utils.errors import UsageError
 
 STRIDES = (4, 8, 16, 32)
@@ -37,7 +38,8 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
     """Where ``network`` gives its features, by name, for images of ``side`` x ``side`` pixels.
 
     Args:
-        network: images [B, 3, H, W] -> logits [B, K]. One image passes through it, in eval mode.
+        network: images [B, 3, H, W] -> logits [B, K], or `Outputs`; then only what it does not give itself is found.
+            One image passes through it, in eval mode.
         num_classes: K.
         side: H = W.
         named: features that the user tells: name -> path of the module that gives it.
@@ -47,7 +49,7 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
     """
     maps, activations = _watch(network, side)
     found: dict[str, Tap] = {}
-    for name, end in _stages(maps).items():
+    for name, end in _stages(maps).items() if not isinstance(network, Body) else ():
         found[name] = Tap(end.module, "output", end.form)
         # The tensor itself, not an equal one: this activation is what the stage ends with.
         ended_by = [module for module, output in activations if output is end.output]
@@ -56,8 +58,8 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
         found[f"{name}_pre"] = Tap(ended_by[-1], "input", end.form) if ended_by else before
         last = [seen for seen in maps if seen.stride == end.stride][-1]
         found["last"] = Tap(last.module, "output", last.form)
-    if head := head_of(network, num_classes):
-        found["pooled"] = Tap(_before_dropout(network, head), "input")
+    if classifier := classifier_of(network, num_classes):
+        found["pooled"] = Tap(_before_dropout(network, classifier), "input")
     forms = {seen.module: seen.form for seen in maps}
     for name, module in named.items():
         if name != "pooled" and module not in forms:
@@ -66,24 +68,26 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
     return found
 
 
-def head_of(network: nn.Module, num_classes: int) -> str | None:
-    """Path of the linear layer that gives the logits; None when there is none."""
-    heads = [
-        name
-        for name, module in network.named_modules()
+def classifier_of(network: nn.Module, num_classes: int) -> str | None:
+    """Path of the linear layer that gives the logits [B, K]; None when there is none."""
+    replaced = "body." if isinstance(network, Behind) else None  # the backbone's own classifier gives none
+    paths = [
+        path
+        for path, module in network.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == num_classes
+        if not (replaced and path.startswith(replaced))
     ]
-    return heads[-1] if heads else None
+    return paths[-1] if paths else None
 
 
-def _before_dropout(network: nn.Module, head: str) -> str:
-    """The head, or the dropout right before it: features are read without its noise."""
-    parent, _, name = head.rpartition(".")
+def _before_dropout(network: nn.Module, classifier: str) -> str:
+    """The classifier, or the dropout right before it: features are read without its noise."""
+    parent, _, name = classifier.rpartition(".")
     siblings = list(network.get_submodule(parent).named_children())
     position = [sibling for sibling, _ in siblings].index(name)
     if position and isinstance(siblings[position - 1][1], nn.Dropout):
         return f"{parent}.{siblings[position - 1][0]}".lstrip(".")
-    return head
+    return classifier
 
 
 def _watch(network: nn.Module, side: int) -> tuple[list[_Seen], list[tuple[str, Tensor]]]:

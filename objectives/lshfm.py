@@ -20,8 +20,8 @@ class Lshfm(nn.Module):
     to 8: binary cross-entropy of the hashes W f_s + b with the signs of W f_t + b, averaged over B and K, plus the mean
     squared distance of the features (LSHL2; LSH and L2 are one of the two). ``correct_only`` averages over the samples
     that the teacher classifies correctly. Features are what the classifiers see, of equal dimensions:
-    `student.embedding` brings the student's to the teacher's. Published: K = 32 D on CIFAR-100 with median biases,
-    correct samples only and weight 6; 2048 on ImageNet with biases of zero and weight 5.
+    `student.head.name=embedding` brings the student's to the teacher's. Published: K = 32 D on CIFAR-100 with median
+    biases, correct samples only and weight 6; 2048 on ImageNet with biases of zero and weight 5.
 
     Args:
         student: an example [B, D].
@@ -59,7 +59,7 @@ class Lshfm(nn.Module):
         if student.shape[1] != dimensions:
             raise ValueError(
                 f"lshfm compares features of equal dimensions, not {student.shape[1]} and {dimensions}: "
-                f"set student.embedding={dimensions}"
+                f"set student.head.name=embedding student.head.options.dimensions={dimensions}"
             )
         words = {"hash_distance": (hash_distance, _HASH), "feature_distance": (feature_distance, _FEATURE)}
         for option, (word, known) in {**words, "bias": (bias, _BIASES)}.items():

@@ -51,8 +51,8 @@ class SimKd(nn.Module):
     """Mean squared distance of the last maps, of a student that ends with the teacher's classifier.
 
     Chen et al., Knowledge distillation with the reused teacher classifier, CVPR 2022, arXiv 2203.14001, equation 2;
-    alone, without cross-entropy. `student.reuses` gives the student the classifier and the projector in front of it.
-    The larger map is average-pooled to the size of the smaller.
+    alone, without cross-entropy. `student.head.name=reused` gives the student the classifier and the projector in front
+    of it. The larger map is average-pooled to the size of the smaller.
 
     Args:
         student: an example of the last map [B, C, H, W].
@@ -70,7 +70,7 @@ class SimKd(nn.Module):
         super().__init__()
         check_head("simkd", teacher, teacher_head_weight)
         if student.shape[1] != teacher.shape[1] or not torch.equal(student_head_weight, teacher_head_weight):
-            raise ValueError("simkd needs a student with the teacher's classifier: set student.reuses to its name")
+            raise ValueError("simkd needs a student with the teacher's classifier: set student.head.name=reused")
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""

@@ -143,9 +143,9 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
         "import my_objectives\n"
         "from configs.cifar100.kd import cfg as kd\n"
         "from knowledge_distiller import Term\n"
-        "from models.zoo import NetworkConfig\n"
+        "from teachers import TeacherConfig\n"
         "base = kd('resnet8', 'resnet8')\n"
-        "teacher = NetworkConfig('cifar_resnet8', expect_top1=0)\n"
+        "teacher = TeacherConfig('cifar_resnet8', expect=0)\n"
         f"cfg = replace(base, name='mine', teachers={{'teacher': teacher}}, {terms})\n"
     )
     words = [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]

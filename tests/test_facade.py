@@ -12,7 +12,7 @@ from models.outputs import IMAGENET, Normalization, Outputs
 from models.zoo import Network, NetworkConfig, build_network
 from objectives import contract
 from objectives.logits import kd, standardize, wsld
-from terms import _average
+from teachers import Live, averaged
 from training.meters import Meters
 from utils.errors import Diverged, UsageError
 
@@ -58,7 +58,7 @@ def test_the_loss_is_the_weighted_sum_of_named_terms():
     assert set(result) == {"loss", "taught", "logits", "teachers.teacher", "teachers.other", *TERMS}
     assert result["teachers.teacher"]
     torch.testing.assert_close(result["taught"], result["loss"] - 0.5 * result["cross_entropy"])
-    teacher, other = (distiller.teachers[name].score(data["images"]) for name in ("teacher", "other"))
+    teacher, other = (distiller.teachers[name].network.score(data["images"]) for name in ("teacher", "other"))
     torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
     mean = (teacher.softmax(1) + other.softmax(1)) / 2  # an ensemble averages probabilities
     torch.testing.assert_close(result["kd"], kd(result["logits"], mean.log()))
@@ -72,7 +72,7 @@ def test_a_teacher_whose_logits_are_not_finite_is_named():
     meters.add(distiller(data), data["labels"], 1)
     meters.raise_if_diverged()
     with torch.no_grad():
-        distiller.teachers["other"].head.bias[0] = float("nan")
+        distiller.teachers["other"].network.classifier.bias[0] = float("nan")
     for step in (2, 3):
         meters.add(distiller(data), data["labels"], step)
     with pytest.raises(Diverged, match=r"^teachers\.other gives logits that are not finite at step 2: "):
@@ -82,13 +82,13 @@ def test_a_teacher_whose_logits_are_not_finite_is_named():
 def test_an_ensemble_speaks_in_log_probabilities():
     logits = list(torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)))
     mean = torch.stack([z.softmax(1) for z in logits]).mean(0)
-    torch.testing.assert_close(_average(logits).exp(), mean)
+    torch.testing.assert_close(averaged(logits).exp(), mean)
 
 
 def test_teachers_stay_as_they_were():
     distiller = build().train()
     before = {name: value.clone() for name, value in distiller.teachers.state_dict().items()}
-    assert not any(module.training for module in distiller.teachers.modules())
+    assert not any(module.training for one in distiller.teachers.values() for module in one.modules())
     optimizer = torch.optim.SGD(distiller.parameters(), 0.1)
     for _ in range(3):
         distiller(batch())["loss"].backward()
@@ -139,7 +139,8 @@ def test_one_graph_that_no_ramp_recompiles():
 @pytest.mark.parametrize("size", [1000.0, 30000.0])
 def test_extreme_logits_stay_finite_in_every_precision(dtype, size):
     distiller, data = build(), batch(4)
-    for net, sign in ((distiller.student, 1), (distiller.teachers["teacher"], -1), (distiller.teachers["other"], 1)):
+    teachers = [distiller.teachers[name].network for name in ("teacher", "other")]
+    for net, sign in zip((distiller.student, *teachers), (1, -1, 1), strict=True):
         with torch.no_grad():
             net.body.fc.weight.mul_(0.1)
             net.body.fc.bias.copy_(sign * size * torch.tensor([1.0, -1.0, 0.0, 1.0]))
@@ -153,7 +154,7 @@ def test_extreme_logits_stay_finite_in_every_precision(dtype, size):
 
 def test_a_teacher_of_several_terms_runs_once():
     distiller, calls = build({"a": Term("kd"), "b": Term("wsld"), "c": Term("kd", teacher=("other", "teacher"))}), []
-    for net in (distiller.student, *distiller.teachers.values()):
+    for net in (distiller.student, *(one.network for one in distiller.teachers.values())):
         net.body.register_forward_hook(lambda module, *_: calls.append(module))
     distiller(batch())
     assert len(calls) == len(set(calls)) == 3
@@ -244,7 +245,7 @@ def test_stages_may_be_named_and_may_be_the_students_alone(monkeypatch):
 def test_standardised_logits():
     standard = build({"kd": Term("kd", standardize=True)}).eval()
     data = batch()
-    teacher = standard.teachers["teacher"].score(data["images"])
+    teacher = standard.teachers["teacher"].network.score(data["images"])
     result = standard(data)
     expected = kd(standardize(result["logits"]), standardize(teacher))
     torch.testing.assert_close(result["kd"], expected)
@@ -255,9 +256,10 @@ def test_standardised_logits():
 def test_a_teacher_may_go_by_the_statistics_of_each_batch():
     torch.manual_seed(0)
     student = build_network(NetworkConfig("cifar_resnet8"), 4, side=32)
-    teacher = build_network(NetworkConfig("cifar_resnet14", batch_statistics=True), 4, side=32)
+    teacher = build_network(NetworkConfig("cifar_resnet14"), 4, side=32)
     example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    distiller = KnowledgeDistiller(student, {"teacher": teacher}, {"kd": Term("kd")}, example)
+    live = Live(teacher, batch_statistics=True)
+    distiller = KnowledgeDistiller(student, {"teacher": live}, {"kd": Term("kd")}, example)
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     before = {name: value.clone() for name, value in teacher.state_dict().items() if "num_batches" not in name}
     with torch.no_grad():

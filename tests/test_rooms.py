@@ -13,10 +13,11 @@ MAY_IMPORT = {
     "objectives": {"objectives", "utils"},
     "evaluation": {"evaluation", "utils"},
     "figures": {"figures", "dataset", "models", "objectives", "utils"},
-    "training": {"training", "dataset", "models", "knowledge_distiller", "utils"},
-    "terms.py": {"models", "objectives", "utils"},
-    "knowledge_distiller.py": {"models", "terms", "utils"},
-    "recipe.py": {"dataset", "knowledge_distiller", "models", "training", "utils"},
+    "training": {"training", "dataset", "models", "teachers", "knowledge_distiller", "utils"},
+    "teachers.py": {"models", "utils"},
+    "terms.py": {"models", "objectives", "teachers", "utils"},
+    "knowledge_distiller.py": {"models", "teachers", "terms", "utils"},
+    "recipe.py": {"dataset", "knowledge_distiller", "models", "teachers", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 

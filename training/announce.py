@@ -40,7 +40,7 @@ def described(
         idle: remarks on settings that have no effect.
     """
     distiller, stages, params, ranks = trainer.distiller, trainer.stages, trainer.params, trainer.ranks
-    networks = {"student": distiller.student, **distiller.teachers}
+    networks = {"student": distiller.student} | {name: one.network for name, one in distiller.teachers.items()}
     train, val = splits
     images = f"{len(train):,} + {counted(len(val), 'image')}"
     lines = [
@@ -72,7 +72,7 @@ def _view(data: DataConfig) -> str:
     return ", ".join(parts)
 
 
-def _network(network: torch.nn.Module, config: NetworkConfig, side: int, device: torch.device) -> str:
+def _network(network: object, config: NetworkConfig, side: int, device: torch.device) -> str:
     assert isinstance(network, Network)
     count = sum(parameter.numel() for parameter in network.parameters())
     weights = "random weights" if config.weights == "none" else f"weights {config.weights}"
@@ -86,7 +86,7 @@ def multiply_adds(network: Network, side: int, device: torch.device) -> int:
     was_training = network.training
     images = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
     with FlopCounterMode(display=False) as counter:
-        network.eval().score(images)
+        network.eval().predict(images)
     network.train(was_training)
     return counter.get_total_flops() // 2
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dataset.store.shards import Samples
-from models.zoo import Network
+from teachers import Live
 
 _SHOWN = 3  # names in a message
 
@@ -58,10 +58,10 @@ def _split(samples: Samples) -> dict[str, Any]:
     return {"classes": list(samples.classes), "images": len(samples), "sha256": digest.hexdigest()}
 
 
-def _weights(network: nn.Module) -> str:
-    assert isinstance(network, Network)
+def _weights(teacher: nn.Module) -> str:
+    assert isinstance(teacher, Live)
     digest = hashlib.sha256()
-    for name, value in network.classifier.state_dict().items():
+    for name, value in teacher.network.network.state_dict().items():
         content = value.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(content.numpy())

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from knowledge_distiller import KnowledgeDistiller
-from models.neck import merged
 from models.zoo import Network
 from tasks import Task
 from training import checkpoint
@@ -164,9 +163,9 @@ class State:
             "phase": self.phase_number,
         }
         state: dict[str, Any] = {
-            "student": student.classifier.state_dict(),
+            "student": student.network.state_dict(),
             "extras": _extras(self.distiller),
-            "ema": None if ema is None else ema.module.classifier.state_dict(),
+            "ema": None if ema is None else ema.module.network.state_dict(),
             "ema_updates": 0 if ema is None else int(ema.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -175,7 +174,7 @@ class State:
         }
         if best is not None:
             checkpoint.save(self.run.best, state)
-            checkpoint.export(self.run.path / "student.safetensors", merged(state["ema"] or state["student"]))
+            checkpoint.export(self.run.path / "student.safetensors", student.exported(state["ema"] or state["student"]))
             self.best = best
         checkpoint.save(self.run.last, state)
 
@@ -197,14 +196,14 @@ class State:
 
     def _take_up(self, saved: dict[str, Any]) -> None:
         position = json.loads(saved["position"])
-        student, ema = self.distiller.student.classifier, self.ema
+        student, ema = self.distiller.student.network, self.ema
         _compare("student", saved["student"], student.state_dict())
         _compare("parts of the terms", saved["extras"], _extras(self.distiller))
         student.load_state_dict(saved["student"])
         self.distiller.load_state_dict(saved["extras"], strict=False)
         if ema is not None:
-            _compare("EMA", saved["ema"], ema.module.classifier.state_dict())
-            ema.module.classifier.load_state_dict(saved["ema"])
+            _compare("EMA", saved["ema"], ema.module.network.state_dict())
+            ema.module.network.load_state_dict(saved["ema"])
             ema.n_averaged.fill_(saved["ema_updates"])
         number = position["phase"] if "phase" in position else position["stage"]  # its name in older checkpoints
         if number != self.phase_number:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from utils.errors import UsageError
 from utils.settings import Range
 
+_NUMBERS = (int, float, "int", "float")
+
 
 class Option(NamedTuple):
     """One of them, and what its numbers may be."""
@@ -34,21 +36,24 @@ class Option(NamedTuple):
         Raises:
             ValueError: it may not be that; says what it may be.
         """
-        default, is_number = self.default, isinstance(value, float | int) and not isinstance(value, bool)
+        default, kind = self.default, self.parameter.annotation
+        is_number = isinstance(value, float | int) and not isinstance(value, bool)
         if isinstance(default, bool | str) and type(value) is not type(default):
             raise ValueError(f"no value like its default, {default!r}")
-        if isinstance(default, float | int) and not (is_number or isinstance(default, bool)):
-            raise ValueError(f"no number like its default, {default!r}")
+        takes_number = kind in _NUMBERS if self.is_required else type(default) in _NUMBERS
+        if takes_number and not is_number:
+            raise ValueError("no number" if self.is_required else f"no number like its default, {default!r}")
         if not is_number:
             return value
         if not math.isfinite(value):
             raise ValueError("not a finite number")
+        like = "" if self.is_required else f", like its default, {default!r}"
         if not self.range.has(value):
-            raise ValueError(f"{self.range}, like its default, {default!r}")
-        if self.parameter.annotation not in (int, "int"):
+            raise ValueError(f"{self.range}{like}")
+        if kind not in (int, "int"):
             return value
         if value != int(value):
-            raise ValueError(f"a whole number, like its default, {default!r}")
+            raise ValueError(f"a whole number{like}")
         return int(value)
 
 

@@ -164,13 +164,14 @@ def check(cfg: Any, prefix: str = "") -> None:
 
 
 def texts(kind: Any) -> dict[str, str]:
-    """The strings below a dataclass's fields."""
-    (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    assert isinstance(made, ast.ClassDef)
+    """The strings below a dataclass's fields, also those that it inherits."""
     found = {}
-    for field, below in zip(made.body, made.body[1:]):
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[ast.unparse(field.target)] = " ".join(str(below.value.value).split())
+    for one in reversed(kind.__mro__[:-1]):
+        (made,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(made, ast.ClassDef)
+        for field, text in zip(made.body, made.body[1:]):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
     return found
 
 

@@ -1,9 +1,13 @@
 """What the CIFAR-100 pages share: the recipe of RepDistiller and MDistiller, and the pairs of their tables."""
 
+from dataclasses import replace
+
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import teacher_of
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from utils.config import entry
@@ -31,6 +35,7 @@ DIMENSIONS = {  # of the features before each teacher's classifier
 }
 WARMUP = ((1, 1 / 20), (20, 1.0))  # a weight that grows over the first 20 epochs
 
+OWN = HeadConfig()
 Scores = dict[tuple[str, str], float]  # of pairs: top-1, per cent
 
 
@@ -48,7 +53,7 @@ def dimensions(teacher: str) -> int:
     return entry(DIMENSIONS, teacher, "teacher")
 
 
-def recipe(method: str, teacher: str | None, student: str, embedding: int | None = None, **terms: Term) -> Recipe:
+def recipe(method: str, teacher: str | None, student: str, head: HeadConfig = OWN, **terms: Term) -> Recipe:
     """240 epochs of batches of 64; the rate starts at 0.05, for light networks at 0.01, and falls after 150, 180, 210.
 
     The teacher is what `teacher.py` trained; another file: teachers.teacher.weights=FILE. Without cross-entropy among
@@ -65,8 +70,8 @@ def recipe(method: str, teacher: str | None, student: str, embedding: int | None
             type_of_data_aug="pad_crop",
             val_resize=32,
         ),
-        student=_network(student, embedding=embedding),
-        teachers={"teacher": _network(teacher, weights)} if teacher else {},
+        student=replace(_network(student), head=head),
+        teachers={"teacher": teacher_of(_network(teacher, weights))} if teacher else {},
         terms={"cross_entropy": Term("cross_entropy"), **terms},
         optim=OptimConfig(
             init_lr=0.01 if student.startswith(("mobilenet", "shufflenet")) else 0.05,
@@ -78,6 +83,6 @@ def recipe(method: str, teacher: str | None, student: str, embedding: int | None
     )
 
 
-def _network(name: str, weights: str = "none", embedding: int | None = None) -> NetworkConfig:
+def _network(name: str, weights: str = "none") -> NetworkConfig:
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-    return NetworkConfig(f"cifar_{name}", weights, mean=mean, std=std, embedding=embedding)
+    return NetworkConfig(f"cifar_{name}", weights, mean=mean, std=std)

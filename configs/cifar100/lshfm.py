@@ -9,6 +9,7 @@ Published  no score for this recipe
 
 from configs.cifar100._common import Scores, dimensions, recipe
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from recipe import Recipe
 
 published: Scores = {}
@@ -17,4 +18,5 @@ published: Scores = {}
 def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
     """The run of one pair."""
     term = Term("lshfm", 6.0, options={"correct_only": True, "bias": "median"})
-    return recipe("lshfm", teacher, student, embedding=dimensions(teacher), lshfm=term)
+    head = HeadConfig("embedding", {"dimensions": dimensions(teacher)})
+    return recipe("lshfm", teacher, student, head=head, lshfm=term)

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from configs.cifar100._common import Scores, recipe
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from recipe import Recipe
 
 published: Scores = {("resnet32x4", "resnet8x4"): 78.08}
@@ -19,4 +20,4 @@ published: Scores = {("resnet32x4", "resnet8x4"): 78.08}
 def cfg(teacher: str = "resnet32x4", student: str = "resnet8x4") -> Recipe:
     """The run of one pair."""
     plain = recipe("simkd", teacher, student)
-    return replace(plain, student=replace(plain.student, reuses="teacher"), terms={"simkd": Term("simkd")})
+    return replace(plain, student=replace(plain.student, head=HeadConfig("reused")), terms={"simkd": Term("simkd")})

@@ -4,13 +4,16 @@ from dataclasses import replace
 
 from imagenet_train_cfg import cfg as wsld
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import TeacherConfig
 from utils.config import entry
 
 PAIRS = (("resnet34", "resnet18"), ("resnet50", "timm/mobilenetv1_100"))  # teacher, student
 DIMENSIONS = {"resnet34": 512, "resnet50": 2048}
 
+OWN = HeadConfig()
 Scores = dict[tuple[str, str], float]  # of pairs: top-1, per cent
 
 
@@ -29,7 +32,7 @@ def dimensions(teacher: str) -> int:
 
 
 def recipe(
-    method: str, teacher: str, student: str, batch_size: int = 256, embedding: int | None = None, **terms: Term
+    method: str, teacher: str, student: str, batch_size: int = 256, head: HeadConfig = OWN, **terms: Term
 ) -> Recipe:
     """100 epochs; the rate is 0.1 for 256 images a step and falls after 30, 60 and 90.
 
@@ -39,8 +42,8 @@ def recipe(
         wsld,
         name=f"imagenet_{student.removeprefix('timm/')}_{method}_{teacher}",
         data=replace(wsld.data, batch_size=batch_size),
-        student=NetworkConfig(student, embedding=embedding),
-        teachers={"teacher": NetworkConfig(teacher, weights="IMAGENET1K_V1")},
+        student=NetworkConfig(student, head=head),
+        teachers={"teacher": TeacherConfig(teacher, weights="IMAGENET1K_V1")},
         terms={"cross_entropy": Term("cross_entropy"), **terms},
         optim=replace(wsld.optim, init_lr=0.1 * batch_size / 256, nesterov=False),
     )

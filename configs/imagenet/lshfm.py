@@ -10,6 +10,7 @@ Published  the scores below, by public listings, 71.72 with ResNet-18; not yet r
 
 from configs.imagenet._common import PAIRS, Scores, dimensions, recipe
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from recipe import Recipe
 
 published: Scores = {PAIRS[0]: 71.72}
@@ -19,4 +20,5 @@ def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
     """The run of one pair."""
     options: dict[str, float | bool | str] = {"hashes": 2048, "correct_only": True}
     term = Term("lshfm", 5.0, options=options)
-    return recipe("lshfm", teacher, student, embedding=dimensions(teacher), lshfm=term)
+    head = HeadConfig("embedding", {"dimensions": dimensions(teacher)})
+    return recipe("lshfm", teacher, student, head=head, lshfm=term)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from configs.imagenet._common import Scores, recipe
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from recipe import Recipe
 
 published: Scores = {}
@@ -22,7 +23,7 @@ def cfg(teacher: str = "resnet34", student: str = "resnet18") -> Recipe:
     plain = recipe("simkd", teacher, student)
     return replace(
         plain,
-        student=replace(plain.student, reuses="teacher"),
+        student=replace(plain.student, head=HeadConfig("reused")),
         terms={"simkd": Term("simkd")},
         train_params=replace(plain.train_params, epochs=120),
     )

@@ -36,7 +36,7 @@ class _Block(nn.Module):
 class CifarMobileNetV2(Body):
     """``width`` times the published channels, and 1280 before the classifier."""
 
-    features = (*(f"stage{n}{side}" for n in (1, 2, 3, 4) for side in ("", "_pre")), "last", "pooled")
+    features = (*(f"stage{n}{side}" for n in (1, 2, 3, 4) for side in ("", "_pre")), "last")
 
     def __init__(self, width: float, num_classes: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class CifarMobileNetV2(Body):
                 nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 4 at strides 2, 4, 8 and 16; pooled [B, 1280].
+        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 4 at strides 2, 4, 8 and 16.
 
         A stage of this network ends without a ReLU, so `stageN_pre` is `stageN`.
         """
@@ -70,8 +70,9 @@ class CifarMobileNetV2(Body):
             if stage := _STAGE_ENDS.get(number):
                 features |= {f"stage{stage}": x, f"stage{stage}_pre": x}
         x = self.conv2(x)
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.classifier(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.classifier(pooled), features)
 
 
 MOBILENETS: dict[str, Callable[..., Body]] = {"cifar_mobilenetv2": partial(CifarMobileNetV2, 0.5)}

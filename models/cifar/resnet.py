@@ -50,7 +50,7 @@ class _Padding(nn.Module):
 class CifarResNet(Body):
     """depth = 6n + 2 layers; ``widths`` are the channels of the stem and the three stages."""
 
-    features = (*(f"stage{n}{side}" for n in (1, 2, 3) for side in ("", "_pre")), "last", "pooled")
+    features = (*(f"stage{n}{side}" for n in (1, 2, 3) for side in ("", "_pre")), "last")
 
     def __init__(
         self, depth: int, widths: tuple[int, int, int, int], num_classes: int, *, padded: bool = False
@@ -69,7 +69,7 @@ class CifarResNet(Body):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stage1..3 and stage1..3_pre at strides 1, 2 and 4; pooled [B, C]."""
+        """images: [B, 3, H, W] -> logits [B, K]; stage1..3 and stage1..3_pre at strides 1, 2 and 4."""
         x = F.relu(self.bn1(self.conv1(images)))  # [B, C, H, W]
         features: dict[str, Tensor] = {}
         for number, stage in enumerate((self.layer1, self.layer2, self.layer3), start=1):
@@ -77,8 +77,9 @@ class CifarResNet(Body):
                 before = block(x)
                 x = F.relu(before)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.classify(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.classify(pooled), features)
 
     def classify(self, pooled: Tensor) -> Tensor:
         """pooled: [B, C] -> logits [B, K]."""

@@ -46,7 +46,7 @@ class _Block(nn.Module):
 class CifarLargeResNet(Body):
     """``blocks`` in each of four stages."""
 
-    features = (*(f"stage{n}{side}" for n in (1, 2, 3, 4) for side in ("", "_pre")), "last", "pooled")
+    features = (*(f"stage{n}{side}" for n in (1, 2, 3, 4) for side in ("", "_pre")), "last")
 
     def __init__(self, blocks: tuple[int, int, int, int], bottleneck: bool, num_classes: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class CifarLargeResNet(Body):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 4 at strides 1, 2, 4 and 8; pooled [B, C]."""
+        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 4 at strides 1, 2, 4 and 8."""
         x = F.relu(self.bn1(self.conv1(images)))  # [B, C, H, W]
         features: dict[str, Tensor] = {}
         for number in (1, 2, 3, 4):
@@ -73,8 +73,9 @@ class CifarLargeResNet(Body):
                 before = block(x)
                 x = F.relu(before)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.linear(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.linear(pooled), features)
 
 
 LARGE_RESNETS: dict[str, Callable[..., Body]] = {

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from models.outputs import Body, Outputs
 
-_STAGES = (*(f"stage{n}{side}" for n in (1, 2, 3) for side in ("", "_pre")), "last", "pooled")
+_STAGES = (*(f"stage{n}{side}" for n in (1, 2, 3) for side in ("", "_pre")), "last")
 
 
 class _BlockV1(nn.Module):
@@ -55,7 +55,7 @@ class CifarShuffleNetV1(Body):
         self.linear = nn.Linear(before, num_classes)
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 3 at strides 2, 4 and 8; pooled [B, C]."""
+        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 3 at strides 2, 4 and 8."""
         x = F.relu(self.bn1(self.conv1(images)))  # [B, C, H, W]
         features: dict[str, Tensor] = {}
         for number in (1, 2, 3):
@@ -63,8 +63,9 @@ class CifarShuffleNetV1(Body):
                 before = block(x)
                 x = F.relu(before)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.linear(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.linear(pooled), features)
 
 
 class _BlockV2(nn.Module):
@@ -131,7 +132,7 @@ class CifarShuffleNetV2(Body):
         self.linear = nn.Linear(1024, num_classes)
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 3 at strides 2, 4 and 8; pooled [B, 1024]."""
+        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 3 at strides 2, 4 and 8."""
         x = F.relu(self.bn1(self.conv1(images)))  # [B, C, H, W]
         features: dict[str, Tensor] = {}
         for number in (1, 2, 3):
@@ -140,8 +141,9 @@ class CifarShuffleNetV2(Body):
                 x = F.channel_shuffle(x, 2)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
         x = F.relu(self.bn2(self.conv2(x)))
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.linear(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.linear(pooled), features)
 
 
 SHUFFLENETS: dict[str, Callable[..., Body]] = {

@@ -20,7 +20,7 @@ _WIDTHS = (64, 128, 256, 512, 512)
 class CifarVgg(Body):
     """Five blocks of 3 x 3 convolutions, ``convolutions`` in each; the pooling between the last two is left out."""
 
-    features = (*(f"stage{n}{side}" for n in (1, 2, 3, 4) for side in ("", "_pre")), "last", "pooled")
+    features = (*(f"stage{n}{side}" for n in (1, 2, 3, 4) for side in ("", "_pre")), "last")
 
     def __init__(self, convolutions: tuple[int, int, int, int, int], num_classes: int) -> None:
         super().__init__()
@@ -37,15 +37,16 @@ class CifarVgg(Body):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 4 at strides 2, 4, 8 and 8; pooled [B, C]."""
+        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 4 at strides 2, 4, 8 and 8."""
         x = F.relu(self.get_submodule("block0")(images))  # [B, C, H, W]
         features: dict[str, Tensor] = {}
         for number in (1, 2, 3, 4):
             before = self.get_submodule(f"block{number}")(F.max_pool2d(x, 2) if number < 4 else x)
             x = F.relu(before)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.classifier(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.classifier(pooled), features)
 
 
 def _block(channels_in: int, channels: int, count: int) -> nn.Sequential:

@@ -42,7 +42,7 @@ class _Stage(nn.Module):
 class WideResNet(Body):
     """depth = 6n + 4 layers, stages of 16, 32 and 64 times ``width`` channels."""
 
-    features = (*(f"stage{n}{side}" for n in (1, 2, 3) for side in ("", "_pre", "_sum")), "last", "pooled")
+    features = (*(f"stage{n}{side}" for n in (1, 2, 3) for side in ("", "_pre", "_sum")), "last")
 
     def __init__(self, depth: int, width: int, num_classes: int) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class WideResNet(Body):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 3 at strides 1, 2 and 4; pooled [B, C].
+        """images: [B, 3, H, W] -> logits [B, K]; stages 1 to 3 at strides 1, 2 and 4.
 
         `stageN_sum` is what a stage ends with and what MDistiller's methods read; `stageN_pre` the norm after it.
         """
@@ -78,8 +78,9 @@ class WideResNet(Body):
             for position, block in enumerate(stage.layer.children()):
                 x = block(x, normed(x, block.get_submodule("bn1"), number if position == 0 else None))
         x = normed(x, self.bn1, 3)
-        features |= {"last": x, "pooled": F.adaptive_avg_pool2d(x, 1).flatten(1)}  # [B, C, H, W], [B, C]
-        return Outputs(self.fc(features["pooled"]), features)
+        features["last"] = x
+        pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
+        return Outputs(self.fc(pooled), features)
 
 
 WIDE_RESNETS: dict[str, Callable[..., Body]] = {

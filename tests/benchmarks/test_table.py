@@ -14,7 +14,7 @@ from utils.errors import UsageError
 def test_a_table_is_trained_printed_and_not_repeated(digits, tmp_path):
     words = ["--methods", "kd", "--pairs", "resnet14/resnet8", "--seeds", "2", "--work", str(tmp_path)]
     words += [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
-    words.append("teachers.teacher.expect_top1=0")
+    words.append("teachers.teacher.expect=0")
     first = call("-m", "benchmarks.table", *words)
     lines = [line for line in first.stdout.splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in lines] == ["", "---", "teacher", "student alone", "kd"]
@@ -77,7 +77,7 @@ def test_a_word_that_fits_no_page_is_refused_before_training(tmp_path, word):
 def test_a_method_with_a_first_stage_is_trained(digits, tmp_path):
     words = ["--methods", "ab", "--pairs", "resnet14/resnet8", "--seeds", "1", "--work", str(tmp_path)]
     words += [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
-    call("-m", "benchmarks.table", *words, "first.boundaries.epochs=1", "teachers.teacher.expect_top1=0")
+    call("-m", "benchmarks.table", *words, "first.boundaries.epochs=1", "teachers.teacher.expect=0")
     config = json.loads((tmp_path / "ab_resnet14_resnet8_seed0" / "config.json").read_text())
     assert config["first"]["boundaries"]["epochs"] == 1
 

@@ -28,7 +28,7 @@ def run(digits, tmp_path_factory):
     call("train_with_distillation.py", *alone, *words)
     weights = f"teachers.teacher.weights={folder / 'teacher' / 'student.safetensors'}"
     taught = ["--cfg", "configs/cifar100/lshfm.py", "teacher=resnet8", "student=resnet8", "name=taught", weights]
-    taught.append("teachers.teacher.expect_top1=0")
+    taught.append("teachers.teacher.expect=0")
     call("train_with_distillation.py", *taught, *words)
     return folder / "taught"
 

@@ -17,7 +17,6 @@ import torchvision
 from dataset.jpeg.images import decode
 from models.cifar import CIFAR
 from models.fitting import load_weights
-from models.neck import merged
 from models.outputs import IMAGENET, Tap, Tapped
 from models.zoo import NetworkConfig, build_network
 from training.loop import _enough_images
@@ -60,7 +59,7 @@ IMAGES = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torc
 )
 def test_cifar_networks_have_the_size_names_and_shapes_of_mdistillers(name, parameters, digest):
     """The digests are those of the state dicts of MDistiller's networks (commit a08d46f) for 100 classes."""
-    network = build_network(NetworkConfig(name), 100, side=32).classifier
+    network = build_network(NetworkConfig(name), 100, side=32).network
     assert sum(p.numel() for p in network.parameters()) == parameters
     lines = [f"{key} {list(value.shape)}" for key, value in sorted(network.state_dict().items())]
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] == digest, "\n".join(lines)
@@ -70,7 +69,7 @@ def test_cifar_resnet_features():
     network = build_network(NetworkConfig("cifar_resnet8x4"), 10, ["stage*", "stage*_pre", "last", "pooled"]).eval()
     with torch.no_grad():
         outputs = network(network.normalize(IMAGES[:, :, :32, :32]))
-    assert set(outputs.features) == set(CIFAR["cifar_resnet8x4"](num_classes=10).features)
+    assert set(outputs.features) == {*CIFAR["cifar_resnet8x4"](num_classes=10).features, "pooled"}
     shapes = {name: tuple(value.shape[1:]) for name, value in outputs.features.items() if "pre" not in name}
     deepest = {"stage3": (256, 8, 8), "last": (256, 8, 8), "pooled": (256,)}
     assert shapes == {"stage1": (64, 32, 32), "stage2": (128, 16, 16), **deepest}
@@ -88,13 +87,13 @@ def test_taps_of_torchvision_resnets(name):
     plain.load_state_dict(tapped.state_dict())  # the adapter adds no names of its own
     with torch.no_grad():
         outputs = tapped(tapped.normalize(IMAGES))
-        assert torch.equal(outputs.logits, plain.score(IMAGES))
+        assert torch.equal(outputs.logits, plain.predict(IMAGES))
     for n in (1, 2, 3, 4):
         before, after = outputs.features[f"stage{n}_pre"], outputs.features[f"stage{n}"]
         assert before.min() < 0  # an in-place ReLU would have rectified it
         assert torch.equal(before.relu(), after)
         assert after.shape[-1] == 64 // 2 ** (n + 1)
-    assert outputs.features["pooled"].shape == (2, tapped.classifier.fc.in_features)
+    assert outputs.features["pooled"].shape == (2, tapped.network.fc.in_features)
     assert not tapped.body._caught
     assert plain(plain.normalize(IMAGES)).features == {}
 
@@ -103,8 +102,8 @@ def test_gradients_reach_the_layers_below_a_tap():
     network = build_network(NetworkConfig("resnet18"), 10, ["stage2_pre", "stage4", "pooled"])
     outputs = network(network.normalize(IMAGES))
     sum(feature.square().sum() for feature in outputs.features.values()).backward()
-    reached = {name for name, parameter in network.classifier.named_parameters() if parameter.grad is not None}
-    assert reached == {name for name, _ in network.classifier.named_parameters()} - {"fc.weight", "fc.bias"}
+    reached = {name for name, parameter in network.network.named_parameters() if parameter.grad is not None}
+    assert reached == {name for name, _ in network.network.named_parameters()} - {"fc.weight", "fc.bias"}
 
 
 def test_a_copy_catches_for_itself():
@@ -136,7 +135,7 @@ def test_each_network_normalises_for_itself():
     expected = torch.tensor([-1.0, (0.2 - 0.25) / 1.0, 1.0 / 0.1]).view(1, 3, 1, 1)
     torch.testing.assert_close(network.normalize(pixel), expected)
     timm = build_network(NetworkConfig("timm/mobilenetv1_100"), 10)
-    cfg = timm.classifier.pretrained_cfg
+    cfg = timm.network.pretrained_cfg
     assert (timm.normalization.mean, timm.normalization.std) == (tuple(cfg["mean"]), tuple(cfg["std"]))
 
 
@@ -168,7 +167,7 @@ def test_published_weights_bring_their_normalisation(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_a, **_o: source.state_dict())
     network = build_network(NetworkConfig("resnet18", weights="default"), 1000)
     assert network.normalization == IMAGENET
-    assert torch.equal(network.classifier.fc.weight, source.fc.weight)
+    assert torch.equal(network.network.fc.weight, source.fc.weight)
     assert build_network(NetworkConfig("resnet18", "default", mean=(0, 0, 0)), 1000).normalization.mean == (0, 0, 0)
     del source.fc
     with pytest.raises(UsageError, match=r"resnet18-f37072fd\.pth does not fit resnet18: .*fc\.weight") as error:
@@ -202,7 +201,7 @@ def test_a_failed_download_says_which_file_to_put_where(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", ["plain", "module", "state_dict", "model", "safetensors", "old"])
 def test_weights_load_from_every_form(tmp_path, form):
-    source = build_network(NetworkConfig("cifar_resnet8"), 10).classifier
+    source = build_network(NetworkConfig("cifar_resnet8"), 10).network
     state = source.state_dict()
     path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
     if form == "safetensors":
@@ -214,12 +213,12 @@ def test_weights_load_from_every_form(tmp_path, form):
     else:
         old = {name: value for name, value in state.items() if "num_batches" not in name}
         torch.save(old if form == "old" else state, path)
-    loaded = build_network(NetworkConfig("cifar_resnet8", weights=str(path)), 10).classifier
+    loaded = build_network(NetworkConfig("cifar_resnet8", weights=str(path)), 10).network
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
 
 
 def test_a_mismatch_names_the_keys(tmp_path):
-    network = build_network(NetworkConfig("cifar_resnet8"), 10).classifier
+    network = build_network(NetworkConfig("cifar_resnet8"), 10).network
     state = network.state_dict()
     state["fc.weight"], state["extra"] = torch.zeros(7, 64), state.pop("conv1.weight")
     torch.save(state, tmp_path / "w.pth")
@@ -316,7 +315,7 @@ def test_stages_of_every_family_are_found(name):
         plain = build_network(NetworkConfig(name), 10).eval()
         plain.load_state_dict(network.state_dict())
         probe = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
-        assert torch.equal(network.score(probe), plain.score(probe))
+        assert torch.equal(network.predict(probe), plain.predict(probe))
     transformer = "vit" in name or "deit" in name
     for number, stride in enumerate((16, 16, 16, 16) if transformer else (4, 8, 16, 32), start=1):
         after, before = features[f"stage{number}"], features[f"stage{number}_pre"]
@@ -337,26 +336,6 @@ def test_a_tensor_that_a_relu_overwrites_is_copied_first():
     assert torch.equal(features["stage4_pre"].relu(), features["stage4"])
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vgg8", "resnet18", "cifar_mobilenetv2"])
-def test_an_embedding_is_what_the_classifier_sees_and_merges_into_it(name, tmp_path):
-    torch.manual_seed(0)
-    config = NetworkConfig(name, embedding=12)
-    network = build_network(config, 10, ["pooled"], 32).eval()
-    with torch.no_grad():
-        outputs = network(network.normalize(IMAGES[:, :, :32, :32]))
-        assert outputs.features["pooled"].shape == (2, 12)
-        context = outputs.context
-        from_pooled = outputs.features["pooled"] @ context["head_weight"].T + context["head_bias"]
-    torch.testing.assert_close(from_pooled, outputs.logits)
-    state = network.classifier.state_dict()
-    torch.save(state, tmp_path / "embedded.pth")
-    again = build_network(NetworkConfig(name, str(tmp_path / "embedded.pth"), embedding=12), 10).eval()
-    assert torch.equal(again.score(IMAGES[:, :, :32, :32]), network.score(IMAGES[:, :, :32, :32]))
-    safetensors.torch.save_file(merged(state), tmp_path / "merged.safetensors")
-    plain = build_network(NetworkConfig(name, str(tmp_path / "merged.safetensors")), 10).eval()
-    torch.testing.assert_close(plain.score(IMAGES[:, :, :32, :32]), outputs.logits)
-
-
 @pytest.mark.parametrize(("depth", "expected"), [(20, 80.4), (56, 82.5)])
 def test_published_cifar10_weights_score(depth, expected, tmp_path):
     """The expected top-1 is that on the lossy copies of 1,000 test images, by the notes beside the weights."""
@@ -374,7 +353,7 @@ def test_published_cifar10_weights_score(depth, expected, tmp_path):
         images = torch.stack([torch.from_numpy(decode(files.read(name)).copy()).permute(2, 0, 1) for name in names])
     labels = torch.tensor([classes.index(name.split("/")[-2]) for name in names])
     with torch.no_grad():
-        right = torch.cat([network.score(part).argmax(1) for part in images.split(250)]) == labels
+        right = torch.cat([network.predict(part).argmax(1) for part in images.split(250)]) == labels
     assert len(names) == 1000
     assert 100 * right.float().mean().item() == pytest.approx(expected, abs=0.11)
 
@@ -389,4 +368,4 @@ def test_batch_norms_of_all_ranks_keep_their_taps():
 def test_a_batch_of_one_is_named_where_batch_norms_cannot_take_it():
     network = build_network(NetworkConfig("mobilenet_v3_small"), 10, side=32).train()
     with pytest.raises(UsageError, match=r"data\.batch_size leaves one image a rank and part"), _enough_images():
-        network.score(IMAGES[:1, :, :32, :32])
+        network.predict(IMAGES[:1, :, :32, :32])

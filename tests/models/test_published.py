@@ -126,12 +126,12 @@ def test_published_weights_give_the_librarys_logits_and_a_student_a_new_last_lay
 
     with pytest.raises(UsageError, match=rf"{name}.* has 1000 outputs, 7 are asked for: .*num_classes=1000"):
         build_network(NetworkConfig(name, "default"), 7, side=side)
-    learner = build_network(NetworkConfig(name, "default"), 7, side=side, new_head=True)
+    learner = build_network(NetworkConfig(name, "default"), 7, side=side, new_classifier=True)
     assert capsys.readouterr().out.count("its last layer is new") == 1
     with torch.no_grad():
         assert learner.train().score(images).shape == (2, 7)  # of GoogLeNet and Inception too: logits alone
     kept = {key: value for key, value in theirs.state_dict().items() if not key.startswith("AuxLogits")}
-    new = learner.classifier.state_dict()
+    new = learner.network.state_dict()
     assert kept.keys() == new.keys()
     changed = {key for key in kept if kept[key].shape != new[key].shape}
     assert 1 <= len(changed) <= 4  # weight and bias, of two layers in a distilled transformer
@@ -147,7 +147,7 @@ def test_scaling_of_the_input_goes_with_the_weights(name, tmp_path, monkeypatch,
     images = pixels(side)
     with torch.no_grad():
         expected = theirs(normalised(images, mean, std))
-    run = build_network(NetworkConfig(name, "default"), 1000, side=side).classifier.state_dict()
+    run = build_network(NetworkConfig(name, "default"), 1000, side=side).network.state_dict()
     torch.save({"student": run}, tmp_path / "best.pt")
     torch.save(WeightsEnum.get_state_dict(None), tmp_path / "theirs.pth")
     capsys.readouterr()
@@ -171,7 +171,7 @@ def test_published_weights_of_another_size_bring_it(monkeypatch):
     state = torchvision.models.vit_b_16(image_size=384).state_dict()
     monkeypatch.setattr(WeightsEnum, "get_state_dict", lambda *_a, **_o: state)
     config = NetworkConfig("vit_b_16", "IMAGENET1K_SWAG_E2E_V1")
-    assert build_network(config, 1000, side=384).classifier.image_size == 384
+    assert build_network(config, 1000, side=384).network.image_size == 384
     with pytest.raises(UsageError, match=r"data\.input_size=224: vit_b_16 does not take .* it takes 384"):
         build_network(config, 1000, side=224)
 

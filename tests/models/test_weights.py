@@ -19,7 +19,6 @@ import torchvision
 from torch import nn
 
 from models.cifar import CIFAR
-from models.neck import merged
 from models.weights import packed, read_weights
 from models.zoo import NetworkConfig, build_network
 from training import checkpoint
@@ -43,7 +42,7 @@ def below(prefix, state):
 
 def loaded(path, classes=10, part="", **options):
     config = NetworkConfig("cifar_resnet8", f"{path}{part}")
-    return build_network(config, classes, side=32, **options).classifier.state_dict()
+    return build_network(config, classes, side=32, **options).network.state_dict()
 
 
 def equal(one, other):
@@ -160,20 +159,20 @@ def test_a_learner_gets_a_last_layer_for_other_classes_and_others_are_refused(st
             with pytest.raises(UsageError, match=rf"has {has}, {classes} are asked for: .* Train it on these classes"):
                 loaded(path, classes)
             assert capsys.readouterr().out == ""
-            new = loaded(path, classes, new_head=True)
+            new = loaded(path, classes, new_classifier=True)
             assert f"has {has}, {classes} are asked for: its last layer is new" in capsys.readouterr().out
             assert new["fc.weight"].shape == (classes, 64)
             assert equal(new, body)
     assert build_network(NetworkConfig("cifar_resnet8", num_classes=1000), 10, side=32).num_classes == 1000
     torch.save({name: value for name, value in state.items() if name != "fc.bias"}, path)
     with pytest.raises(UsageError, match=r"does not fit CifarResNet; missing: fc\.bias$"):
-        loaded(path, new_head=True)
+        loaded(path, new_classifier=True)
     torch.save({"some.weight": torch.zeros(3)}, path)
     with pytest.raises(UsageError, match=r"does not fit CifarResNet; missing: .* unexpected: some\.weight$"):
-        loaded(path, new_head=True)
+        loaded(path, new_classifier=True)
     torch.save({**state, "fc.weight": torch.zeros(7, 65), "fc.bias": torch.zeros(7)}, path)
     with pytest.raises(UsageError, match=r"does not fit CifarResNet; other shapes: fc\.bias: \(7,\) in .* fc\.weight"):
-        loaded(path, new_head=True)
+        loaded(path, new_classifier=True)
 
 
 def harmless():
@@ -335,7 +334,7 @@ def test_networks_with_versions_are_read_back(form, tmp_path):
         assert packed(state) == packed(state)
     else:
         safetensors.torch.save_file(state, path)
-    assert equal(build_network(NetworkConfig("mnasnet0_5", str(path)), 1000, side=64).classifier.state_dict(), state)
+    assert equal(build_network(NetworkConfig("mnasnet0_5", str(path)), 1000, side=64).network.state_dict(), state)
 
 
 @pytest.mark.parametrize(
@@ -360,9 +359,9 @@ def test_what_is_no_file_is_said_in_a_line(weights, message, tmp_path):
 def test_a_runs_own_weights_bring_their_normalisation(tmp_path):
     given = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
     network = build_network(NetworkConfig("cifar_resnet8", **given), 10, side=32)
-    state = copy.deepcopy(network).classifier.state_dict()
+    state = copy.deepcopy(network).network.state_dict()
     torch.save({"student": state}, tmp_path / "best.pt")
-    checkpoint.export(tmp_path / "student.safetensors", merged(state))
+    checkpoint.export(tmp_path / "student.safetensors", network.exported(state))
     for name in ("best.pt", "student.safetensors"):
         again = build_network(NetworkConfig("cifar_resnet8", str(tmp_path / name)), 10, side=32)
         assert again.normalization == network.normalization
@@ -372,4 +371,4 @@ def test_a_runs_own_weights_bring_their_normalisation(tmp_path):
 
 def test_weights_of_features_alone_are_refused():
     with pytest.raises(UsageError, match="vgg16 IMAGENET1K_FEATURES are weights of its features alone"):
-        build_network(NetworkConfig("vgg16", "IMAGENET1K_FEATURES"), 10, new_head=True)
+        build_network(NetworkConfig("vgg16", "IMAGENET1K_FEATURES"), 10, new_classifier=True)

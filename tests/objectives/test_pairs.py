@@ -5,6 +5,7 @@ import torch
 
 from configs.cifar100._common import PAIRS as CIFAR_PAIRS
 from knowledge_distiller import KnowledgeDistiller, Term
+from models.heads import HeadConfig
 from models.taps import pair_stages
 from models.zoo import NetworkConfig, build_network
 from objectives import contract, get
@@ -21,9 +22,10 @@ def build(teacher, student, side, names):
     reads, reads_of = features_of(terms.values())
     torch.manual_seed(0)
     networks = {"teacher": build_network(NetworkConfig(teacher), CLASSES, reads_of["teacher"], side)}
-    embedding = networks["teacher"].head.in_features if "lshfm" in names else None
-    config = NetworkConfig(student, embedding=embedding, reuses="teacher" if "simkd" in names else None)
-    trained = build_network(config, CLASSES, reads, side, networks)
+    head = HeadConfig("reused") if "simkd" in names else HeadConfig()
+    if "lshfm" in names:
+        head = HeadConfig("embedding", {"dimensions": networks["teacher"].classifier.in_features})
+    trained = build_network(NetworkConfig(student, head=head), CLASSES, reads, side, networks)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(trained, networks, terms, example, torch.arange(SAMPLES) % CLASSES)
 

@@ -5,6 +5,7 @@ import torch
 from conftest import call
 from torch.nn import functional as F
 
+from models.heads import HeadConfig
 from models.weights import read_weights
 from models.zoo import NetworkConfig, build_network
 from utils.errors import UsageError
@@ -14,7 +15,7 @@ from utils.errors import UsageError
 def reusing():
     torch.manual_seed(0)
     teacher = build_network(NetworkConfig("cifar_resnet8x4"), 10, ["last", "pooled"], 32).eval()
-    config = NetworkConfig("cifar_resnet8", reuses="teacher")
+    config = NetworkConfig("cifar_resnet8", head=HeadConfig("reused"))
     return teacher, build_network(config, 10, ["last"], 32, {"teacher": teacher})
 
 
@@ -22,9 +23,9 @@ def test_the_student_ends_with_the_teachers_classifier_at_rest(reusing):
     teacher, student = reusing
     outputs = student.eval()(torch.rand(2, 3, 32, 32))
     assert outputs.features["last"].shape == (2, 256, 8, 8)
-    expected = F.linear(outputs.features["last"].mean((2, 3)), teacher.head.weight, teacher.head.bias)
+    expected = F.linear(outputs.features["last"].mean((2, 3)), teacher.classifier.weight, teacher.classifier.bias)
     torch.testing.assert_close(outputs.logits, expected)
-    assert not any(parameter.requires_grad for parameter in student.head.parameters())
+    assert not any(parameter.requires_grad for parameter in student.classifier.parameters())
     moving = {name for name, parameter in student.named_parameters() if parameter.requires_grad}
     assert "body.body.conv1.weight" in moving
     assert "body.projector.0.weight" in moving
@@ -34,21 +35,27 @@ def test_the_student_ends_with_the_teachers_classifier_at_rest(reusing):
 def test_its_weights_hold_the_classifier(reusing, tmp_path):
     _, student = reusing
     path = tmp_path / "student.pth"
-    torch.save(student.classifier.state_dict(), path)
-    again = build_network(NetworkConfig("cifar_resnet8", str(path), reuses="teacher"), 10, side=32)
+    torch.save(student.network.state_dict(), path)
+    again = build_network(NetworkConfig("cifar_resnet8", str(path), head=HeadConfig("reused")), 10, side=32)
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(again.eval()(images).logits, student.eval()(images).logits)
-    with pytest.raises(UsageError, match=r"no teacher 'teacher' \(there is none\), and no weights that hold its"):
-        build_network(NetworkConfig("cifar_resnet8", reuses="teacher"), 10, side=32)
+    with pytest.raises(
+        UsageError,
+        match=r"head\.options\.teacher=teacher: no such teacher \(there is none\), and no weights that hold its",
+    ):
+        build_network(NetworkConfig("cifar_resnet8", head=HeadConfig("reused")), 10, side=32)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "timm/mobilenetv1_100", "mobilenet_v3_small"])
 def test_networks_of_libraries_reuse_too(name):
     torch.manual_seed(0)
     teacher = build_network(NetworkConfig("resnet34"), 10, ["last"], 64)
-    student = build_network(NetworkConfig(name, reuses="teacher"), 10, ["last"], 64, {"teacher": teacher}).eval()
+    config = NetworkConfig(name, head=HeadConfig("reused"))
+    student = build_network(config, 10, ["stage2", "last", "pooled"], 64, {"teacher": teacher}).eval()
     outputs = student(torch.rand(1, 3, 64, 64))
     assert outputs.features["last"].shape[1] == 512
+    assert torch.equal(outputs.features["pooled"], outputs.features["last"].mean((2, 3)))
+    assert outputs.features["stage2"].shape[2:] == (8, 8)  # of the backbone, as ever
     # No layer waits for a gradient that never comes, as the first of two behind the pooling would.
     outputs.logits.sum().backward()
     assert all(p.grad is not None for p in student.parameters() if p.requires_grad)
@@ -60,14 +67,14 @@ def test_what_cannot_be_reused_is_refused(reusing):
     def build(classes=10, reads=(), **settings):
         return build_network(NetworkConfig("cifar_resnet8", **settings), classes, reads, 32, teachers)
 
-    with pytest.raises(UsageError, match=r"reuses: no teacher 'techer' \(there is teacher\)"):
-        build(reuses="techer")
-    with pytest.raises(UsageError, match="reuses: teacher has 10 outputs, the student 20"):
-        build(classes=20, reuses="teacher")
-    with pytest.raises(UsageError, match=r"reuses and embedding: .* set one of them"):
-        build(reuses="teacher", embedding=16)
-    with pytest.raises(UsageError, match=r"gives no stage\*; it gives logits, last, pooled, and nothing else"):
-        build(reads=["stage*"], reuses="teacher")
+    with pytest.raises(UsageError, match=r"head\.options\.teacher=techer: no such teacher \(there is teacher\)"):
+        build(head=HeadConfig("reused", {"teacher": "techer"}))
+    with pytest.raises(UsageError, match=r"head\.options\.teacher=teacher: it has 10 outputs, the student 20"):
+        build(classes=20, head=HeadConfig("reused"))
+    with pytest.raises(
+        UsageError, match=r"gives no stage4; it gives logits, stage1, .*, last, pooled, and nothing else"
+    ):
+        build(reads=["stage4"], head=HeadConfig("reused"))
 
 
 def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
@@ -76,9 +83,10 @@ def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
         "from dataclasses import replace\n"
         "from configs.digits_wsld import cfg as base\n"
         "from knowledge_distiller import Term\n"
-        "from models.zoo import NetworkConfig\n"
-        'teachers = {"teacher": NetworkConfig("cifar_resnet14", expect_top1=0)}\n'
-        'student = replace(base.student, reuses="teacher")\n'
+        "from models.heads import HeadConfig\n"
+        "from teachers import TeacherConfig\n"
+        'teachers = {"teacher": TeacherConfig("cifar_resnet14", expect=0)}\n'
+        'student = replace(base.student, head=HeadConfig("reused"))\n'
         'cfg = replace(base, name="run", teachers=teachers, student=student, terms={"simkd": Term("simkd")})\n'
     )
     words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]

@@ -39,7 +39,7 @@ def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     names = [f"teacher{number}" for number in range(20)]
     stage = Stage(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
     trainer = SimpleNamespace(
-        distiller=SimpleNamespace(student=None, teachers=dict.fromkeys(names)),
+        distiller=SimpleNamespace(student=None, teachers=dict.fromkeys(names, SimpleNamespace(network=None))),
         stages=(stage,),
         params=TrainConfig(),
         ranks=Ranks(0, 1, torch.device("cpu")),

@@ -28,7 +28,7 @@ PAGE = """
 from dataclasses import replace
 from configs.digits_wsld import cfg as base
 from knowledge_distiller import Term
-from models.zoo import NetworkConfig
+from teachers import TeacherConfig
 from training.stages import Stage
 
 slow = replace(base.optim, init_lr=0.01, schedule="step", milestones=(), warmup_epochs=0)
@@ -37,7 +37,7 @@ paraphraser = Stage(1, {"ft": Term("ft", 1.0)}, replace(slow, moves=("terms.ft.p
 cfg = replace(
     base,
     name="run",
-    teachers={"teacher": NetworkConfig("cifar_resnet14", expect_top1=0)},
+    teachers={"teacher": TeacherConfig("cifar_resnet14", expect=0)},
     terms={"cross_entropy": Term("cross_entropy"), "ft": Term("ft", 200.0)},
     optim=replace(slow, moves=("student", "terms.ft.translator")),
     first={"hint": hint, "paraphraser": paraphraser},

@@ -10,7 +10,8 @@ from torch import nn
 from dataset.loader import DataConfig, EvalLoader, open_split
 from evaluation.topk import evaluate
 from models.zoo import NetworkConfig, build_network
-from training.teacher_check import check_teachers, least_top1
+from teachers import Live, TeacherConfig
+from training.teacher_check import check_teachers, least_expected
 from utils.errors import UsageError
 
 CPU = torch.device("cpu")
@@ -18,15 +19,17 @@ CPU = torch.device("cpu")
 
 def checked(right, images, classes=10, *, logits=None, published=None, **settings):
     """Check a teacher that is right on ``right`` of ``images`` images."""
-    teacher = build_network(NetworkConfig("cifar_resnet8", batch_statistics=True), classes, side=32).train()
+    teacher = build_network(NetworkConfig("cifar_resnet8"), classes, side=32)
     teacher.published_top1 = published
     labels = torch.arange(images) % classes
     given = nn.functional.one_hot((labels + (torch.arange(images) >= right)) % classes, classes).float()
     teacher.score = lambda _images: given if logits is None else logits
     batches = [{"images": torch.zeros(images), "labels": labels}]
-    configs = {"big": NetworkConfig("cifar_resnet8", **{"weights": "w.pth", **settings})}
-    check_teachers(nn.ModuleDict({"big": teacher}), configs, classes, lambda score: evaluate(score, batches, CPU))
-    assert not any(norm.training for norm in teacher.norms())
+    configs = {"big": TeacherConfig("cifar_resnet8", **{"weights": "w.pth", **settings})}
+    live = Live(teacher, batch_statistics=True).train()
+    teachers = nn.ModuleDict({"big": live})
+    check_teachers(teachers, configs, "top1", 100 / classes, lambda score: evaluate(score, batches, CPU))
+    assert not any(module.training for module in live.modules())
 
 
 @pytest.mark.parametrize(
@@ -35,15 +38,15 @@ def checked(right, images, classes=10, *, logits=None, published=None, **setting
         (154, 512, {}, True),  # 30.1 %, just above three times chance
         (153, 512, {}, False),
         (512, 512, {}, True),
-        (0, 512, {"expect_top1": 0.0}, True),
-        (153, 512, {"expect_top1": 29.0}, True),
-        (400, 512, {"expect_top1": 90.0}, False),
+        (0, 512, {"expect": 0.0}, True),
+        (153, 512, {"expect": 29.0}, True),
+        (400, 512, {"expect": 90.0}, False),
         (340, 512, {"classes": 2}, False),  # 66.4 %: three times chance would be 150 %
         (342, 512, {"classes": 2}, True),
         (1, 512, {"classes": 1000}, False),
         (2, 512, {"classes": 1000}, True),
         (0, 9, {}, True),  # too few images to tell
-        (0, 9, {"expect_top1": 50.0}, False),
+        (0, 9, {"expect": 50.0}, False),
     ],
 )
 def test_a_teacher_that_could_as_well_guess_is_refused(right, images, settings, passes, capsys):
@@ -54,7 +57,7 @@ def test_a_teacher_that_could_as_well_guess_is_refused(right, images, settings, 
             UsageError, match=r"teachers\.big .* order, its mean and std, and its weights \(w\.pth\)\."
         ) as error:
             checked(right, images, **settings)
-        assert "teachers.big.expect_top1=0 lets it teach" in str(error.value)
+        assert "teachers.big.expect=0 lets it teach" in str(error.value)
     chance = 100 / settings.get("classes", 10)
     line = f"top-1 {100 * right / images:.1f} on {images} validation images (chance {chance:.1f})\n"
     assert capsys.readouterr().out == f"teachers.big, cifar_resnet8: {line}"
@@ -62,7 +65,7 @@ def test_a_teacher_that_could_as_well_guess_is_refused(right, images, settings, 
 
 def test_few_classes_have_a_bound_that_can_be_reached():
     bounds = {1000: 0.3, 100: 3.0, 10: 30.0, 7: 42.9, 6: 44.4, 3: 55.6, 2: 66.7}
-    assert {classes: round(least_top1(classes), 1) for classes in bounds} == bounds
+    assert {classes: round(least_expected(100 / classes), 1) for classes in bounds} == bounds
 
 
 def test_published_scores_and_untrained_weights_are_told(capsys):
@@ -77,7 +80,7 @@ def test_a_teacher_with_logits_that_are_not_finite_never_teaches(value):
     logits = torch.zeros(20, 10)
     logits[7, 3] = value
     with pytest.raises(UsageError, match=r"teachers\.big gives logits that are not finite: check its weights, w\.pth"):
-        checked(20, 20, logits=logits, expect_top1=0)
+        checked(20, 20, logits=logits, expect=0)
 
 
 def test_spread_images_are_seen_once_over_the_ranks_by_the_same_processes(digits):
@@ -106,6 +109,6 @@ def test_a_run_with_an_untrained_teacher_stops_before_it_begins(digits, tmp_path
     assert "teachers.teacher: weights=none: nothing has trained it" in done.stdout
     assert "on 41 validation images, where at least 30.0 is expected" in done.stderr
     assert not (tmp_path / "run").exists()  # nothing that the next try would have to agree with
-    done = call("train_with_distillation.py", *words, "teachers.teacher.expect_top1=0")
+    done = call("train_with_distillation.py", *words, "teachers.teacher.expect=0")
     assert "teachers.teacher, cifar_resnet8: top-1 " in done.stdout
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["teachers"]["teacher"]["expect_top1"] == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["teachers"]["teacher"]["expect"] == 0

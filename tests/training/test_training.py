@@ -77,7 +77,7 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
     distilled += [
         f"teachers.teacher.weights={teacher}",
         "terms.wsld.options.temperature=3",
-        "teachers.teacher.expect_top1=0",
+        "teachers.teacher.expect=0",
     ]
     before = teacher.read_bytes()
     call("train_with_distillation.py", *distilled)

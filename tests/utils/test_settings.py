@@ -14,6 +14,7 @@ from imagenet_train_cfg import cfg
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from recipe import Recipe, read_command_line
+from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.stages import Stage
@@ -39,7 +40,7 @@ def staged():
         "student.mean=0,0,0",
     ]
     made = override(read_page(PAGES[0].parent / "configs/cifar100/ab.py", Recipe)[0], [*words, "student.std=1,1,1"])
-    return dataclasses.replace(made, teachers={"teacher": NetworkConfig("cifar_resnet8", num_classes=9, embedding=3)})
+    return dataclasses.replace(made, teachers={"teacher": TeacherConfig("cifar_resnet8", num_classes=9, expect=3)})
 
 
 def holds_numbers(kind):

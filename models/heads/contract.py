@@ -1,0 +1,141 @@
+"""How a head is declared and found.
+
+A head is what stands behind a backbone: a class whose options are the keyword-only parameters of its constructor::
+
+    @head("max_pooling", dropout=Range(0, 1))
+    @dataclass(frozen=True, kw_only=True)
+    class MaxPooling(Head):
+        dropout: float = 0.0
+
+        def attach(self, backbone: Backbone) -> nn.Module: ...
+
+A file in this folder is found by lying here, one of your own by being imported in a config. `embedding.py` changes the
+last layers that a network has; `reused.py` puts others in their place, as a `Behind`. B samples, K classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from torch import Tensor, nn
+
+from models.outputs import Body
+from utils.errors import UsageError
+from utils.options import Option, check_options, options_of
+from utils.settings import Range
+
+if TYPE_CHECKING:
+    from models.zoo import Network
+
+Kind = TypeVar("Kind", bound="type[Head]")
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """What stands behind a backbone."""
+
+    name: str = "own"
+    """own is what the network comes with; embedding, reused, or one of your own"""
+    options: dict[str, float | bool | str] = field(default_factory=dict)
+    """the head's own parameters, such as dimensions"""
+
+    def made(self) -> Head:
+        """The head.
+
+        Raises:
+            UsageError: there is none of this name, or it has no such options.
+        """
+        if self.name not in _REGISTRY:
+            near = difflib.get_close_matches(self.name, _REGISTRY, n=3) or sorted(_REGISTRY)
+            raise UsageError(
+                f"head.name={self.name}: there is {', '.join(near)}. Import the file of your own in the config"
+            )
+        kind, options = _REGISTRY[self.name]
+        return kind(**check_options(options, self.options, key="head.options", owner=self.name))
+
+
+class Backbone(NamedTuple):
+    """What a head is attached to: a network that classifies already, and what is known of it.
+
+    Attributes:
+        network: images [B, 3, H, W] -> logits [B, K], or `Outputs`; its weights are those of its library, or of a file
+            that is one of the network without the head.
+        num_classes: K.
+        side: H = W, pixels.
+        giving: features by name -> the network as one that gives these and the others that will be read.
+        others: further networks, by name; a head may take their parts.
+        state: the weights that the network with the head will get; empty for none.
+    """
+
+    network: nn.Module
+    num_classes: int
+    side: int
+    giving: Callable[..., Body]
+    others: Mapping[str, Network]
+    state: Mapping[str, Tensor]
+
+
+class Head:
+    """What stands behind a backbone."""
+
+    is_exported = True  # whether the weights that are exported still have it
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Names of other networks whose parts it takes."""
+        return ()
+
+    def attach(self, backbone: Backbone) -> nn.Module:
+        """The network with this head: images [B, 3, H, W] -> logits [B, K], or `Outputs`.
+
+        Raises:
+            UsageError: they do not go together.
+        """
+        raise NotImplementedError
+
+    def is_in(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether a state dict is of a network with this head."""
+        raise NotImplementedError
+
+    def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict as it is exported, of the network with this head: without what only training needs."""
+        return state
+
+
+_REGISTRY: dict[str, tuple[type[Head], dict[str, Option]]] = {}
+
+
+def head(name: str, **ranges: Range) -> Callable[[Kind], Kind]:
+    """Register the decorated class as the head called ``name``, and return it unchanged.
+
+    Args:
+        name: as configs say it.
+        ranges: of its options.
+
+    Raises:
+        ValueError: the name is taken by another.
+    """
+
+    def register(kind: Kind) -> Kind:
+        if name in _REGISTRY and _REGISTRY[name][0].__module__ != kind.__module__:
+            raise ValueError(f"head {name} is registered already, by {_REGISTRY[name][0].__module__}")
+        _REGISTRY[name] = kind, options_of(kind, **ranges)
+        return kind
+
+    return register
+
+
+@head("own")
+class Own(Head):
+    """What the network comes with."""
+
+    def attach(self, backbone: Backbone) -> nn.Module:
+        """The network as it is."""
+        return backbone.network
+
+    def is_in(self, state: Mapping[str, Tensor]) -> bool:
+        """Always."""
+        return True
