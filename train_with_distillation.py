@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from dataset.classes import check_apart, check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
-from dataset.store.shards import Samples
+from dataset.store.samples import Samples
 from evaluation.topk import evaluate
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller
@@ -56,7 +56,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     check_same_classes(train, val)
-    remarks = [*check_apart(train, val), *getattr(train, "remarks", ()), *getattr(val, "remarks", ())]
+    remarks = [*check_apart(train, val), *train.remarks, *val.remarks]
     distiller = build_distiller(cfg, train, val, ranks).to(ranks.device)
     if cfg.train_params.channels_last:
         distiller.to(memory_format=torch.channels_last)

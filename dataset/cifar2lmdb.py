@@ -22,8 +22,10 @@ if __name__ == "__main__":
 
 from dataset.jpeg.raw import encode_raw
 from dataset.sources.cifar import Images, find_images_of, iterate
+from dataset.store.index import INDEX, Index, describe
+from dataset.store.reader import ShardReader
 from dataset.store.record import Record
-from dataset.store.shards import INDEX, Index, ShardReader, ShardWriter, describe
+from dataset.store.writer import ShardWriter
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
 from utils.files import lock, make_folder

@@ -34,9 +34,11 @@ from dataset.jpeg.fit import Packing, fit
 from dataset.jpeg.header import BadImage
 from dataset.jpeg.images import read_image
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
+from dataset.store.index import Index, Shard, columns_path, describe
 from dataset.store.pool import advance, work_through
+from dataset.store.reader import ShardReader
 from dataset.store.record import Record
-from dataset.store.shards import Index, Shard, ShardReader, ShardWriter, columns_path, describe
+from dataset.store.writer import ShardWriter
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
 from utils.files import lock, make_folder, write_atomically

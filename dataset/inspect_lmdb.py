@@ -40,8 +40,9 @@ from dataset.jpeg.raw import raw_pixels
 from dataset.jpeg.tiles import NotTiled, read_frame, window_jpeg
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
+from dataset.store.index import INDEX, describe
+from dataset.store.reader import ShardReader
 from dataset.store.record import Boxes, Record, labels_of
-from dataset.store.shards import INDEX, ShardReader, describe
 from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError

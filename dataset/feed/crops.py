@@ -5,20 +5,9 @@ B samples; windows are (top, left, height, width) in pixels of the stored image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 _ATTEMPTS = 10  # windows drawn before falling back to the centre, as torchvision's RandomResizedCrop
-
-
-@dataclass(frozen=True)
-class Views:
-    """What a training batch draws."""
-
-    windows: np.ndarray  # int64 [B, 4]
-    flip: np.ndarray  # bool [B]
-    jitter: np.ndarray  # float32 [B, 3], factors of brightness, contrast, saturation
 
 
 def uniform(seed: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from dataset.sources.cifar import find_images_of
 from dataset.sources.imagenet import Entry, find_classes, find_images
 from dataset.sources.walk import folders_in
 from dataset.store.folder import ImageFolder
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 from utils.errors import UsageError
 
 OF_SYSTEMS = (

@@ -33,7 +33,7 @@ from dataset import img2lmdb
 from dataset.jpeg.images import decode, encode, read_header, resize
 from dataset.jpeg.tiles import NotTiled, tile
 from dataset.store.pool import work_through
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 from utils.errors import DataError
 from utils.files import lock
 from utils.text import counted
