@@ -3,6 +3,7 @@
 ::
 
     train/index.json          format, version, split, target kind, classes, counts, and a row a shard
+    train/report.txt          for people: what was converted, kept untiled or left out
     train/00000.lmdb          records under 4-byte big-endian keys 0, 1, 2, ... (one LMDB file, no lock file)
     train/00000.columns.npz   one entry a record: key, label, height, width, crc32
 
@@ -22,7 +23,7 @@ from utils.errors import DataError
 from utils.files import sha256, write_atomically
 
 FORMAT, VERSION = "limbeck-shards", 1
-INDEX = "index.json"
+INDEX, REPORT = "index.json", "report.txt"
 TARGETS = ("single", "multi", "detection")
 _CHECKSUM = "sha256"  # the last field of an index: of the text before its comma
 
