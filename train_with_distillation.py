@@ -29,7 +29,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 import tasks
 from dataset.classes import check_apart, check_same_classes
 from dataset.loader import EvalLoader, TrainLoader, open_split
-from dataset.store.shards import Samples
+from dataset.store.samples import Samples
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller
 from models.outputs import Outputs
@@ -64,7 +64,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     check_same_classes(train, val)
-    remarks = [*check_apart(train, val), *getattr(train, "remarks", ()), *getattr(val, "remarks", ())]
+    remarks = [*check_apart(train, val), *train.remarks, *val.remarks]
     targets, place = task.targets(train.classes), (ranks.rank, ranks.world, ranks.device)
     loader = TrainLoader(train, cfg.data, cfg.train_params.seed, *place, targets)
     validation = EvalLoader(val, cfg.data, *place, targets)

@@ -21,7 +21,7 @@ import msgpack
 from PIL import Image
 
 from benchmarks.common import cores, parsed, parser, run, show
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 from utils.console import exit_with_its_code, progress
 
 PACKERS = {

@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 
 from benchmarks.common import run
 from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 
 SIDE, BATCH = 224, 64
 Epochs = Callable[[int], Iterable[object]]  # an epoch's number -> its batches

@@ -31,7 +31,7 @@ import torchvision
 from torchvision import transforms
 
 from dataset.jpeg.images import decode
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 from figures.curves import read_metrics
 from models.fitting import load_weights
 from utils.console import exit_with_its_code

@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional
 from benchmarks.common import cores, parsed, parser, photos, show
 from dataset.feed.crops import random_resized_crop, uniform
 from dataset.jpeg.images import decode
-from dataset.jpeg.resize import resample, taps
+from dataset.jpeg.resize import filter_weights, resample
 from utils.console import exit_with_its_code, progress
 
 SIDE = 224
@@ -29,7 +29,7 @@ SIDE = 224
 
 def ours(pixels: np.ndarray) -> np.ndarray:
     """data.resize=antialias."""
-    return resample(pixels, taps(pixels.shape[0], SIDE), taps(pixels.shape[1], SIDE))
+    return resample(pixels, filter_weights(pixels.shape[0], SIDE), filter_weights(pixels.shape[1], SIDE))
 
 
 def torchvision(pixels: np.ndarray) -> np.ndarray:

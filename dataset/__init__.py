@@ -7,22 +7,26 @@ import os
 import shutil
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
+    from dataset.config import DataConfig
+    from dataset.loader import EvalLoader, TrainLoader, open_split
+    from dataset.store.record import Record
+    from dataset.store.samples import Samples
 
-__all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
+__all__ = ["DataConfig", "EvalLoader", "Record", "Samples", "TrainLoader", "open_split"]
+
+_HOMES = {"DataConfig": "config", "Record": "store.record", "Samples": "store.samples"}
 
 
 def __getattr__(name: str) -> object:
-    """The names above, imported late: with them comes torch, which decoding processes do without."""
+    """The names above, imported late: with the loaders comes torch, which decoding processes do without."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dataset import loader
-
-    return getattr(loader, name)
+    return getattr(import_module(f"dataset.{_HOMES.get(name, 'loader')}"), name)
 
 
 def _give_numba_a_folder() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataset.store.shards import Samples, ShardReader
+from dataset.store.samples import Samples
 from utils.errors import UsageError
 from utils.text import in_utf8, spelled
 
@@ -36,19 +36,19 @@ def check_apart(train: Samples, val: Samples) -> list[str]:
     Raises:
         UsageError: two folders hold the same shard.
     """
-    if not (isinstance(train, ShardReader) and isinstance(val, ShardReader)) or train.folder == val.folder:
+    if train.packed is None or val.packed is None or train.packed[0] == val.packed[0]:
         return []
-    file_of = {shard.sha256: shard.file for shard in train.index.shards if shard.records}
-    if same := next((shard for shard in val.index.shards if shard.sha256 in file_of), None):
+    (trained, ours), (held_out, theirs) = train.packed, val.packed
+    file_of = {shard.sha256: shard.file for shard in ours.shards if shard.records}
+    if same := next((shard for shard in theirs.shards if shard.sha256 in file_of), None):
         raise UsageError(
-            f"{val.folder / same.file} is {train.folder / file_of[same.sha256]}: validation would score the images "
-            f"that are trained on; pack others, or ask for it with data.val_split={train.folder.name}"
+            f"{held_out / same.file} is {trained / file_of[same.sha256]}: validation would score the images "
+            f"that are trained on; pack others, or ask for it with data.val_split={trained.name}"
         )
-    pairs = ((train, val), (val, train))
     return [
-        f"warning: {one.folder} was packed as {one.index.split}"
-        for one, other in pairs
-        if one.index.split == other.folder.name != one.folder.name
+        f"warning: {folder} was packed as {index.split}"
+        for folder, index, other in ((trained, ours, held_out), (held_out, theirs, trained))
+        if index.split == other.name != folder.name
     ]
 
 

@@ -32,7 +32,6 @@ from matplotlib.patches import Rectangle
 
 from dataset.config import DataConfig
 from dataset.feed import crops
-from dataset.img2lmdb import REPORT
 from dataset.jpeg.damage import find_damage
 from dataset.jpeg.header import read_header
 from dataset.jpeg.images import decode, image_size
@@ -40,8 +39,10 @@ from dataset.jpeg.raw import raw_pixels
 from dataset.jpeg.tiles import NotTiled, read_frame, window_jpeg
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
+from dataset.store.index import INDEX, REPORT, Shard, describe
+from dataset.store.reader import ShardReader
 from dataset.store.record import Boxes, Record, labels_of
-from dataset.store.shards import INDEX, ShardReader, describe
+from dataset.store.samples import Samples
 from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError, UsageError
@@ -54,7 +55,6 @@ _COLORS = ("#ff3b5c", "#ffd60a", "#30d5ff")  # of the windows
 _RAW = "raw pixels"
 _QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "greatest": 1.0}
 
-Samples = ShardReader | WsldReader
 Window = tuple[int, int, int, int]  # top, left, height, width
 Faults = dict[int | str, str]  # number of a record, or name of a file: what is wrong with it
 
@@ -127,16 +127,17 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
     """
     faults: Faults = {}
     sharded = (folder / INDEX).exists() or not is_wsld_folder(folder)
-    samples = ShardReader(folder) if sharded else WsldReader(folder)
+    samples: Samples = ShardReader(folder) if sharded else WsldReader(folder)
     print(folder)
     _line("images", f"{len(samples):,}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if isinstance(samples, ShardReader):
-        _line("shards", f"{len(samples.index.shards):,}, {size / 1e6:,.1f} MB on disk")
+    if samples.packed is not None:
+        index = samples.packed[1]
+        _line("shards", f"{len(index.shards):,}, {size / 1e6:,.1f} MB on disk")
         if verify:
-            _compare_checksums(samples, faults)
-        if samples.index.packing:
-            _line("packed with", ", ".join(f"{name}={value}" for name, value in samples.index.packing.items()))
+            _compare_checksums(samples, folder, index.shards, faults)
+        if index.packing:
+            _line("packed with", ", ".join(f"{name}={value}" for name, value in index.packing.items()))
         if (folder / REPORT).exists():
             _line("remarks", f"{len((folder / REPORT).read_bytes().splitlines()):,} in {REPORT}")
     else:
@@ -149,7 +150,7 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
     looked = (_look_at(samples, index, faults) for index in progress(iterable=chosen, desc="decoding", unit="img"))
     codings = [coding for coding in looked if coding is not None]
     of = f"of {'all' if count == len(samples) else 'a sample, spread evenly,'} {len(codings):,} images"
-    if isinstance(samples, ShardReader):
+    if samples.sizes is not None:
         _print_sizes(samples.sizes, f"of all {len(samples):,} images")
     elif codings:
         _print_sizes(np.array([coding.size for coding in codings]), of)
@@ -169,17 +170,16 @@ def _is_split(folder: Path) -> bool:
     return (folder / INDEX).exists() or any(folder.glob("*.lmdb")) or is_wsld_folder(folder)
 
 
-def _compare_checksums(reader: ShardReader, faults: Faults) -> None:
+def _compare_checksums(samples: Samples, folder: Path, shards: tuple[Shard, ...], faults: Faults) -> None:
     """Of the shards, and of each record in a shard that differs."""
-    shards = reader.index.shards
     first = differing = 0
     with progress(total=sum(shard.bytes for shard in shards), desc="checksums", unit="B", unit_scale=True) as bar:
         for shard in shards:
-            if describe(reader.folder / shard.file, shard.records) != shard:
+            if describe(folder / shard.file, shard.records) != shard:
                 differing += 1
                 faults[shard.file] = f"not what {INDEX} describes"
                 for index in range(first, first + shard.records):
-                    _read(reader, index, faults)
+                    _read(samples, index, faults)
             first += shard.records
             bar.update(shard.bytes)
     said = counted(differing, "shard differs", "shards differ")

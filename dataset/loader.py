@@ -23,8 +23,10 @@ from dataset.feed.ring import Ring
 from dataset.feed.strong import strong_views
 from dataset.feed.targets import Arrays, Labels, Targets
 from dataset.store.folder import ImageFolder
-from dataset.store.remote import RemoteReader, is_url, open_remote
-from dataset.store.shards import INDEX, Samples, ShardReader
+from dataset.store.index import INDEX
+from dataset.store.reader import ShardReader
+from dataset.store.remote import is_url, open_remote
+from dataset.store.samples import Samples, as_samples
 from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.errors import DataError, UsageError
 from utils.files import expanded
@@ -90,6 +92,7 @@ class TrainLoader:
         targets: Targets | None = None,
     ) -> None:
         config.check()
+        samples = as_samples(samples)
         if config.batch_size % world:
             raise UsageError(f"data.batch_size={config.batch_size} does not divide over {world} ranks")
         if len(samples) < config.batch_size:
@@ -104,25 +107,19 @@ class TrainLoader:
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
         self._seed, self._config, self._samples = seed, config, samples
-        self._shards = [len(samples)]
-        if isinstance(samples, ShardReader):
-            self._shards = [shard.records for shard in samples.index.shards]
-            samples.readahead = config.order == "blocks"
-        if isinstance(samples, RemoteReader):
-            samples.check_room(config.open_shards if config.order == "blocks" else None)
-        self._fetching: Generator[np.ndarray] | None = None
+        samples.prepare(config.open_shards if config.order == "blocks" else None)
+        self._reading: Generator[np.ndarray] | None = None
         maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), seed)
         self._stream = _Stream(Ring(maker, share, config.num_workers), device, _replace_skipped)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
-        whole = order.epoch_order(self._seed, epoch, self._shards, self._config.order, self._config.open_shards)
-        batches = order.training_batches(whole, *self._share, first)
-        if isinstance(self._samples, RemoteReader):
-            groups = [list(range(len(self._shards)))]
-            if self._config.order == "blocks":
-                groups = order.shard_groups(self._seed, epoch, len(self._shards), self._config.open_shards)
-            batches = self._fetching = self._samples.fetching(groups, batches)
+        shards, config = self._samples.shards, self._config
+        whole = order.epoch_order(self._seed, epoch, shards, config.order, config.open_shards)
+        groups = [list(range(len(shards)))]
+        if config.order == "blocks":
+            groups = order.shard_groups(self._seed, epoch, len(shards), config.open_shards)
+        batches = self._reading = self._samples.reading(groups, order.training_batches(whole, *self._share, first))
         for index, tensors in self._stream.run((epoch, index) for index in batches):
             yield self._augmented(tensors, index, epoch)
 
@@ -146,8 +143,8 @@ class TrainLoader:
 
     def close(self) -> None:
         """End the decoding processes, and fetch no more."""
-        if self._fetching is not None:
-            self._fetching.close()
+        if self._reading is not None:
+            self._reading.close()
         self._stream.ring.close()
 
 
@@ -164,6 +161,7 @@ class EvalLoader:
         targets: Targets | None = None,
     ) -> None:
         config.check()
+        samples = as_samples(samples)
         self.samples = samples
         self._share = (config.val_batch_size, rank, world)
         self._batches = list(order.evaluation_batches(len(samples), *self._share))

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 
 from dataset.store.record import Record
+from dataset.store.samples import Samples
 from utils.errors import DataError
 
 
-class Faulty:
+class Faulty(Samples):
     """``count`` gray squares of 16 x 16, as bright as their number; ``faults`` says which sample does what."""
 
     def __init__(self, count: int, **faults: str) -> None:

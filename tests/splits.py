@@ -5,8 +5,9 @@ import msgpack
 import numpy as np
 from dataset_helpers import image_bytes
 
+from dataset.store.index import Index, describe
 from dataset.store.record import Record
-from dataset.store.shards import Index, ShardWriter, describe
+from dataset.store.writer import ShardWriter
 
 FILES = {
     f"n{label:02d}/{number}.JPEG": (image_bytes(10 * label + number), label) for label in (0, 1, 3) for number in (1, 2)

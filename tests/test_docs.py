@@ -16,7 +16,8 @@ from PIL import Image
 
 import dataset
 from dataset.config import DataConfig
-from dataset.store.shards import Shard, ShardReader
+from dataset.store.index import Shard
+from dataset.store.reader import ShardReader
 from objectives import contract
 from utils.errors import DataError
 

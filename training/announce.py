@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from dataset.loader import DataConfig, TrainLoader
-from dataset.store.shards import Samples
+from dataset.store.samples import Samples
 from knowledge_distiller import Term
 from models.zoo import Network, NetworkConfig
 from training.loop import TrainConfig, Trainer

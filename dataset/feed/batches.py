@@ -18,10 +18,10 @@ from dataset.feed import crops
 from dataset.feed.targets import Arrays, Fields, Targets, Window
 from dataset.jpeg.images import center_view, decode, decode_window, image_size
 from dataset.jpeg.raw import padded_window
-from dataset.jpeg.resize import resample, taps
+from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.scratch import scratch
 from dataset.store.record import Record
-from dataset.store.shards import Samples
+from dataset.store.samples import Samples
 from utils.errors import DataError
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
@@ -59,11 +59,10 @@ class BatchMaker:
         """
         records: list[Record | None] = []
         remarks: list[str] = []
-        read = getattr(self.samples, "view", self.samples.read)
         for row in rows:
             watch(row)
             try:
-                records.append(read(int(batch["index"][row])))
+                records.append(self.samples.view(int(batch["index"][row])))
             except DataError as error:
                 records.append(None)
                 self._skip(batch, row, error, remarks)
@@ -109,9 +108,8 @@ class BatchMaker:
 
             return draw_center
 
-        known = getattr(self.samples, "sizes", None)
-        if known is not None:
-            sizes = known[index]
+        if self.samples.sizes is not None:
+            sizes = self.samples.sizes[index]
         else:
             sizes = np.array([(1, 1) if record is None else image_size(record.image) for record in records])
         if config.type_of_data_aug == "pad_crop":
@@ -136,8 +134,8 @@ class BatchMaker:
                 top, left, height, width = (2 * (place // 2) for place in (top, left, height, width))
             pixels = decode_window(record.image, (top, left, height, width), halve=halve)
             if config.resize == "antialias":
-                vertical, horizontal = taps(pixels.shape[0], side), taps(pixels.shape[1], side, mirror=mirror)
-                resample(pixels, vertical, horizontal, out)
+                vertical = filter_weights(pixels.shape[0], side)
+                resample(pixels, vertical, filter_weights(pixels.shape[1], side, mirror=mirror), out)
             else:
                 view = scratch("view", out.size).reshape(out.shape) if mirror else out
                 cv2.resize(pixels, (side, side), dst=view, interpolation=_INTERPOLATION[config.resize])

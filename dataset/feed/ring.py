@@ -30,6 +30,7 @@ import numpy as np
 from dataset.feed.batches import BatchMaker
 from dataset.feed.targets import Arrays
 from dataset.feed.worker import DONE, TASK, Layout
+from dataset.store.samples import Samples
 from utils.errors import DataError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -235,7 +236,7 @@ class Ring:
         index = int(self.slots[slot]["index"][row])
         message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}"
         if busy:
-            message += f" at {name_of(self._maker.samples, index)}{_fault_of(self._maker.samples, index)}"
+            message += f" at {self._maker.samples.describe(index)}{_fault_of(self._maker.samples, index)}"
         self._selector.unregister(worker.control)
         self._workers.remove(worker)
         if self._maker.config.on_fault == "stop":
@@ -264,18 +265,10 @@ class _Worker:
     control: Connection
 
 
-def name_of(samples: object, index: int) -> str:
-    """How to find a sample again: its shard, record and key where the samples know them."""
-    describe = getattr(samples, "describe", None)
-    return describe(index) if describe else f"sample {index}"
-
-
-def _fault_of(samples: object, index: int) -> str:
-    """What is wrong with the file that a sample lies in, where the samples know it and can tell."""
-    check = getattr(samples, "check", None)
+def _fault_of(samples: Samples, index: int) -> str:
+    """What is wrong with the file that a sample lies in."""
     try:
-        if check:
-            check(index)
+        samples.check(index)
     except (DataError, OSError) as error:
         return f" ({error})"
     return ""

@@ -17,22 +17,28 @@ MAX_STORED = 1 << 26  # 67 MB, of an image in a record
 
 
 @dataclass(frozen=True)
-class Packing:
-    """How images become records."""
+class Fitting:
+    """How an image file is to be stored.
 
-    image_size: int | None  # pixels of the side, None keeps the bytes
-    longest_side: bool
-    quality: int
-    skip_bad: bool
-    tiles: bool
-    check: bool
-    shuffle: bool
+    Attributes:
+        image_size: short side to shrink it to, pixels; None keeps its size.
+        longest_side: whether that is the longest side.
+        quality: of a shrunk JPEG, 1 to 100.
+        tiles: whether to put restart markers in, so that windows can be decoded alone.
+        check: whether to look for damage, and to compare what is stored with the file.
+    """
+
+    image_size: int | None = None
+    longest_side: bool = False
+    quality: int = 95
+    tiles: bool = True
+    check: bool = True
 
 
-def fit(data: bytes, packing: Packing) -> tuple[bytes, int, int, str | None]:
+def fit(data: bytes, fitting: Fitting) -> tuple[bytes, int, int, str | None]:
     """Bytes to store, height and width of the image in them, and a remark.
 
-    With ``packing.check`` the file is sound, and what is stored decodes to the same pixels by the decoders of training,
+    With ``fitting.check`` the file is sound, and what is stored decodes to the same pixels by the decoders of training,
     whole and in windows.
 
     Raises:
@@ -41,49 +47,49 @@ def fit(data: bytes, packing: Packing) -> tuple[bytes, int, int, str | None]:
     pixels: np.ndarray | None = None
     flaw = remark = untiled = None
     header = read_header(data)
-    reduce = 1 if header is None else _reduction(header, packing)
+    reduce = 1 if header is None else _reduction(header, fitting)
     if header is not None:
         check_size(header.height // reduce, header.width // reduce, ", or by --image_size")
-    if packing.check:
+    if fitting.check:
         pixels, flaw = sound_pixels(data, reduce=reduce)
     if header is None or reduce == 1:
         given = data
         data, header, remark = as_jpeg(given)
         if data is not given:
             pixels = flaw = None
-    shape = _smaller(header, packing)
+    shape = _smaller(header, fitting)
     if shape is not None:
         if pixels is None:
             pixels = opencv_pixels(np.frombuffer(data, np.uint8), reduce=reduce)
-        data, pixels = encode(resize(pixels, *shape), quality=packing.quality), None
+        data, pixels = encode(resize(pixels, *shape), quality=fitting.quality), None
         header = jpeg_header(data)
     stored = data
-    if packing.tiles:
+    if fitting.tiles:
         try:
             stored = tile(data)
         except NotTiled as reason:
             untiled = f"kept untiled: {reason}"
     if len(stored) > MAX_STORED:
         raise BadImage(f"{len(stored):,} bytes to store, the limit is {MAX_STORED:,}; --image_size makes them fewer")
-    if packing.check:
+    if fitting.check:
         prove(stored, decode(data) if pixels is None else pixels)
     return stored, header.height, header.width, "; ".join(filter(None, (remark, untiled, flaw))) or None
 
 
-def _smaller(header: Header, packing: Packing) -> tuple[int, int] | None:
+def _smaller(header: Header, fitting: Fitting) -> tuple[int, int] | None:
     """Height and width that the image is to be shrunk to; it is never enlarged."""
-    if packing.image_size is None:
+    if fitting.image_size is None:
         return None
-    shape = resized_shape(header.height, header.width, packing.image_size, longest=packing.longest_side)
+    shape = resized_shape(header.height, header.width, fitting.image_size, longest=fitting.longest_side)
     return shape if shape[0] < header.height or shape[1] < header.width else None
 
 
-def _reduction(header: Header, packing: Packing) -> int:
+def _reduction(header: Header, fitting: Fitting) -> int:
     """By how much the decoder scales an image down that is too large at full size, and is to be shrunk by more.
 
     Only a sequential scan is decoded in little memory: of other files libjpeg keeps every coefficient.
     """
-    shape, reduce = _smaller(header, packing), 1
+    shape, reduce = _smaller(header, fitting), 1
     while (
         shape is not None
         and header.interleaved

@@ -16,7 +16,7 @@ from dataset.jpeg.damage import find_damage
 from dataset.jpeg.decode import decode, decode_window
 from dataset.jpeg.header import BadImage, Header, jpeg_header, read_header, without_stray_bytes
 from dataset.jpeg.raw import raw_pixels
-from dataset.jpeg.resize import resample, resize, taps
+from dataset.jpeg.resize import filter_weights, resample, resize
 from dataset.jpeg.rgb import rgb_pixels
 
 __all__ = [
@@ -121,7 +121,7 @@ def center_view(data: bytes, size: tuple[int, int], resize_side: int, crop: int,
     axes, places = [], []
     for length, resized in zip(size, resized_shape(*size, resize_side)):
         count = min(crop, resized)
-        axes.append(taps(length, resized, round((resized - count) / 2.0), count))
+        axes.append(filter_weights(length, resized, round((resized - count) / 2.0), count))
         places.append((crop - count) // 2)
     (top, bottom), (left, right) = (axis.span for axis in axes)
     pixels = decode_window(data, (top, left, bottom - top, right - left))

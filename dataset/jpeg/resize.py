@@ -19,11 +19,11 @@ from dataset.jpeg.scratch import scratch
 _PRECISION = 22  # bits of a weight, as in Pillow
 
 
-class Taps(NamedTuple):
-    """The input pixels that make N output pixels of one axis."""
+class FilterWeights(NamedTuple):
+    """The input pixels that make N output pixels of one axis, and their weights."""
 
-    first: np.ndarray  # int64 [N]
-    weights: np.ndarray  # int32 [N, most], zero beyond an output's last tap
+    first: np.ndarray  # int64 [N], the first input pixel of each output
+    weights: np.ndarray  # int32 [N, most], of it and those behind it; zero beyond an output's last
 
     @property
     def span(self) -> tuple[int, int]:
@@ -32,13 +32,19 @@ class Taps(NamedTuple):
         return int(self.first.min()), int(used.max())
 
 
-def taps(length: int, size: int, begin: int = 0, count: int | None = None, *, mirror: bool = False) -> Taps:
+def filter_weights(
+    length: int, size: int, begin: int = 0, count: int | None = None, *, mirror: bool = False
+) -> FilterWeights:
     """Outputs ``begin`` to ``begin + count`` of ``length`` pixels resized to ``size``; mirrored: in reverse order."""
-    first, weights = _taps(length, size, begin, size - begin if count is None else count)
-    return Taps(first[::-1].copy(), weights[::-1].copy()) if mirror else Taps(first, weights)
+    first, weights = _triangle_weights(length, size, begin, size - begin if count is None else count)
+    if mirror:
+        first, weights = first[::-1].copy(), weights[::-1].copy()
+    return FilterWeights(first, weights)
 
 
-def resample(pixels: np.ndarray, vertical: Taps, horizontal: Taps, out: np.ndarray | None = None) -> np.ndarray:
+def resample(
+    pixels: np.ndarray, vertical: FilterWeights, horizontal: FilterWeights, out: np.ndarray | None = None
+) -> np.ndarray:
     """Resize ``pixels``, uint8 [H, W, 3], to ``out``, uint8 [N, M, 3] and contiguous."""
     height, width = pixels.shape[:2]
     high, wide = len(vertical.first), len(horizontal.first)
@@ -53,11 +59,11 @@ def resample(pixels: np.ndarray, vertical: Taps, horizontal: Taps, out: np.ndarr
 
 def resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Antialiased bilinear resize, uint8 [H, W, 3] -> [height, width, 3]."""
-    return resample(pixels, taps(pixels.shape[0], height), taps(pixels.shape[1], width))
+    return resample(pixels, filter_weights(pixels.shape[0], height), filter_weights(pixels.shape[1], width))
 
 
 @njit("Tuple((int64[::1], int32[:, ::1]))(int64, int64, int64, int64)", cache=True, nogil=True)
-def _taps(length: int, size: int, begin: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _triangle_weights(length: int, size: int, begin: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     scale = length / size
     support = max(scale, 1.0)
     first = np.empty(count, np.int64)
@@ -68,12 +74,12 @@ def _taps(length: int, size: int, begin: int, count: int) -> tuple[np.ndarray, n
         low = max(0, int(center - support + 0.5))
         number = min(length, int(center + support + 0.5)) - low
         total = 0.0
-        for tap in range(number):
-            row[tap] = max(0.0, 1.0 - abs((tap + low - center + 0.5) * (1.0 / support)))
-            total += row[tap]
+        for place in range(number):
+            row[place] = max(0.0, 1.0 - abs((place + low - center + 0.5) * (1.0 / support)))
+            total += row[place]
         first[at] = low
-        for tap in range(number):
-            weights[at, tap] = int(row[tap] * (1.0 / total) * (1 << _PRECISION) + 0.5)
+        for place in range(number):
+            weights[at, place] = int(row[place] * (1.0 / total) * (1 << _PRECISION) + 0.5)
     return first, weights
 
 
@@ -84,10 +90,10 @@ def _combine(rows: np.ndarray, first: np.ndarray, weights: np.ndarray, out: np.n
     total = np.empty(width, np.int32)
     for at in range(out.shape[0]):
         total[:] = 1 << (_PRECISION - 1)
-        for tap in range(weights.shape[1]):
-            weight = weights[at, tap]
+        for place in range(weights.shape[1]):
+            weight = weights[at, place]
             if weight:
-                row = rows[first[at] + tap]
+                row = rows[first[at] + place]
                 for x in range(width):
                     total[x] += np.int32(row[x]) * weight
         line = out[at]

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dataset.jpeg.damage import sound_pixels
-from dataset.jpeg.header import BadImage
-from dataset.jpeg.images import read_image
+from dataset.jpeg.raw import encode_raw
+from dataset.sources.files import ImageFiles, labelled_files
 from dataset.sources.imagenet import find_classes, find_images
+from dataset.sources.source import Source
 from utils.errors import DataError, UsageError
 
 _SIDE = 32
@@ -25,19 +25,30 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 
 @dataclass(frozen=True)
-class Images:
-    """One split: what each image is called, how its pixels are had, its label."""
+class PixelRows(Source):
+    """Images of 32 x 32 pixels that lie in memory, as the authors' files hold them.
 
-    classes: tuple[str, ...]
-    keys: list[str]
-    labels: list[int]
-    pixels: Callable[[int], np.ndarray]  # number -> uint8 [H, W, 3]
+    Attributes:
+        pixels: uint8 [N, 3072], a channel after the other.
+    """
 
-    def __len__(self) -> int:
-        return len(self.keys)
+    pixels: np.ndarray
+
+    def sizes(self) -> list[int]:
+        """Bytes of each image."""
+        return [_PIXELS] * len(self)
+
+    def image(self, number: int) -> bytes:
+        """The image as a binary PPM."""
+        return encode_raw(self.pixels[number].reshape(3, _SIDE, _SIDE).transpose(1, 2, 0))
+
+    def take(self, numbers: Iterable[int]) -> PixelRows:
+        """These images, in this order."""
+        numbers = list(numbers)
+        return replace(super().take(numbers), pixels=self.pixels[numbers])
 
 
-def find_images_of(path: Path, split: str, *, coarse: bool = False) -> Images:
+def find_cifar(path: Path, split: str, *, coarse: bool = False) -> Source:
     """The images of ``split`` (train or val) below ``path``.
 
     Args:
@@ -57,16 +68,16 @@ def find_images_of(path: Path, split: str, *, coarse: bool = False) -> Images:
             raise UsageError(f"--coarse: {folder} is CIFAR-10; only CIFAR-100 has superclasses")
         if (folder / "batches.meta").exists():
             names = [f"data_batch_{number}" for number in range(1, 6)] if split == "train" else ["test_batch"]
-            return _from_pickles(folder, names, "batches.meta", "label_names", "labels")
+            return _from_pickles(folder, split, names, "batches.meta", "label_names", "labels")
         if (folder / "meta").exists():
             kind = "coarse" if coarse else "fine"
-            return _from_pickles(folder, [_test(split)], "meta", f"{kind}_label_names", f"{kind}_labels")
+            return _from_pickles(folder, split, [_test(split)], "meta", f"{kind}_label_names", f"{kind}_labels")
         if (folder / "batches.meta.txt").exists():
             names = [f"data_batch_{number}.bin" for number in range(1, 6)] if split == "train" else ["test_batch.bin"]
-            return _from_binary(folder, names, "batches.meta.txt", labels=1, which=0)
+            return _from_binary(folder, split, names, "batches.meta.txt", labels=1, which=0)
         if (folder / "fine_label_names.txt").exists():
             classes, which = f"{'coarse' if coarse else 'fine'}_label_names.txt", 0 if coarse else 1
-            return _from_binary(folder, [f"{_test(split)}.bin"], classes, labels=2, which=which)
+            return _from_binary(folder, split, [f"{_test(split)}.bin"], classes, labels=2, which=which)
     if (path / "train").is_dir():
         if coarse:
             raise UsageError(f"--coarse: {path} holds class folders; only CIFAR-100's own files have superclasses")
@@ -78,7 +89,7 @@ def _test(split: str) -> str:
     return "train" if split == "train" else "test"
 
 
-def _from_pickles(folder: Path, names: list[str], meta: str, class_key: str, label_key: str) -> Images:
+def _from_pickles(folder: Path, split: str, names: list[str], meta: str, class_key: str, label_key: str) -> PixelRows:
     classes = tuple(map(os.fsdecode, _listed(folder / meta, _unpickled(folder / meta), class_key, (bytes, str))))
     files, labels, rows = list[str](), list[int](), []
     for name in names:
@@ -93,7 +104,7 @@ def _from_pickles(folder: Path, names: list[str], meta: str, class_key: str, lab
         rows.append(data)
         labels += numbers
         files += map(os.fsdecode, called)
-    return _images(np.concatenate(rows), classes, labels, files, folder)
+    return _rows(np.concatenate(rows), split, classes, labels, files, folder)
 
 
 def _listed(path: Path, batch: dict[bytes, Any], key: str, kind: type | tuple[type, ...]) -> list[Any]:
@@ -104,7 +115,7 @@ def _listed(path: Path, batch: dict[bytes, Any], key: str, kind: type | tuple[ty
     return values
 
 
-def _from_binary(folder: Path, names: list[str], class_file: str, *, labels: int, which: int) -> Images:
+def _from_binary(folder: Path, split: str, names: list[str], class_file: str, *, labels: int, which: int) -> PixelRows:
     """Records of ``labels`` bytes and then the pixels; label number ``which`` counts."""
     classes = tuple(os.fsdecode(_read(folder / class_file)).split())
     rows = []
@@ -115,21 +126,20 @@ def _from_binary(folder: Path, names: list[str], class_file: str, *, labels: int
         rows.append(data.reshape(-1, labels + _PIXELS))
     table = np.concatenate(rows)
     numbers = table[:, which].tolist()
-    return _images(table[:, labels:], classes, numbers, [f"{number:05d}" for number in range(len(table))], folder)
+    files = [f"{number:05d}" for number in range(len(table))]
+    return _rows(table[:, labels:], split, classes, numbers, files, folder)
 
 
-def _images(data: np.ndarray, classes: tuple[str, ...], labels: list[int], files: list[str], folder: Path) -> Images:
+def _rows(
+    data: np.ndarray, split: str, classes: tuple[str, ...], labels: list[int], files: list[str], folder: Path
+) -> PixelRows:
     if strangers := sorted(set(labels) - set(range(len(classes)))):
         raise DataError(f"{folder}: labels {strangers[:5]} of {len(classes)} classes; fetch it again")
     keys = [f"{classes[label]}/{file}" for label, file in zip(labels, files)]
-
-    def pixels(number: int) -> np.ndarray:
-        return data[number].reshape(3, _SIDE, _SIDE).transpose(1, 2, 0)  # the files hold one channel after the other
-
-    return Images(classes, keys, labels, pixels)
+    return PixelRows(split, "single", classes, keys, labels, data)
 
 
-def _from_folders(path: Path, split: str) -> Images:
+def _from_folders(path: Path, split: str) -> ImageFiles:
     folders = [path / name for name in (("train",) if split == "train" else ("val", "test"))]
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is None:
@@ -138,15 +148,7 @@ def _from_folders(path: Path, split: str) -> Images:
     entries, remarks = find_images(folder, classes)
     for remark in remarks:
         print(f"{split}: {remark}")
-
-    def pixels(number: int) -> np.ndarray:
-        file = folder / entries[number].path
-        try:
-            return sound_pixels(read_image(file))[0]
-        except (OSError, BadImage) as error:
-            raise DataError(f"{file}: {error}") from None
-
-    return Images(classes, [entry.path for entry in entries], [entry.label for entry in entries], pixels)
+    return labelled_files(split, classes, entries, folder)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -174,9 +176,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"{path} is missing: fetch the whole archive again") from None
-
-
-def iterate(images: Images) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Key, pixels and label of each image."""
-    for number, (key, label) in enumerate(zip(images.keys, images.labels)):
-        yield key, images.pixels(number), label

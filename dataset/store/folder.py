@@ -12,10 +12,11 @@ from dataset.jpeg.images import read_image
 from dataset.sources.imagenet import find_classes, find_images
 from dataset.store.names import PackedNames
 from dataset.store.record import Record
+from dataset.store.samples import Samples
 from utils.errors import DataError
 
 
-class ImageFolder:
+class ImageFolder(Samples):
     """`<split>/<class>/<image>` below a dataset's root; the label is the position of the class in sorted `train`.
 
     Attributes:

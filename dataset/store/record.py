@@ -17,7 +17,7 @@ A record is a msgpack array of four fields::
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import msgpack
@@ -93,6 +93,15 @@ def labels_of(target: Target) -> tuple[int, ...]:
     if isinstance(target, Boxes):
         return target.labels
     return (target,) if isinstance(target, int) else target
+
+
+def resized(target: Target, before: tuple[int, int], after: tuple[int, int]) -> Target:
+    """The target of an image that was (height, width) ``before`` and is so ``after``: boxes follow its pixels."""
+    if before == after or not isinstance(target, Boxes):
+        return target
+    down, across = (new / old for new, old in zip(after, before))
+    boxes = tuple((x1 * across, y1 * down, x2 * across, y2 * down) for x1, y1, x2, y2 in target.boxes)
+    return replace(target, boxes=boxes)
 
 
 def _target(value: object) -> Target:

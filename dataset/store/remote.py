@@ -22,8 +22,9 @@ import fsspec
 import numpy as np
 
 from dataset.store.environments import Reading
+from dataset.store.index import INDEX, Index, Shard, columns_path
+from dataset.store.reader import ShardReader
 from dataset.store.record import Record
-from dataset.store.shards import INDEX, Index, Shard, ShardReader, columns_path
 from utils.console import progress
 from utils.errors import DataError, UsageError
 from utils.files import disk_is_full, lock, make_folder, write_atomically
@@ -77,12 +78,13 @@ class RemoteReader(ShardReader):
             self._close_removed()
         return record
 
-    def check_room(self, open_shards: int | None) -> None:
+    def prepare(self, open_shards: int | None) -> None:
         """Compare the cache with what is read at a time: all shards, or twice ``open_shards`` of them.
 
         Raises:
             UsageError: it is too small.
         """
+        super().prepare(open_shards)
         sizes = sorted((shard.bytes for shard in self.index.shards), reverse=True)
         beside = sum(path.stat().st_size for path in (self.folder / INDEX, *self.folder.glob("*.npz")))
         needed = beside + sum(sizes if open_shards is None else sizes[: 2 * open_shards])
@@ -93,7 +95,7 @@ class RemoteReader(ShardReader):
                 f"raise it, or {ways}"
             )
 
-    def fetching(self, groups: list[list[int]], batches: Iterator[np.ndarray]) -> Generator[np.ndarray]:
+    def reading(self, groups: list[list[int]], batches: Iterator[np.ndarray]) -> Generator[np.ndarray]:
         """The ``batches`` of samples as they are; while one group of shards is read, the next is fetched."""
         group_of = {shard: number for number, group in enumerate(groups) for shard in group}
         fetcher, reading = _Fetcher(self._cache), None
@@ -119,7 +121,7 @@ class RemoteReader(ShardReader):
         while True:
             path = self._locate(self.index.shards[number])
             try:
-                return Reading(path, self._mend, readahead=self.readahead)
+                return Reading(path, self._mend, readahead=self._readahead)
             except DataError:  # in a small cache it may have had to go already
                 if path.exists():
                     raise

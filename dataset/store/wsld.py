@@ -19,6 +19,7 @@ from dataset.sources.walk import is_of_a_system
 from dataset.store.environments import OpenFiles, Reading, check_pages
 from dataset.store.names import PackedNames
 from dataset.store.record import Record
+from dataset.store.samples import Samples
 from utils.errors import DataError
 
 _MEND = "copy it again"
@@ -29,7 +30,7 @@ def is_wsld_folder(folder: Path) -> bool:
     return bool(_environments(folder))
 
 
-class WsldReader:
+class WsldReader(Samples):
     """One split in WSLD's format, in the order of its keys.
 
     Attributes:

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import call
-from dataset_helpers import image_bytes, write_tree
+from dataset_helpers import flip_bit, image_bytes, shard_bytes, write_tree
 from PIL import Image
 
 from dataset import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.feed.crops import padded_crop, uniform
 from dataset.jpeg.images import decode, image_size
 from dataset.jpeg.raw import encode_raw, padded_window, raw_pixels
-from dataset.sources.cifar import find_images_of
+from dataset.sources.cifar import find_cifar
+from dataset.store.reader import ShardReader
 from utils.errors import DataError, UsageError
 
 CLASSES = ["cat", "dog", "yak"]
@@ -99,16 +100,71 @@ def test_the_official_files_are_packed_pixel_for_pixel(form, tmp_path):
             assert np.array_equal(decode(record.image), pixels[number])
             assert record.key.startswith(f"{CLASSES[labels[number]]}/")
         samples.close()
-    again = call("dataset/cifar2lmdb.py", "--image_path", str(tmp_path), "--output_path", str(tmp_path / "lmdb"))
-    assert again.stdout.count("packed before, verified") == 2
+
+
+def test_it_has_every_packers_abilities(tmp_path):
+    write_pickles(tmp_path / "cifar-10-batches-py", False)
+    paths = ("dataset/cifar2lmdb.py", "--image_path", str(tmp_path), "--num_workers", "1", "--output_path")
+    whole, parts = (str(tmp_path / name) for name in ("whole", "parts"))
+    words = ("--shard_mb", "0", "--shuffle")
+    call(*paths, whole, *words)
+    for part in ("1/2", "2/2"):
+        said = call(*paths, parts, *words, "--part", part).stdout
+        assert "10 of 20 shards; run the command without --part to join them" in said
+    finished = (tmp_path / "parts/train/00003.lmdb").stat().st_mtime_ns
+    call(*paths, parts, *words)
+    assert (tmp_path / "parts/train/00003.lmdb").stat().st_mtime_ns == finished
+    for split in ("train", "val"):
+        assert shard_bytes(tmp_path / "parts" / split) == shard_bytes(tmp_path / "whole" / split)
+        reader, source = ShardReader(tmp_path / "whole" / split), find_cifar(tmp_path, split)
+        assert reader.index.packing == {"pixels": "raw", "shuffle": True}
+        assert reader.keys() != source.keys
+        assert sorted(reader.keys()) == sorted(source.keys)
+    assert "begun with another list_sha256, shuffle" in call(*paths, parts, "--shard_mb", "0", code=2).stderr
+    flip_bit(tmp_path / "parts/val/00002.lmdb", 5000)
+    assert "val/00002.lmdb is not what was packed" in call(*paths, parts, *words, code=3).stderr
+
+
+def test_damaged_images_are_all_named_or_left_out(tmp_path):
+    files = {f"train/cat/{number}.png": image_bytes(number, kind="PNG") for number in range(4)}
+    files |= {"train/cat/1.png": b"", "train/cat/2.png": b"hello", "val/cat/0.png": image_bytes(9, kind="PNG")}
+    write_tree(tmp_path / "images", files)
+    words = ("dataset/cifar2lmdb.py", "--image_path", str(tmp_path / "images"), "--output_path", str(tmp_path / "lmdb"))
+    error = call(*words, code=3).stderr
+    assert all(f"images/train/cat/{number}.png: " in error for number in (1, 2))
+    assert "2 images cannot be packed" in error
+    for _ in range(2):  # the second time, what was left out is counted by what the first wrote down
+        call(*words, "--skip_bad")
+        reader = ShardReader(tmp_path / "lmdb/train")
+        assert reader.keys() == ["cat/0.png", "cat/3.png"]
+        assert reader.index.packing == {"pixels": "raw", "skip_bad": True}
+    assert (tmp_path / "lmdb/train/report.txt").read_text().count("png: left out, ") == 2
+
+
+def test_splits_from_before_plans_are_verified(tmp_path):
+    write_binary(tmp_path / "cifar-10-batches-bin", False)
+    words = ("dataset/cifar2lmdb.py", "--image_path", str(tmp_path), "--output_path", str(tmp_path / "lmdb"))
+    call(*words)
+    for split in ("train", "val"):
+        for name in ("plan.json", "report.txt", "00000.remarks.json"):
+            (tmp_path / "lmdb" / split / name).unlink()
+    before = shard_bytes(tmp_path / "lmdb/val")
+    assert call(*words).stdout.count("packed before, verified") == 2
+    assert shard_bytes(tmp_path / "lmdb/val") == before
+    flip_bit(tmp_path / "lmdb/val/00000.lmdb", 5000)
+    assert "val/00000.lmdb is not what the index describes" in call(*words, code=3).stderr
+    (tmp_path / "lmdb/val/index.json").unlink()  # killed before it was written
+    call(*words)
+    after = shard_bytes(tmp_path / "lmdb/val")
+    assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.parametrize("form", ["cifar-100-python", "cifar-100-binary"])
 def test_superclasses(form, tmp_path):
     splits = FORMS[form](tmp_path / form)
-    images = find_images_of(tmp_path / form, "train", coarse=True)
+    images = find_cifar(tmp_path / form, "train", coarse=True)
     assert images.classes == ("pet", "wild")
-    assert images.labels == [int(label == 2) for label in splits["train"][1]]
+    assert images.targets == [int(label == 2) for label in splits["train"][1]]
 
 
 def test_class_folders_are_packed_as_they_decode(tmp_path):
@@ -135,7 +191,7 @@ def test_superclasses_that_are_not_there_are_refused(form, tmp_path):
     else:
         write_tree(tmp_path, {f"{split}/cat/0.png": image_bytes(0, kind="PNG") for split in ("train", "val")})
     with pytest.raises(UsageError, match=r"--coarse: .* CIFAR-100"):
-        find_images_of(tmp_path, "train", coarse=True)
+        find_cifar(tmp_path, "train", coarse=True)
 
 
 def test_a_missing_validation_split_is_said_before_anything_is_written(tmp_path):
@@ -154,35 +210,35 @@ def test_a_file_as_the_output_folder_is_refused(tmp_path):
 
 def test_damaged_and_dangerous_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="holds none of cifar-10-batches-py"):
-        find_images_of(tmp_path, "train")
+        find_cifar(tmp_path, "train")
     folder = tmp_path / "cifar-100-python"
     write_pickles(folder, True)
     whole = (folder / "train").read_bytes()
     (folder / "train").write_bytes(whole[:-100])
     with pytest.raises(DataError, match=r"cifar-100-python/train: .*; fetch it again"):
-        find_images_of(tmp_path, "train")
+        find_cifar(tmp_path, "train")
     (folder / "train").unlink()
     with pytest.raises(UsageError, match="train is missing"):
-        find_images_of(tmp_path, "train")
+        find_cifar(tmp_path, "train")
     dump(folder / "train", {b"data": print})
     with pytest.raises(DataError, match="it asks for"):
-        find_images_of(tmp_path, "train")
+        find_cifar(tmp_path, "train")
     dump(folder / "train", {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0, 3], b"filenames": [b"a", b"b"]})
     with pytest.raises(DataError, match=r"labels \[3\] of 3 classes"):
-        find_images_of(tmp_path, "train")
+        find_cifar(tmp_path, "train")
     batch = {b"data": np.zeros((2, 3072), np.uint8), b"fine_labels": [0, 1], b"filenames": [b"a", b"b"]}
     for other in ({b"fine_labels": [0, [1]]}, {b"fine_labels": 3}, {b"filenames": [b"a", 1]}, {b"data": [1, 2]}):
         dump(folder / "train", batch | other)
         with pytest.raises(DataError, match=r"cifar-100-python/train: not a CIFAR batch"):
-            find_images_of(tmp_path, "train")
+            find_cifar(tmp_path, "train")
     dump(folder / "meta", {b"fine_labels": [b"cat"]})
     with pytest.raises(DataError, match=r"cifar-100-python/meta: .* its fine_label_names"):
-        find_images_of(tmp_path, "train")
+        find_cifar(tmp_path, "train")
     binary = tmp_path / "other" / "cifar-10-batches-bin"
     write_binary(binary, False)
     (binary / "data_batch_2.bin").write_bytes(b"\0" * 3072)
     with pytest.raises(DataError, match=r"data_batch_2.bin: truncated at 3072 bytes"):
-        find_images_of(tmp_path / "other", "train")
+        find_cifar(tmp_path / "other", "train")
 
 
 def test_names_that_are_not_utf8_are_spelled_in_the_index(tmp_path):
@@ -192,7 +248,7 @@ def test_names_that_are_not_utf8_are_spelled_in_the_index(tmp_path):
     assert open_split(DataConfig(str(tmp_path / "lmdb")), "train", "lmdb").classes == (r"caf\xe9",)
     write_binary(tmp_path / "cifar-10-batches-bin", False)
     (tmp_path / "cifar-10-batches-bin/batches.meta.txt").write_bytes(b"caf\xe9\ndog\nyak\n")
-    assert os.fsencode(find_images_of(tmp_path, "train").classes[0]) == b"caf\xe9"
+    assert os.fsencode(find_cifar(tmp_path, "train").classes[0]) == b"caf\xe9"
 
 
 def test_large_images_are_not_stored_raw(tmp_path):

@@ -11,7 +11,7 @@ from splits import records, write_split, write_wsld
 
 from dataset.classes import check_apart, check_same_classes
 from dataset.store.folder import ImageFolder
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 from dataset.store.wsld import WsldReader
 from utils.errors import UsageError
 

@@ -13,15 +13,16 @@ from PIL import Image
 from dataset.jpeg import damage, fit, rgb
 from dataset.jpeg.header import scan_headers
 from dataset.jpeg.images import BadImage, as_jpeg, decode, read_header, read_image
-from dataset.sources.cifar import find_images_of
+from dataset.jpeg.raw import raw_pixels
+from dataset.sources.cifar import find_cifar
+from dataset.store.storage import AsPixels
 from utils.console import progress
-from utils.errors import DataError
 
-TILED = fit.Packing(None, False, 95, skip_bad=False, tiles=True, check=True, shuffle=False)
+TILED = fit.Fitting()
 WAYS = {
     "tiled": TILED,
-    "untiled": fit.Packing(None, False, 95, skip_bad=False, tiles=False, check=True, shuffle=False),
-    "shrunk": fit.Packing(16, False, 95, skip_bad=False, tiles=True, check=True, shuffle=False),
+    "untiled": fit.Fitting(tiles=False),
+    "shrunk": fit.Fitting(image_size=16),
 }
 
 
@@ -281,7 +282,8 @@ def test_small_images_from_folders_are_checked_too(tmp_path):
     for name, data in (("train/a/1.jpg", photo()), ("train/a/2.jpg", DAMAGE["zeros"](photo()))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
-    images = find_images_of(tmp_path, "train")
-    assert images.pixels(0).shape == (96, 128, 3)
-    with pytest.raises(DataError, match=r"2\.jpg: damaged JPEG"):
-        images.pixels(1)
+    images = find_cifar(tmp_path, "train")
+    stored = AsPixels().store(images.record(0))
+    assert (stored.height, stored.width) == raw_pixels(stored.record.image).shape[:2] == (96, 128)
+    with pytest.raises(BadImage, match="damaged JPEG"):
+        AsPixels().store(images.record(1))

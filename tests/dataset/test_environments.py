@@ -1,6 +1,8 @@
 """LMDB files: opened once in a process, few at a time, and never read outside the file, whatever is damaged."""
 
 import errno
+import gc
+import itertools
 import os
 import re
 import resource
@@ -17,11 +19,12 @@ import torch
 from dataset_helpers import image_bytes
 from splits import FILES, records, write_split, write_wsld
 
-from dataset.loader import DataConfig, EvalLoader, open_split
+from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.store import environments
 from dataset.store.environments import Reading, check_pages
+from dataset.store.reader import ShardReader
 from dataset.store.record import Record
-from dataset.store.shards import ShardReader, ShardWriter
+from dataset.store.writer import ShardWriter
 from dataset.store.wsld import WsldReader
 from utils.errors import DataError
 
@@ -186,6 +189,31 @@ def test_one_split_serves_several_loaders(tmp_path):
     pairs = list(zip(*loaders))
     assert len(pairs) == 2
     assert all(torch.equal(first["labels"], second["labels"]) for first, second in pairs)
+
+
+def test_shards_are_opened_once_for_all_loaders_of_a_process(tmp_path, monkeypatch):
+    images = [[Record(f"{n}.JPEG", image_bytes(n), 0) for n in range(4 * shard, 4 * shard + 4)] for shard in range(2)]
+    for split in ("train", "val"):
+        write_split(tmp_path / split, *images)
+    config = DataConfig(str(tmp_path), num_workers=0, input_size=8, val_resize=9, batch_size=4, val_batch_size=2)
+    opened, opening = [], lmdb.open
+
+    def counted(path, **options):
+        opened.append(Path(path).relative_to(tmp_path).as_posix())
+        return opening(path, **options)
+
+    monkeypatch.setattr(lmdb, "open", counted)
+    splits = [open_split(config, split, "lmdb") for split in ("train", "val", "train", "val")]
+    scorers = [EvalLoader(samples, config, 0, 1, CPU) for samples in splits]
+    loaders = [TrainLoader(samples, config, 0, 0, 1, CPU).epoch(0) for samples in splits[::2]]
+    loaders += [iter(loader) for scorer in scorers for loader in (scorer, scorer.spread(3))]
+    for batches in itertools.zip_longest(*loaders):  # all are at work at the same time
+        assert any(batch is not None for batch in batches)
+    assert sorted(opened) == [f"{split}/0000{shard}.lmdb" for split in ("train", "val") for shard in range(2)]
+    for samples in splits:
+        samples.close()
+    gc.collect()
+    assert open_files(tmp_path) == 0
 
 
 @pytest.fixture

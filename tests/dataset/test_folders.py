@@ -11,11 +11,11 @@ from dataset_helpers import call, image_bytes, pack_images, write_tree
 from scipy.io import savemat
 
 from dataset import mk_img_list
-from dataset.sources.cifar import find_images_of
+from dataset.sources.cifar import find_cifar
 from dataset.sources.imagenet import Entry, find_classes, find_images
 from dataset.sources.walk import folders_in
 from dataset.store.folder import ImageFolder
-from dataset.store.shards import ShardReader
+from dataset.store.reader import ShardReader
 from utils.errors import UsageError
 
 OF_SYSTEMS = (
@@ -58,13 +58,13 @@ def test_what_systems_leave_is_passed_over_and_counted(tmp_path, name, place):
 
 def test_class_folders_of_small_images_are_read_the_same_way(tmp_path, capsys):
     tree(tmp_path, **{"train/@eaDir/1.jpg": b"x", "train/a/.3.jpg": b"x"})
-    images = find_images_of(tmp_path, "train")
+    images = find_cifar(tmp_path, "train")
     assert (images.classes, images.keys) == (("a", "b"), ALL)
     assert "train: 2 hidden or system entries passed over" in capsys.readouterr().out
     (tmp_path / "val").rename(tmp_path / "test")
     (tmp_path / "test/c").mkdir()
     with pytest.raises(UsageError, match=r"test has 1 class folder that is not among the classes of train: 'c'"):
-        find_images_of(tmp_path, "val")
+        find_cifar(tmp_path, "val")
 
 
 def unreadable(monkeypatch, folder):

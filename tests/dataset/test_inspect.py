@@ -21,8 +21,9 @@ from dataset import inspect_lmdb
 from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import encode_raw
 from dataset.jpeg.tiles import tile, window_jpeg
+from dataset.store.index import Index, describe
 from dataset.store.record import Boxes, Record
-from dataset.store.shards import Index, ShardWriter, describe
+from dataset.store.writer import ShardWriter
 
 FILES = {
     "many/0.JPEG": image_bytes(0, 40, 64, subsampling="4:4:4"),

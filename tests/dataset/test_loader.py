@@ -14,6 +14,7 @@ from dataset.feed.crops import jitter_factors, random_resized_crop, random_scale
 from dataset.jpeg.images import decode, resize
 from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.store.record import Record
+from dataset.store.samples import Samples
 from utils.errors import DataError, UsageError
 
 CPU = torch.device("cpu")
@@ -196,7 +197,7 @@ def test_training_without_crops_sees_evaluation_pixels(root):
         assert torch.equal(batch["images"], images[batch["index"]])
 
 
-class Broken:
+class Broken(Samples):
     """Samples of which the third is not as it should be."""
 
     classes = ("a", "b")
@@ -222,6 +223,17 @@ def test_a_damaged_image_names_its_key(root, image, workers):
 def test_a_label_outside_the_classes_names_its_key(root, target):
     with pytest.raises(DataError, match=r"b/third\.JPEG: .* is not a label in 0 to 1"):
         evaluate(root, samples=Broken(target=target))
+
+
+def test_samples_of_another_class_are_refused(root):
+    class Unrelated:
+        classes, labels = ("a",), np.zeros(4)
+
+    refused = r"Unrelated is not of the class dataset\.Samples: .*docs/loader\.md"
+    with pytest.raises(UsageError, match=refused):
+        TrainLoader(Unrelated(), configure(root), seed=0, rank=0, world=1, device=CPU)
+    with pytest.raises(UsageError, match=refused):
+        EvalLoader(Unrelated(), configure(root), rank=0, world=1, device=CPU)
 
 
 def test_wrong_settings_are_refused(root, tmp_path):

@@ -1,6 +1,5 @@
 """Packing through the command line: what is kept, what is refused, and what survives a kill or a full disk."""
 
-import errno
 import json
 import os
 import shutil
@@ -9,10 +8,8 @@ import subprocess
 import sys
 import time
 from multiprocessing import synchronize
-from multiprocessing.context import SpawnProcess
 from types import SimpleNamespace
 
-import jobs
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -32,9 +29,7 @@ from dataset_helpers import (
 from dataset import img2lmdb
 from dataset.jpeg.images import decode, encode, read_header, resize
 from dataset.jpeg.tiles import NotTiled, tile
-from dataset.store.pool import work_through
-from dataset.store.shards import ShardReader
-from utils.errors import DataError
+from dataset.store.reader import ShardReader
 from utils.files import lock
 from utils.text import counted
 
@@ -269,39 +264,6 @@ def test_packing_makes_no_semaphore(plain, monkeypatch):
     monkeypatch.setattr(sys, "argv", packing_command(plain, "--shard_mb", "0", "--num_workers", "2"))
     img2lmdb.main.__wrapped__()
     assert len(packed(plain)[0]) == 6
-
-
-def test_what_happens_in_a_packing_process_is_heard(capfd):
-    steps = []
-    assert work_through(jobs.work, ["two", "three"], 4, steps.append) == ["TWO", "THREE"]
-    assert sorted(steps) == [3, 5]
-    for job, error, reason in (
-        ("kill", DataError, "a packing process was killed at b/bomb"),
-        ("refuse", DataError, "refused"),
-        ("fail", KeyError, "bug"),
-    ):
-        steps.clear()
-        with pytest.raises(error, match=reason):
-            work_through(jobs.work, ["two", job, *(["three"] * 20)], 1, steps.append)
-        assert sum(steps) == 3  # those behind it were not begun
-        assert ("Traceback" in capfd.readouterr().err) == (job == "fail")
-    with pytest.raises(DataError, match=r"a/slow\.JPEG: still decoding after 1 s; take it out of the list"):
-        work_through(jobs.work, ["hang"], 1, steps.append, seconds=1.0)
-
-
-def test_a_process_that_cannot_be_started_ends_the_others(monkeypatch):
-    start, started = SpawnProcess.start, []
-
-    def refuse_the_second(process):
-        if started:
-            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        start(process)
-        started.append(process)
-
-    monkeypatch.setattr(SpawnProcess, "start", refuse_the_second)
-    with pytest.raises(BlockingIOError, match=os.strerror(errno.EAGAIN)):
-        work_through(jobs.work, ["two", "three"], 2, lambda steps: None)
-    assert not started[0].is_alive()
 
 
 def test_shards_that_do_not_hold_the_whole_list_are_not_joined(plain):

@@ -19,8 +19,10 @@ from conftest import ROOT
 from dataset_helpers import flip_bit
 from splits import records, write_split
 
+from dataset.store.index import INDEX, Index, columns_path, describe
+from dataset.store.reader import ShardReader
 from dataset.store.record import Boxes, Record, pack
-from dataset.store.shards import INDEX, Index, ShardReader, ShardWriter, columns_path, describe
+from dataset.store.writer import ShardWriter
 from utils.errors import DataError
 from utils.files import write_atomically
 
@@ -278,7 +280,7 @@ def test_a_shard_of_the_right_size_and_wrong_content(split, content):
     shard = split / "00000.lmdb"
     size = shard.stat().st_size
     shard.write_bytes((content * size)[:size])
-    script = f"from pathlib import Path; from dataset.store.shards import *; ShardReader(Path({str(split)!r})).read(0)"
+    script = f"from pathlib import Path; from dataset.store.reader import *; ShardReader(Path({str(split)!r})).read(0)"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1  # an exception, not a signal
     assert "utils.errors.DataError" in done.stderr

@@ -5,13 +5,13 @@ import io
 import numpy as np
 import pytest
 import torch
-from dataset.store.samples import Samples
 from PIL import Image
 
 from dataset.config import DataConfig
 from dataset.feed.crops import center_window
 from dataset.loader import EvalLoader, TrainLoader
 from dataset.store.record import Boxes, Record
+from dataset.store.samples import Samples
 
 SIDE = 48
 

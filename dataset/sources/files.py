@@ -1,0 +1,82 @@
+"""Sources whose images are files in one folder, such as those of a list that `mk_img_list.py` wrote."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from dataset.jpeg.images import read_image
+from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
+from dataset.sources.source import Source
+from utils.console import progress
+from utils.errors import UsageError
+from utils.text import counted, printable, spelled
+
+
+@dataclass(frozen=True)
+class ImageFiles(Source):
+    """Images whose keys are their paths below ``folder``."""
+
+    folder: Path
+
+    def sizes(self) -> list[int]:
+        """Bytes of each file.
+
+        Raises:
+            UsageError: files are missing, or something else than files.
+        """
+        sizes, missing = list[int](), list[str]()
+        for key in progress(iterable=self.keys, desc="looking at files", unit="img"):
+            path = self.folder / key
+            try:
+                status = path.stat()
+                sizes.append(status.st_size)
+                if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+                    missing.append(f"{spelled(str(path))}: not a file")
+            except OSError as error:
+                missing.append(f"{spelled(str(path))}: {error.strerror}")
+        if missing:
+            shown = "\n  ".join(missing[:10])
+            files = counted(len(missing), "file of the list is missing", "files of the list are missing")
+            raise UsageError(f"{files} or cannot be read, such as\n  {shown}\nnothing was written")
+        return sizes
+
+    def image(self, number: int) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            BadImage, OSError: as `read_image`.
+        """
+        return read_image(self.folder / self.keys[number])
+
+    def name(self, number: int) -> str:
+        """The file's path."""
+        return printable(str(self.folder / self.keys[number]))
+
+
+def labelled_files(split: str, classes: tuple[str, ...], entries: list[Entry], folder: Path) -> ImageFiles:
+    """The ``entries`` below ``folder``, each with its one label."""
+    keys, labels = [entry.path for entry in entries], [entry.label for entry in entries]
+    return ImageFiles(split, "single", classes, keys, labels, folder)
+
+
+def find_listed(image_path: Path, list_path: Path, split: str) -> ImageFiles:
+    """The images of ``image_path/split`` that ``list_path/<split>_list.txt`` names, in its order.
+
+    Raises:
+        UsageError: as `read_classes` and `read_list`.
+    """
+    file = list_path / CLASSES
+    classes = read_classes(file) if file.exists() else None
+    entries = read_list(list_path / f"{split}_list.txt", classes)
+    return labelled_files(split, classes or _classes_of(entries), entries, image_path / split)
+
+
+def _classes_of(entries: list[Entry]) -> tuple[str, ...]:
+    """Class names of a list that came without classes.txt: the one folder of each label, or the label itself."""
+    folders: dict[int, set[str]] = {}
+    for entry in entries:
+        folders.setdefault(entry.label, set()).add(entry.path.split("/")[0] if "/" in entry.path else "")
+    named = {label: min(names) for label, names in folders.items() if len(names) == 1}
+    return tuple(named.get(label) or str(label) for label in range(max(folders) + 1))
