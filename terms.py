@@ -32,7 +32,8 @@ _TAKEN = (
     "logits",
     "kind",
     "time",
-    "stage",
+    "stage",  # in logs from before it was called phase
+    "phase",
     "epoch",
     "step",
     "lr",

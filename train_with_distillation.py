@@ -1,11 +1,12 @@
 """Train a student by distillation, or score a network.
 
-    python train_with_distillation.py [--cfg page.py] [key=value ...]      one rank on each visible GPU
+    python train_with_distillation.py [--cfg config.py] [key=value ...]    one rank on each visible GPU
     torchrun --nproc_per_node=8 train_with_distillation.py [the same]
     python train_with_distillation.py --eval runs/x                        the best student of a run, as it was trained
     python train_with_distillation.py --eval teacher                       a teacher by name, student, or a weights file
 
---cfg PAGE    a page of settings, imagenet_train_cfg.py when not given
+--cfg FILE    a config, imagenet_train_cfg.py when not given; configs/imagenet.py method=dkd, ... are published methods
+--methods     show them, with the scores that were published
 --eval WHAT   score it and train nothing
 --fresh       start over, and keep the old run beside the new one; without it the same command goes on where a stopped
               run left off
@@ -51,7 +52,7 @@ from utils.errors import ExpectedError
 
 
 def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
-    """Page to data, networks, stages, scores."""
+    """Config to data, networks, phases, scores."""
     check_parts(cfg.train_params, cfg.data.batch_size, ranks.world)
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
@@ -64,8 +65,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     folder, config = RunFolder(cfg.folder), dataclasses.asdict(cfg)
     loader = TrainLoader(train, cfg.data, cfg.train_params.seed, ranks.rank, ranks.world, ranks.device)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device)
-    names = [*cfg.first, "last"] if cfg.first else []
-    trainer = Trainer(distiller, loader, cfg.stages, cfg.train_params, folder, ranks, names)
+    trainer = Trainer(distiller, loader, cfg.phases, cfg.train_params, folder, ranks)
     if not any_rank(folder.is_begun and not fresh):  # a run that goes on has the same teachers
         some = scorer(validation.spread(IMAGES), cfg.train_params, ranks)
         check_teachers(distiller.teachers, cfg.teachers, len(np.unique(val.labels)), some)
@@ -105,7 +105,7 @@ def build_distiller(cfg: Recipe, train: Samples, val: Samples, ranks: Ranks) -> 
 
 
 def score(cfg: Recipe, what: str, ranks: Ranks) -> None:
-    """Print the validation scores of a teacher by name, the page's student, or weights in a file or a run's folder."""
+    """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
     config = cfg.network(what)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     torch.manual_seed(cfg.train_params.seed)
@@ -142,6 +142,8 @@ def main() -> None:
             if code is not None:
                 sys.exit(code)
             with ranks(cfg.train_params.timeout_minutes) as place, advising():
+                for note in options.notes if place.first else ():
+                    print(note, file=sys.stderr)
                 if options.eval:
                     score(cfg, options.eval, place)
                 else:

@@ -15,7 +15,7 @@ from knowledge_distiller import Term
 from models.zoo import Network, NetworkConfig
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
-from training.stages import Stage
+from training.phases import Phase
 from utils.distributed import Ranks
 from utils.text import counted
 
@@ -48,7 +48,7 @@ def described(
         ("view", _view(data)),
         *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
         *(("then" if number else "loss", _loss(stage, len(stages) > 1)) for number, stage in enumerate(stages)),
-        ("optimizer", _optimizer(stages[-1].optim)),
+        ("optimizer", _optimizer(stages[-1])),
         ("schedule", _schedule(stages[-1].optim)),
         ("length", _length(stages, trainer.loader)),
         ("device", _device(params, ranks)),
@@ -91,7 +91,7 @@ def multiply_adds(network: Network, side: int, device: torch.device) -> int:
     return counter.get_total_flops() // 2
 
 
-def _loss(stage: Stage, several: bool) -> str:
+def _loss(stage: Phase, several: bool) -> str:
     terms = " + ".join(_term(name, term) for name, term in stage.terms.items())
     return f"{counted(stage.epochs, 'epoch')} of {terms}" if several else terms
 
@@ -103,11 +103,12 @@ def _term(name: str, term: Term) -> str:
     return (f"{term.weight:g} " if term.weight != 1 else "") + named + (f" [{options}]" if options else "") + ramp
 
 
-def _optimizer(optim: OptimConfig) -> str:
+def _optimizer(stage: Phase) -> str:
+    optim = stage.optim
     own = f"betas {optim.betas}" if optim.optimizer in ("adam", "adamw") else f"momentum {optim.momentum:g}"
     clip = f", gradients clipped at {optim.grad_clip:g}" if optim.grad_clip is not None else ""
-    moves = f", trains {', '.join(optim.moves)}" if optim.moves else ""
-    return f"{optim.optimizer}, rate {optim.init_lr:g}, {own}, weight decay {optim.weight_decay:g}{clip}{moves}"
+    trained = f", trains {', '.join(stage.trainable)}" if stage.trainable else ""
+    return f"{optim.optimizer}, rate {optim.init_lr:g}, {own}, weight decay {optim.weight_decay:g}{clip}{trained}"
 
 
 def _schedule(optim: OptimConfig) -> str:
@@ -118,7 +119,7 @@ def _schedule(optim: OptimConfig) -> str:
     return f"{warmup}times {optim.lr_decay:g} after epochs {after}" if optim.milestones else f"{warmup}constant"
 
 
-def _late(stage: Stage) -> Iterator[str]:
+def _late(stage: Phase) -> Iterator[str]:
     """What of the schedule its epochs do not reach."""
     optim, epochs = stage.optim, counted(stage.epochs, "epoch")
     if optim.schedule == "step" and (late := [str(one) for one in optim.milestones if one >= stage.epochs]):
@@ -127,7 +128,7 @@ def _late(stage: Stage) -> Iterator[str]:
         yield f"optim.warmup_epochs={optim.warmup_epochs:g} lasts for all of {epochs}"
 
 
-def _length(stages: Sequence[Stage], loader: TrainLoader) -> str:
+def _length(stages: Sequence[Phase], loader: TrainLoader) -> str:
     epochs = sum(stage.epochs for stage in stages)
     steps, images = counted(epochs * loader.batches, "step"), counted(loader.batch_size, "image")
     return f"{counted(epochs, 'epoch')} of {loader.batches}: {steps} of {images}"

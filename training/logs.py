@@ -61,16 +61,16 @@ class Logs:
         self._writer = self._board.do(lambda: _tensorboard(path / "tensorboard", step + 1))
         self._project = _wandb(wandb_project, path, config, self._wandb) if wandb_project else None
 
-    def log(self, kind: str, values: dict[str, float], stage: str = "") -> None:
+    def log(self, kind: str, values: dict[str, float], phase: str = "") -> None:
         """Append a line to metrics.jsonl, and the same values to TensorBoard and Weights & Biases.
 
         Args:
             kind: train or val.
             values: by name; with the step.
-            stage: of a run that has several, its name.
+            phase: of a run that has several, its name.
         """
         seconds, now = round(time.monotonic() - self._start, 3), datetime.now(timezone.utc)
-        row = {"kind": kind, **({"stage": stage} if stage else {}), **values}
+        row = {"kind": kind, **({"phase": phase} if phase else {}), **values}
         row |= {"seconds": seconds, "time": now.isoformat(timespec="seconds")}
         self._append(json.dumps(row))
         step = int(values["step"])

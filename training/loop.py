@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,10 +24,10 @@ from training.ddp import under_ddp
 from training.dot import Dot
 from training.meters import Meters
 from training.optimizer import build_optimizer
+from training.phases import Phase
 from training.run_folder import RunFolder
 from training.schedule import learning_rate
 from training.signals import Stop
-from training.stages import Stage
 from utils.console import scores_line
 from utils.distributed import Ranks, any_rank, gather, lost
 from utils.errors import Stopped, UsageError
@@ -39,10 +39,8 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long, in which precision, and what is kept."""
+    """In which precision a run goes, and what is kept."""
 
-    epochs: int = setting(100, least=1, most=10**6, also=("max_epochs", "num_epochs"))
-    """passes over the training images, after first stages"""
     seed: int = setting(0, least=0, most=2**31 - 1)
     """of the initial weights, the order, the views and dropout"""
     amp: Literal["bf16", "fp16", "off"] = setting("off", affects_result=False, also=("precision", "fp16", "bf16"))
@@ -80,13 +78,12 @@ class Trainer:
     """One run: the distiller, its optimizer, and where it stands.
 
     Args:
-        distiller: built with the terms of all ``stages``.
+        distiller: built with the terms of all ``phases``.
         loader: training batches.
-        stages: one after the other.
+        phases: by name, one after the other.
         params: how.
         run: where checkpoints and logs go.
         ranks: this one among all.
-        names: of the stages, where there are several.
 
     Raises:
         UsageError: settings that do not go together.
@@ -96,14 +93,14 @@ class Trainer:
         self,
         distiller: KnowledgeDistiller,
         loader: TrainLoader,
-        stages: Sequence[Stage],
+        phases: Mapping[str, Phase],
         params: TrainConfig,
         run: RunFolder,
         ranks: Ranks,
-        names: Sequence[str] = (),
     ) -> None:
         self.distiller, self.loader, self.run, self.ranks = distiller, loader, run, ranks
-        self.stages, self.names, self.params = stages, names, params
+        self.stages, self.params = tuple(phases.values()), params
+        self.names = tuple(phases) if len(phases) > 1 else ()
         if params.sync_bn and ranks.world > 1 and ranks.device.type != "cuda":
             raise UsageError("train_params.sync_bn works on GPUs only")
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
@@ -114,18 +111,18 @@ class Trainer:
         )
         if self.ema is not None:
             self.ema.eval()
-        self.ends = list(accumulate(stage.epochs for stage in stages))  # epochs done at the end of each
+        self.ends = list(accumulate(stage.epochs for stage in self.stages))  # epochs done at the end of each
         self.epoch = self.batch = self.step = 0  # epochs and batches of this epoch that are done, optimizer steps
         self.best: dict[str, float] = {}  # scores of the student in best.pt; rank 0's count
         self.unsaved = ""  # why the last checkpoint could not be written
-        for number in reversed(range(len(stages))):  # every one, so that what is wrong in the last shows at once
+        for number in reversed(range(len(self.stages))):  # every one, so that what is wrong in the last shows at once
             self.enter(number)
 
     def enter(self, number: int) -> None:
-        """Begin a stage: its terms, what moves in it, an optimizer without a past."""
+        """Begin a phase: its terms, what it trains, an optimizer without a past."""
         stage = self.stages[number]
         self.stage_number, self.stage = number, stage
-        self.distiller.begin(stage.terms, stage.optim.moves)
+        self.distiller.begin(stage.terms, stage.trainable)
         self.optimizer = build_optimizer(stage.optim, self.distiller)
         params, taught = self.params, self.distiller.is_taught
         if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not taught):
@@ -163,16 +160,16 @@ class Trainer:
     def _train_stage(self, number: int, score: Scorer, stop: Stop) -> None:
         if number != self.stage_number:
             self.enter(number)
-            self.best = {}  # of the last stage
+            self.best = {}  # of the last phase
         if self.names and self.ranks.first:
             first = self.ends[number] - self.stage.epochs + 1
-            print(f"stage {self.names[number]}, epochs {first} to {self.ends[number]}: {', '.join(self.stage.terms)}")
+            print(f"phase {self.names[number]}, epochs {first} to {self.ends[number]}: {', '.join(self.stage.terms)}")
         module = self.wrapped()
         for epoch in range(self.epoch, self.ends[number]):
             self._train_epoch(epoch, module, stop)
             self._score_epoch(epoch, score)
         del module
-        gc.collect()  # DDP's hooks are in cycles, and must not see the next stage's gradients
+        gc.collect()  # DDP's hooks are in cycles, and must not see the next phase's gradients
 
     def wrapped(self) -> nn.Module:
         """The distiller, compiled and under DDP where the run asks for it."""
@@ -221,9 +218,9 @@ class Trainer:
                 with autocast(self.params, self.ranks.device), _enough_images():
                     outputs = module(part)
                 if not outputs["loss"].requires_grad:
-                    moved = ", ".join(self.stage.optim.moves) or "anything that is trained"
+                    trained = ", ".join(self.stage.trainable) or "anything that is trained"
                     terms = ", ".join(f"terms.{name}" for name in self.stage.terms)
-                    raise UsageError(f"{terms}: the loss has no gradient for {moved}; see optim.moves and terms")
+                    raise UsageError(f"{terms}: the loss has no gradient for {trained}; see trainable and terms")
                 if isinstance(self.optimizer, Dot):
                     self.optimizer.take(outputs["taught"] / len(parts))
                 self.scaler.scale(outputs["loss"] / len(parts)).backward()

@@ -146,10 +146,10 @@ class RunFolder:
         """Start `Logs` after ``epoch`` whole epochs and ``step`` steps."""
         self._logs = Logs(self.path, epoch, step, config, wandb_project)
 
-    def log(self, kind: str, values: dict[str, float], stage: str = "") -> None:
+    def log(self, kind: str, values: dict[str, float], phase: str = "") -> None:
         """As `Logs.log`."""
         assert self._logs is not None
-        self._logs.log(kind, values, stage)
+        self._logs.log(kind, values, phase)
 
     def close(self) -> None:
         """End the logs, and give the folder back."""

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from configs.cifar100._common import PAIRS as CIFAR_PAIRS
+
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.taps import pair_stages
 from models.zoo import NetworkConfig, build_network
