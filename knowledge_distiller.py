@@ -85,28 +85,28 @@ class KnowledgeDistiller(nn.Module):
         self.register_buffer("_taught", torch.empty(0), persistent=False)
         self.begin(terms)
 
-    def begin(self, terms: Mapping[str, Term], moves: tuple[str, ...] = ()) -> None:
+    def begin(self, terms: Mapping[str, Term], trainable: tuple[str, ...] = ()) -> None:
         """Learn from ``terms``, of those that the distiller was built with, from now on.
 
         Args:
             terms: by name; their weights and ramps count.
-            moves: beginnings of the names of what is trained: `student.layer4`, `terms.crd`; everything when empty.
-                Terms left out rest. Modules whose parameters all rest are in eval mode.
+            trainable: beginnings of the names of what is trained: `student.layer4`, `terms.crd`; everything when empty.
+                Terms left out are frozen. Modules without a trainable parameter are in eval mode.
 
         Raises:
-            UsageError: there is no term, or nothing of a name in ``moves``.
+            UsageError: there is no term, or nothing of a name in ``trainable``.
         """
         if not terms:
             raise UsageError("terms: a loss needs at least one")
         idle = [f"terms.{name}" for name in self.matches if name not in terms]
         movable = [name for name in self._parameters_by_name if not any(_is_below(name, one) for one in idle)]
-        for start in moves:
+        for start in trainable:
             if not any(_is_below(name, start) for name in movable):
                 parts = [name.split(".") for name in movable]
                 known = dict.fromkeys(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
                 near = difflib.get_close_matches(start, known, n=3, cutoff=0.3) or ["student"]
-                raise UsageError(f"optim.moves: nothing to train is called {start}; near: {', '.join(near)}")
-        moved = {name for name in movable if not moves or any(_is_below(name, start) for start in moves)}
+                raise UsageError(f"trainable: nothing to train is called {start}; near: {', '.join(near)}")
+        moved = {name for name in movable if not trainable or any(_is_below(name, start) for start in trainable)}
         for name, parameter in self._parameters_by_name.items():
             parameter.requires_grad_(name in moved)
         self.terms = dict(terms)

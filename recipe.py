@@ -1,12 +1,10 @@
-"""What a page is made of: the sections of one training run, each defined beside the component that reads it."""
+"""What a config is made of: the sections of one training run, each defined beside the component that reads it."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import json
-import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,15 +15,17 @@ from torch import nn
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
+from old_names import FILES, SETTINGS, as_today
 from teachers import TeacherConfig, teacher_of
 from training.loop import TrainConfig
-from training.optimizer import OptimConfig
-from training.stages import Stage
-from utils.config import differences, override, read_page, restore, restore_file
+from training.phases import Phase
+from utils.config import OldNames, differences, override, read_config, restore, restore_file, run_config
 from utils.errors import UsageError
-from utils.settings import about, check, settings, show
+from utils.settings import about, check, left_out, settings, show
 
-_PAGE = Path(__file__).with_name("imagenet_train_cfg.py")
+OLD = OldNames(SETTINGS, FILES)
+_CONFIG = Path(__file__).with_name("imagenet_train_cfg.py")
+_METHODS = Path(__file__).with_name("configs") / "methods.py"
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,11 @@ class Recipe:
     student: NetworkConfig
     teachers: dict[str, TeacherConfig]
     """frozen networks, by the name that terms refer to; none for plain training"""
-    terms: dict[str, Term]
-    """parts of the loss, by the name they are logged under"""
-    optim: OptimConfig = OptimConfig()
+    phases: dict[str, Phase] = field(metadata=about(in_short=True))
+    """its parts, by name, in order; one for most methods"""
     train_params: TrainConfig = TrainConfig()
-    first: dict[str, Stage] = field(default_factory=dict)
-    """stages before the one that ``terms``, ``optim`` and ``train_params.epochs`` describe, by name, in order"""
+    task: str = "single_label"
+    """what is learned: single_label, or one of your own"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "teachers", {name: teacher_of(one) for name, one in self.teachers.items()})
@@ -54,21 +53,21 @@ class Recipe:
         return Path(self.train_params.output_path, self.name)
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """All, in order."""
-        return (*self.first.values(), Stage(self.train_params.epochs, self.terms, self.optim))
+    def last(self) -> Phase:
+        """The last phase: for most methods the only one."""
+        return [*self.phases.values()][-1]
 
     @property
     def all_terms(self) -> dict[str, Term]:
-        """The terms of all stages.
+        """The terms of all phases.
 
         Raises:
             UsageError: two terms of one name differ in more than their weights.
         """
         terms: dict[str, Term] = {}
         places: dict[str, str] = {}
-        for place, stage in self._places():
-            for name, term in stage.terms.items():
+        for place, phase in self._places():
+            for name, term in phase.terms.items():
                 known, first = terms.setdefault(name, term), places.setdefault(name, f"{place}terms.{name}")
                 if replace(term, weight=known.weight, ramp=known.ramp) != known:
                     raise UsageError(f"{place}terms.{name} differs from {first}: set both alike, or rename one")
@@ -82,9 +81,11 @@ class Recipe:
     @property
     def option_help(self) -> str:
         """The options of the terms' objectives, as the command line takes them."""
-        lines = ["", "Options of the objectives on this page, with their defaults:", ""]
-        for name, term in self.all_terms.items():
-            lines += [f"  terms.{name}.options.{option}={show(value)}" for option, value in term.defaults.items()]
+        lines = ["", "Options of the objectives of this config, with their defaults:", ""]
+        for place, phase in self._places():
+            for name, term in phase.terms.items():
+                start = f"  {place}terms.{name}.options"
+                lines += [f"{start}.{option}={show(value)}" for option, value in term.defaults.items()]
         return "\n".join([*lines, "", "docs/objectives.md lists all objectives."])
 
     def check(self) -> None:
@@ -96,12 +97,14 @@ class Recipe:
                 f"name={self.name}: expected a folder below train_params.output_path, without .., a leading or a "
                 "trailing /"
             )
-        for name in (*(f"teachers.{name}" for name in self.teachers), *(f"first.{name}" for name in self.first)):
+        if not self.phases:
+            raise UsageError("phases: a run needs at least one")
+        for name in (*(f"teachers.{name}" for name in self.teachers), *(f"phases.{name}" for name in self.phases)):
             word = name.partition(".")[2]
             if not word.strip() or "." in word or word == "student" or hasattr(nn.ModuleDict, word):
                 raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
-        for place, stage in self._places():
-            optim = stage.optim
+        for place, phase in self._places():
+            optim = phase.optim
             if optim.schedule != "step" and optim.min_lr > optim.init_lr:
                 raise UsageError(f"{place}optim.min_lr={optim.min_lr}: at most optim.init_lr={optim.init_lr}")
 
@@ -123,8 +126,8 @@ class Recipe:
 
     def check_terms(self) -> None:
         """Raises UsageError where a term looks at what is not there, or mixed images have a label too many for it."""
-        for place, stage in self._places():
-            for name, term in stage.terms.items():
+        for place, phase in self._places():
+            for name, term in phase.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
                 if unknown := [one for one in term.taught_by if one not in self.teachers]:
                     known = ", ".join(self.teachers) or "none"
@@ -135,26 +138,29 @@ class Recipe:
                     raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")
 
     def goes_on(self, begun: Mapping[str, Any]) -> Iterator[str]:
-        """Remarks on a run that began with the settings ``begun``, the JSON of a Recipe, and goes on with these.
+        """Remarks on a run that began with the settings ``begun``, its config.json, and goes on with these.
 
         Raises:
             UsageError: other values of settings that decide what is learned; all are named.
         """
-        old, unknown = restore(Recipe, begun)
+        old, unknown = restore(Recipe, as_today(begun, [*self.phases][-1]))
         changed = differences(*(json.loads(json.dumps(asdict(one))) for one in (old, self)))
         free = {one.key for one in settings(self) if not one.affects_result}
-        if self._lengthens(old):
-            free.add("train_params.epochs")
+        epochs, *_ = changed.get(f"{left_out(self)}epochs", (self.last.epochs,))
+        longer = self.last.epochs > epochs
+        if longer and self.last.optim.schedule == "step":  # it goes by steps, not by shares
+            free.add("epochs")
+        changed = {key.removeprefix(left_out(self)): values for key, values in changed.items()}
         shown = {key: f"{key} {before!r} -> {now!r}" for key, (before, now) in changed.items()}
         if refused := {key: text for key, text in shown.items() if key not in free}:
-            longer = ""
-            if "train_params.epochs" in refused and old.train_params.epochs < self.train_params.epochs:
-                longer = (
-                    f"A {self.optim.schedule} schedule cannot be lengthened: start from the student instead, with "
+            advice = ""
+            if "epochs" in refused and longer:
+                advice = (
+                    f"A {self.last.optim.schedule} schedule cannot be lengthened: start from the student instead, with "
                     f"student.weights={self.folder / 'student.safetensors'} and another name. "
                 )
             raise UsageError(
-                f"{self.folder} holds a run with other settings: {'; '.join(refused.values())}. {longer}"
+                f"{self.folder} holds a run with other settings: {'; '.join(refused.values())}. {advice}"
                 "Set another name=..., or start over with --fresh"
             )
         if shown:
@@ -162,47 +168,67 @@ class Recipe:
         if unknown:
             yield f"settings of another version are passed over: {', '.join(unknown)}"
 
-    def _lengthens(self, old: Recipe) -> bool:
-        """Whether these are more epochs, after ones that do not change: the schedule goes by steps, not by shares."""
-        return self.optim.schedule == "step" and self.train_params.epochs > old.train_params.epochs
-
-    def _places(self) -> Iterator[tuple[str, Stage]]:
-        """The stages, each with the beginning of its settings' keys."""
-        yield from zip((*(f"first.{name}." for name in self.first), ""), self.stages)
+    def _places(self) -> Iterator[tuple[str, Phase]]:
+        """The phases, each with the beginning of its settings' keys."""
+        for name, phase in self.phases.items():
+            yield f"phases.{name}.".removeprefix(left_out(self)), phase
 
 
 def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
-    """The settings of a page, or of the run that is scored, with the words of the command line, checked; and its flags.
+    """The settings of a config, or of the run that is scored, with the overrides on the command line, and its flags.
+
+    The flags' ``notes`` are remarks to be shown once.
 
     Raises:
         UsageError: there is something wrong with them.
-        SystemExit: help was asked for, which begins with ``description``.
+        SystemExit: help, which begins with ``description``, or the methods were asked for.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--cfg", type=Path)
     parser.add_argument("--eval")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--methods", action="store_true")
     try:
         options, words = parser.parse_known_args()
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
+    flags = ("--cfg", "--eval", "--fresh", "--methods")
     for word in words:
-        if near := difflib.get_close_matches(word.partition("=")[0], ("--cfg", "--eval", "--fresh"), cutoff=0.75):
+        near = difflib.get_close_matches(word.partition("=")[0], flags, cutoff=0.75)
+        if near and not word.startswith("method="):
             raise UsageError(f"no option {word}; near: {near[0]}")
+    if options.methods:
+        print(_methods(options.cfg or _METHODS))
+        raise SystemExit(0)
     if options.eval and options.fresh:
         raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
+    options.notes = []
     run = _run_of(Path(options.eval)) if options.eval else None
     if run is None:
-        cfg, words = read_page(options.cfg or _PAGE, Recipe, words)
+        path = options.cfg or _CONFIG
+        cfg, words = read_config(path, Recipe, words, OLD)
+        if word := next((word for word in words if word.startswith("method=")), None):
+            raise UsageError(f"{word}: {path} is one run, without methods; --cfg configs/imagenet.py {word} has them")
     else:
-        cfg, unknown = restore_file(run / "config.json", Recipe)
+        cfg, unknown = restore_file(run / "config.json", Recipe, as_today)
         unknown += [f"--cfg {options.cfg}"] if options.cfg else []
-        if unknown and os.environ.get("RANK", "0") == "0":
-            file = run / "config.json"
-            print(f"scored as {file} says; passed over: {', '.join(unknown)}", file=sys.stderr)
-    cfg = override(cfg, words, description, lambda cfg: cfg.option_help)
+        if unknown:
+            options.notes.append(f"scored as {run / 'config.json'} says; passed over: {', '.join(unknown)}")
+    cfg = override(cfg, words, description, lambda cfg: cfg.option_help, OLD, options.notes.append)
     cfg.check()
     return cfg, options
+
+
+def _methods(path: Path) -> str:
+    """What the config file at ``path`` says of its methods.
+
+    Raises:
+        UsageError: it has none.
+    """
+    methods = run_config(path, Recipe, OLD).get("methods")
+    if not callable(methods):
+        raise UsageError(f"--methods: {path} is one run, without methods; leave --cfg out to see all that there are")
+    return methods()
 
 
 def _run_of(path: Path) -> Path | None:

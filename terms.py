@@ -21,12 +21,16 @@ from models.zoo import Network
 from objectives.contract import STAGES, are_logits, view_of
 from objectives.logits import standardize
 from utils.errors import ExpectedError, UsageError
+from utils.options import check_options
 from utils.settings import check, setting
 
 Given = Mapping[str, Mapping[str, Outputs]]  # of student and teacher: what each gives, by view
 Option = float | bool | str
-# What a line of the log holds beside the terms.
-_TAKEN = ("loss", "kind", "time", "seconds", "phase", "epoch", "step", "lr", "top1", "images_per_second", "data_wait")
+# What a line of the log holds beside the terms; `stage` is what phases were called.
+_TAKEN = (
+    *("loss", "kind", "time", "seconds", "phase", "stage", "epoch", "step", "lr", "top1"),
+    *("images_per_second", "data_wait"),
+)
 
 
 @dataclass(frozen=True)

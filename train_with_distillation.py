@@ -1,11 +1,12 @@
 """Train a student by distillation, or score a network.
 
-    python train_with_distillation.py [--cfg CONFIG] [key=value ...]       one rank on each visible GPU
+    python train_with_distillation.py [--cfg config.py] [key=value ...]    one rank on each visible GPU
     torchrun --nproc_per_node=8 train_with_distillation.py [the same]
     python train_with_distillation.py --eval runs/x                        the best student of a run, as it was trained
     python train_with_distillation.py --eval teacher                       a teacher by name, student, or a weights file
 
---cfg CONFIG  a file of settings, imagenet_train_cfg.py when not given
+--cfg FILE    a config, imagenet_train_cfg.py when not given; configs/imagenet.py method=dkd, ... are published methods
+--methods     show them, with the scores that were published
 --eval WHAT   score it and train nothing
 --fresh       start over, and keep the old run beside the new one; without it the same command goes on where a stopped
               run left off
@@ -155,6 +156,8 @@ def main() -> None:
             if code is not None:
                 sys.exit(code)
             with ranks(cfg.train_params.timeout_minutes) as place, advising():
+                for note in options.notes if place.first else ():
+                    print(note, file=sys.stderr)
                 if options.eval:
                     evaluate(cfg, options.eval, place)
                 else:

@@ -5,11 +5,11 @@ student see the same view, mixed with another in shares drawn evenly; only the d
 very long. Both networks are timm's ports of the paper's.
 
 Command    python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb \\
-               [train_params.epochs=300]
+               [epochs=300]
 Hardware   any; the global batch of 1024 is shared by the visible GPUs
 Published  top-1 82.8 after 9600 epochs with Shampoo (the paper); not yet repeated with this code, which has SGD
 Debug      python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb name=debug \\
-               train_params.epochs=1 data.train_split=val data.batch_size=32
+               epochs=1 data.train_split=val data.batch_size=32
 """
 
 from dataclasses import replace
@@ -18,6 +18,7 @@ from imagenet_train_cfg import cfg as wsld
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from teachers import TeacherConfig
+from training.phases import Phase
 
 cfg = replace(
     wsld,
@@ -25,7 +26,13 @@ cfg = replace(
     data=replace(wsld.data, batch_size=1024, mixup=1.0),
     student=NetworkConfig("timm/resnetv2_50x1_bit.goog_distilled_in1k"),
     teachers={"teacher": TeacherConfig("timm/resnetv2_152x2_bit.goog_teacher_in21k_ft_in1k", weights="default")},
-    terms={"kd": Term("kd", options={"temperature": 1.0})},
-    optim=replace(wsld.optim, init_lr=0.4, schedule="cosine", warmup_epochs=5, nesterov=False, grad_clip=1.0),
-    train_params=replace(wsld.train_params, epochs=1200),
+    phases={
+        "distillation": Phase(
+            epochs=1200,
+            terms={"kd": Term("kd", options={"temperature": 1.0})},
+            optim=replace(
+                wsld.last.optim, init_lr=0.4, schedule="cosine", warmup_epochs=5, nesterov=False, grad_clip=1.0
+            ),
+        )
+    },
 )

@@ -12,6 +12,7 @@ from models.zoo import NetworkConfig
 from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
+from training.phases import Phase
 
 cfg = replace(
     base,
@@ -21,6 +22,6 @@ cfg = replace(
     teachers={
         "teacher": TeacherConfig("mobilenet_v2", weights="PATH/TO/mobilenet_v2.pth", mean=(0.5,) * 3, std=(0.5,) * 3)
     },
-    optim=OptimConfig(init_lr=0.02, schedule="cosine", warmup_epochs=1),
-    train_params=TrainConfig(epochs=4, print_freq=5, checkpoint_steps=5),
+    phases={"distillation": Phase(4, base.last.terms, OptimConfig(init_lr=0.02, schedule="cosine", warmup_epochs=1))},
+    train_params=TrainConfig(print_freq=5, checkpoint_steps=5),
 )

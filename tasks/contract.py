@@ -3,7 +3,7 @@
 A task is a class in a file of its own::
 
     @task("single_label")
-    class SingleLabel: ...
+    class SingleLabel(Task): ...
 
 B samples of a batch, N of a split.
 """
@@ -11,6 +11,7 @@ B samples of a batch, N of a split.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from dataset.feed.batch import Batch
     from models.outputs import Outputs
-
-Made = TypeVar("Made", bound=Callable[[], "Task"])
 
 
 class Metrics(Protocol):
@@ -44,7 +43,7 @@ class Metrics(Protocol):
         ...
 
 
-class Task(Protocol):
+class Task(ABC):
     """A task.
 
     Attributes:
@@ -57,22 +56,24 @@ class Task(Protocol):
     hard_loss: str
     running_scores: tuple[str, ...]
 
+    @abstractmethod
     def targets(self, classes: Sequence[str]) -> Targets:
         """How targets that name some of the ``classes`` become arrays."""
-        ...
 
+    @abstractmethod
     def metrics(self, device: device) -> Metrics:
         """Scores that are added up on ``device``."""
-        ...
 
+    @abstractmethod
     def running(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Scores of a training batch, cheap ones: scalar sums over its samples, of 0 to 1 each, by name."""
-        ...
 
+    @abstractmethod
     def chance(self, labels: np.ndarray) -> float:
         """The primary score of a network that guesses, for samples with these ``labels`` (of `Samples`), percent."""
-        ...
 
+
+Made = TypeVar("Made", bound=type[Task])
 
 _REGISTRY: dict[str, Task] = {}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dataset.feed.targets import Labels
-from tasks.contract import task
+from tasks.contract import Task, task
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @task("single_label")
-class SingleLabel:
+class SingleLabel(Task):
     """Top-1 and top-5 accuracy; cross-entropy."""
 
     primary = "top1"

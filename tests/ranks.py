@@ -7,13 +7,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import nn
+from training.stages import Stage
 
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Outputs
 from models.zoo import Network
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
-from training.stages import Stage
 from utils.distributed import ranks
 
 BATCH = 8

@@ -15,7 +15,7 @@ from knowledge_distiller import Term
 from models.zoo import Network, NetworkConfig
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
-from training.stages import Stage
+from training.phases import Phase
 from utils.distributed import Ranks
 from utils.text import counted
 
@@ -39,7 +39,8 @@ def described(
         trainer: before its first step.
         idle: remarks on settings that have no effect.
     """
-    distiller, stages, params, ranks = trainer.distiller, trainer.stages, trainer.params, trainer.ranks
+    distiller, params, ranks = trainer.state.distiller, trainer.params, trainer.ranks
+    phases = list(trainer.state.phases.values())
     networks = {"student": distiller.student} | {name: one.network for name, one in distiller.teachers.items()}
     train, val = splits
     images = f"{len(train):,} + {counted(len(val), 'image')}"
@@ -47,12 +48,12 @@ def described(
         ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
         ("view", _view(data)),
         *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
-        *(("then" if number else "loss", _loss(stage, len(stages) > 1)) for number, stage in enumerate(stages)),
-        ("optimizer", _optimizer(stages[-1].optim)),
-        ("schedule", _schedule(stages[-1].optim)),
-        ("length", _length(stages, trainer.loader)),
+        *(("then" if number else "loss", _loss(phase, len(phases) > 1)) for number, phase in enumerate(phases)),
+        ("optimizer", _optimizer(phases[-1])),
+        ("schedule", _schedule(phases[-1].optim)),
+        ("length", _length(phases, trainer.loader)),
         ("device", _device(params, ranks)),
-        *(("note", note) for note in (*idle, *_late(stages[-1]), *_notes(data, params, ranks))),
+        *(("note", note) for note in (*idle, *_late(phases[-1]), *_notes(data, params, ranks))),
     ]
     told = [line for title, text in lines for line in _wrapped(title, text)]
     if len(told) > _LINES:
@@ -91,9 +92,9 @@ def multiply_adds(network: Network, side: int, device: torch.device) -> int:
     return counter.get_total_flops() // 2
 
 
-def _loss(stage: Stage, several: bool) -> str:
-    terms = " + ".join(_term(name, term) for name, term in stage.terms.items())
-    return f"{counted(stage.epochs, 'epoch')} of {terms}" if several else terms
+def _loss(phase: Phase, several: bool) -> str:
+    terms = " + ".join(_term(name, term) for name, term in phase.terms.items())
+    return f"{counted(phase.epochs, 'epoch')} of {terms}" if several else terms
 
 
 def _term(name: str, term: Term) -> str:
@@ -103,11 +104,12 @@ def _term(name: str, term: Term) -> str:
     return (f"{term.weight:g} " if term.weight != 1 else "") + named + (f" [{options}]" if options else "") + ramp
 
 
-def _optimizer(optim: OptimConfig) -> str:
+def _optimizer(phase: Phase) -> str:
+    optim = phase.optim
     own = f"betas {optim.betas}" if optim.optimizer in ("adam", "adamw") else f"momentum {optim.momentum:g}"
     clip = f", gradients clipped at {optim.grad_clip:g}" if optim.grad_clip is not None else ""
-    moves = f", trains {', '.join(optim.moves)}" if optim.moves else ""
-    return f"{optim.optimizer}, rate {optim.init_lr:g}, {own}, weight decay {optim.weight_decay:g}{clip}{moves}"
+    trained = f", trains {', '.join(phase.trainable)}" if phase.trainable else ""
+    return f"{optim.optimizer}, rate {optim.init_lr:g}, {own}, weight decay {optim.weight_decay:g}{clip}{trained}"
 
 
 def _schedule(optim: OptimConfig) -> str:
@@ -118,17 +120,17 @@ def _schedule(optim: OptimConfig) -> str:
     return f"{warmup}times {optim.lr_decay:g} after epochs {after}" if optim.milestones else f"{warmup}constant"
 
 
-def _late(stage: Stage) -> Iterator[str]:
+def _late(phase: Phase) -> Iterator[str]:
     """What of the schedule its epochs do not reach."""
-    optim, epochs = stage.optim, counted(stage.epochs, "epoch")
-    if optim.schedule == "step" and (late := [str(one) for one in optim.milestones if one >= stage.epochs]):
+    optim, epochs = phase.optim, counted(phase.epochs, "epoch")
+    if optim.schedule == "step" and (late := [str(one) for one in optim.milestones if one >= phase.epochs]):
         yield f"optim.milestones={','.join(late)}: not reached within {epochs}"
-    if optim.warmup_epochs >= stage.epochs:
+    if optim.warmup_epochs >= phase.epochs:
         yield f"optim.warmup_epochs={optim.warmup_epochs:g} lasts for all of {epochs}"
 
 
-def _length(stages: Sequence[Stage], loader: TrainLoader) -> str:
-    epochs = sum(stage.epochs for stage in stages)
+def _length(phases: Sequence[Phase], loader: TrainLoader) -> str:
+    epochs = sum(phase.epochs for phase in phases)
     steps, images = counted(epochs * loader.batches, "step"), counted(loader.batch_size, "image")
     return f"{counted(epochs, 'epoch')} of {loader.batches}: {steps} of {images}"
 

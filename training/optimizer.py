@@ -50,8 +50,6 @@ class OptimConfig:
     """whether weight decay also acts on biases and normalisation layers, as in the published recipes"""
     grad_clip: float | None = setting(None, above=0, also=("clip_grad", "max_grad_norm"))
     """longest gradient norm of a step; none clips nothing"""
-    moves: tuple[str, ...] = ()
-    """what is trained: student, student.layer4, terms.ft.paraphraser, ...; everything when not given"""
 
 
 def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""A page, the words of the command line, or a run's JSON, to one frozen configuration."""
+"""A config file, the overrides on the command line, or a run's JSON, to one frozen configuration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from utils.errors import DataError, UsageError
-from utils.settings import expected, hints, parse, settings, show
+from utils.renamed import Renamed, advice, file_now, words_now
+from utils.settings import expected, hints, left_out, parse, settings, show
 
 Config = TypeVar("Config")
 Value = TypeVar("Value")
@@ -26,7 +28,17 @@ _HELP = ("--help", "-h")
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tuple[Config, list[str]]:
+@dataclasses.dataclass(frozen=True)
+class OldNames:
+    """What older versions called settings, and the files that were configs or that these import."""
+
+    settings: Sequence[Renamed] = ()
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def read_config(
+    path: Path, kind: type[Config], words: Sequence[str] = (), old: OldNames = OldNames()
+) -> tuple[Config, list[str]]:
     """The object called `cfg` that the Python file at ``path`` builds, and the ``words`` that it had no use for.
 
     Where `cfg` is a function of strings, such as ``def cfg(teacher: str = "a", student: str = "b")``, words like
@@ -35,39 +47,69 @@ def read_page(path: Path, kind: type[Config], words: Sequence[str] = ()) -> tupl
     Raises:
         UsageError: there is no such file, it builds no `cfg` of ``kind``, or it raises an error itself.
     """
-    if not path.is_file():
-        pages = sorted(page.name for page in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
-        if path.is_dir():
-            raise UsageError(f"--cfg {path}: a folder; name one of its pages: {', '.join(pages)}")
-        near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, pages)]
-        named = sorted(page for page in _ROOT.glob("configs/**/[!_]*.py") if page.stem == path.stem)
-        shown = ", ".join([*(str(page.relative_to(_ROOT)) for page in named), *near])
-        raise UsageError(f"--cfg {path}: no such file{f'; near: {shown}' if shown else ''}")
-    beside = str(path.resolve().parent)
-    if beside not in sys.path:
-        sys.path.append(beside)  # so that a page can import the file next to it
-    rest, known = list(words), None
-    try:
-        cfg = runpy.run_path(str(path)).get("cfg")
-        if inspect.isfunction(cfg):
-            known = inspect.signature(cfg).parameters
-            rest = [word for word in words if word.partition("=")[0] not in known]
-            if {*_HELP} & {*rest}:
-                print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}\n")
-            cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in words if word not in rest})
-    except UsageError:
-        raise
-    except Exception as error:  # a page is a program of the user's
-        raise UsageError(_told(error, path, kind)) from None
+    rest = list(words)
+    cfg = run_config(path, kind, old).get("cfg")
+    if inspect.isfunction(cfg):
+        known = inspect.signature(cfg).parameters
+        own = [word for word in words if word.partition("=")[0] in known]
+        rest = [word for word in words if word not in own]
+        if {*_HELP} & {*rest}:
+            print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}")
+            print(f"{inspect.getdoc(cfg) or ''}\n")
+        with _telling(path, kind, old):
+            cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in own})
+        if isinstance(cfg, kind):
+            _refuse_other_words(path, cfg, list(known), rest)
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
-    if known is not None:
-        _refuse_other_words(path, cfg, known, rest)
     return cfg, rest
 
 
-def _refuse_other_words(path: Path, cfg: Any, known: Iterable[str], rest: Sequence[str]) -> None:
-    own = {field.name for field in dataclasses.fields(cfg)}
+def run_config(path: Path, kind: type, old: OldNames = OldNames()) -> dict[str, Any]:
+    """The names that the config file at ``path`` defines.
+
+    Raises:
+        UsageError: there is no such file, or it raises an error, in which the sections of ``kind`` are known.
+    """
+    if not path.is_file():
+        raise UsageError(_not_there(path, old))
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # so that a config can import the file next to it
+    with _telling(path, kind, old):
+        return runpy.run_path(str(path))
+
+
+def _not_there(path: Path, old: OldNames) -> str:
+    """What to say of a config file that is missing, or a folder."""
+    if now := file_now(path.as_posix(), old.files):
+        return f"--cfg {path}: no such file now; it is --cfg {now}"
+    files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
+    if path.is_dir():
+        return f"--cfg {path}: a folder; name one of its configs: {', '.join(files)}"
+    near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, files)]
+    named = sorted(file for file in _ROOT.glob("configs/**/[!_]*.py") if file.stem == path.stem)
+    shown = ", ".join([*(str(file.relative_to(_ROOT)) for file in named), *near])
+    return f"--cfg {path}: no such file{f'; near: {shown}' if shown else ''}"
+
+
+@contextmanager
+def _telling(path: Path, kind: type, old: OldNames) -> Iterator[None]:
+    """Give one line for an error in a config file.
+
+    Raises:
+        UsageError: in place of every error of another kind.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:  # a config is a program of the user's
+        raise UsageError(_told(error, path, kind, old)) from None
+
+
+def _refuse_other_words(path: Path, cfg: Any, known: Sequence[str], rest: Sequence[str]) -> None:
+    own = {one.key.partition(".")[0] for one in settings(cfg)}
     for name in (word.partition("=")[0] for word in rest if "=" in word and word[0] != "-"):
         if "." not in name and name not in own:
             near = ", ".join(_near(cfg, name))
@@ -75,58 +117,111 @@ def _refuse_other_words(path: Path, cfg: Any, known: Iterable[str], rest: Sequen
             raise UsageError(f"{path} has no word {name!r}; its words: {', '.join(known)}{also}")
 
 
-def _told(error: Exception, page: Path, kind: type) -> str:
-    """An error that a page raised, with its file and line, and the fields that are near a wrong one."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_of_a_page(Path(frame.filename), page)]
-    file, line = (frames[-1].filename, frames[-1].lineno) if frames else (str(page), None)
+def _told(error: Exception, config: Path, kind: type, old: OldNames) -> str:
+    """An error that a config raised, with its file and line, and what to write in place of a wrong or an old name."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_config(Path(frame.filename), config)]
+    file, line = (frames[-1].filename, frames[-1].lineno) if frames else (str(config), None)
     message = f"{type(error).__name__}: {error}"
     if isinstance(error, SyntaxError):
         file, line, message = error.filename or file, error.lineno, f"{type(error).__name__}: {error.msg}"
-    if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", message):
-        fields = {section.__name__: section for section in _sections(kind)}.get(found[1])
-        if fields is not None:
-            names = [field.name for field in dataclasses.fields(fields)]
-            near = difflib.get_close_matches(found[2], names, cutoff=0.5) or names
-            message = f"{found[1]} has no setting {found[2]!r}; near: {', '.join(near)}"
+    if isinstance(error, ModuleNotFoundError) and (
+        now := file_now(f"{(error.name or '').replace('.', '/')}.py", old.files)
+    ):
+        message = f"no module {error.name} now; it is {now}"
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", message)
+    found = found or re.search(r"'(\w+)' object has no attribute '(\w+)'", message)
+    if found and (sections := [(key, one) for key, one in _sections(kind) if one.__name__ == found[1]]):
+        names = [field.name for field in dataclasses.fields(sections[0][1])]
+        near = difflib.get_close_matches(found[2], names, cutoff=0.5) or names
+        now = next(filter(None, (advice(f"{key}{found[2]}", old.settings) for key, _ in sections)), "")
+        instead = f" now; {now}" if now else f"; near: {', '.join(near)}"
+        message = f"{found[1]} has no setting {found[2]!r}{instead}"
     return f"{file}, line {line}: {message}" if line else f"{file}: {message}"
 
 
-def _is_of_a_page(file: Path, page: Path) -> bool:
-    """Whether ``file`` is a page, or lies beside one."""
-    beside = file.suffix == ".py" and file.resolve().parent == page.resolve().parent
+def _is_config(file: Path, config: Path) -> bool:
+    """Whether ``file`` is a config, or lies beside one."""
+    beside = file.suffix == ".py" and file.resolve().parent == config.resolve().parent
     return beside or _ROOT / "configs" in file.parents
 
 
-def _sections(kind: Any) -> Iterator[type]:
-    """A dataclass of settings and those within it."""
+def _sections(kind: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """A dataclass of settings and those within it, each with the beginning of its settings' keys."""
     if dataclasses.is_dataclass(kind):
-        yield kind  # type: ignore[misc]
-        for inner in hints(kind).values():
-            yield from _sections(get_args(inner)[1] if get_origin(inner) is dict else inner)
+        yield prefix, kind  # type: ignore[misc]
+        for name, inner in hints(kind).items():
+            within = get_origin(inner) is dict
+            yield from _sections(get_args(inner)[1] if within else inner, f"{prefix}{name}.{'*.' if within else ''}")
 
 
 def override(
-    cfg: Config, words: Sequence[str], description: str = "", more: Callable[[Config], str] = lambda _: ""
+    cfg: Config,
+    words: Sequence[str],
+    description: str = "",
+    more: Callable[[Config], str] = lambda _: "",
+    old: OldNames = OldNames(),
+    note: Callable[[str], None] = lambda _: None,
 ) -> Config:
     """``cfg`` with the ``key=value`` words applied; `--key value` and `--help` work too.
 
+    Args:
+        cfg: what is changed.
+        words: in order.
+        description: for the help, before the settings.
+        more: for the help, after the settings.
+        old: names that are understood too.
+        note: told of each that is used, and what it is now.
+
     Raises:
         UsageError: a key that is not a setting, where near ones are named, or a value of another type.
-        SystemExit: help was asked for, and printed with ``description`` before and ``more`` after the settings.
+        SystemExit: help was asked for, and printed.
     """
     for key, text in _pairs([word for word in words if word not in _HELP]):
         key = _spelt(cfg, key)
         try:
-            cfg = _changed(cfg, key.split("."), text)
+            cfg = _with_value(cfg, key, text)
         except KeyError:
-            near = ", ".join(_near(cfg, key))
-            raise UsageError(f"no setting {key!r}; {f'near: {near}' if near else '--help shows them all'}") from None
+            cfg = _with_old_name(cfg, key, text, old, note)
         except ValueError as error:
             raise UsageError(f"{key}={text}: expected {error}") from None
     if {*_HELP} & {*words}:
         print(help_on(cfg, description, more(cfg)))
         raise SystemExit(0)
     return cfg
+
+
+def _with_value(cfg: Config, key: str, text: str) -> Config:
+    """``cfg`` with the value that ``text`` says at ``key``, which may be in short.
+
+    Raises:
+        KeyError: there is no such setting.
+        ValueError: it is another type of value; with what is expected.
+    """
+    own = {field.name for field in dataclasses.fields(cfg)}  # type: ignore[arg-type]
+    whole = key if key.partition(".")[0] in own else left_out(cfg) + key
+    return _changed(cfg, whole.split("."), text)
+
+
+def _with_old_name(cfg: Config, key: str, text: str, old: OldNames, note: Callable[[str], None]) -> Config:
+    """``cfg`` with ``key=text``, where ``key`` is what an older version called a setting.
+
+    Raises:
+        UsageError: it is no such name.
+    """
+    before = left_out(cfg)
+    try:
+        now = words_now(key, text, old.settings, before.rstrip(".").rpartition(".")[2])
+        changed = cfg
+        for name, value in now.items():
+            changed = _with_value(changed, name, value)
+    except KeyError:
+        near = ", ".join(_near(cfg, key))
+        raise UsageError(f"no setting {key!r}; {f'near: {near}' if near else '--help shows them all'}") from None
+    except ValueError as error:
+        raise UsageError(f"{key}={text}: expected {error}") from None
+    written = [f"{name.removeprefix(before)}={value}" for name, value in now.items()]
+    note(f"{key}={text} is now {' '.join(written)}")
+    return changed
 
 
 def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
@@ -193,6 +288,10 @@ def help_on(cfg: Any, description: str, more: str) -> str:
     """Every setting as the command line takes it, with its text and its range."""
     width = min(shutil.get_terminal_size().columns, 120)
     lines = [description.strip(), "", "Settings, as key=value, with their values now:", ""]
+    if before := left_out(cfg):
+        part, name = before.split(".")[:2]
+        text = f"Settings of the last of {part}, {name}, need no {before} before them, as they are shown here."
+        lines += [*textwrap.wrap(text, width), ""]
     for setting in settings(cfg):
         lines.append(f"  {setting.key}={show(setting.value)}")
         text = f"{setting.text} ({expected(setting.kind, setting.field)})"
@@ -228,30 +327,32 @@ def restore(kind: type[Config], values: Mapping[str, Any], where: str = "") -> t
         raise DataError(f"it lacks a setting of {where.rstrip('.') or kind.__name__}: {error}") from None
 
 
-def restore_file(path: Path, kind: type[Config]) -> tuple[Config, list[str]]:
-    """`restore` of a file of JSON.
+def restore_file(
+    path: Path, kind: type[Config], today: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
+) -> tuple[Config, list[str]]:
+    """`restore` of a file of JSON, of which ``today`` makes what this version writes.
 
     Raises:
         UsageError: it cannot be read.
         DataError: it is damaged, or lacks a setting that has no default.
     """
     try:
-        return restore(kind, dict(json.loads(path.read_bytes())))
+        return restore(kind, today(dict(json.loads(path.read_bytes()))))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, TypeError, DataError) as error:
+    except (ValueError, TypeError, AttributeError, DataError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
 
 
 def entry(table: Mapping[str, Value], name: str, word: str) -> Value:
-    """What the table of a page holds under ``name``, which ``word`` of the command line gives.
+    """What a table of a config holds under ``name``, which ``word`` of the command line gives.
 
     Raises:
         UsageError: nothing; near names are given.
     """
     if name not in table:
-        near = difflib.get_close_matches(name, table) or table
-        raise UsageError(f"{word}={name}: this page does not know it; near: {', '.join(near)}")
+        near = difflib.get_close_matches(name, table, cutoff=0.5) or table
+        raise UsageError(f"{word}={name}: this config does not know it; near: {', '.join(near)}")
     return table[name]
 
 

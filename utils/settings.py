@@ -59,6 +59,7 @@ def about(
     affects_result: bool = True,
     used_with: Mapping[str, tuple[str, ...]] | None = None,
     also: tuple[str, ...] = (),
+    in_short: bool = False,
 ) -> dict[str, Any]:
     """What is known of a setting, as the metadata of its field.
 
@@ -72,6 +73,7 @@ def about(
             other values of settings that do not.
         used_with: the settings beside it, and their values, without which it has no effect.
         also: what other trainers call it.
+        in_short: of a dictionary: whether the settings of its last entry go without its name and the entry's.
     """
     return {
         "range": Range(least, most, above, below),
@@ -79,6 +81,7 @@ def about(
         "affects_result": affects_result,
         "used_with": used_with or {},
         "also": also,
+        "in_short": in_short,
     }
 
 
@@ -87,7 +90,7 @@ class Setting:
     """One value of a configuration.
 
     Attributes:
-        key: where it stands, dotted.
+        key: where it stands, dotted, in short.
         value: what it is.
         kind: its type.
         field: that of the dataclass that holds it, or holds the dictionary that it is in.
@@ -145,14 +148,23 @@ def settings(cfg: Any, prefix: str = "") -> Iterator[Setting]:
         key, value, kind = f"{prefix}{field.name}", getattr(cfg, field.name), kinds[field.name]
         if get_origin(kind) is dict and isinstance(value, dict):
             for name, item in value.items():
-                yield from _settings(f"{key}.{name}", item, get_args(kind)[1], field, cfg)
+                inside = prefix if left_out(cfg) == f"{field.name}.{name}." else f"{key}.{name}."
+                yield from _settings(f"{key}.{name}", item, get_args(kind)[1], field, cfg, inside)
         else:
-            yield from _settings(key, value, kind, field, cfg)
+            yield from _settings(key, value, kind, field, cfg, f"{key}.")
 
 
-def _settings(key: str, value: Any, kind: Any, field: dataclasses.Field, owner: Any) -> Iterator[Setting]:
+def left_out(cfg: Any) -> str:
+    """What need not stand before the settings of the last entry of a dictionary, such as `phases.last.`, or nothing."""
+    for field in dataclasses.fields(cfg):
+        if field.metadata.get("in_short") and isinstance(entries := getattr(cfg, field.name), dict) and entries:
+            return f"{field.name}.{[*entries][-1]}."
+    return ""
+
+
+def _settings(key: str, value: Any, kind: Any, field: dataclasses.Field, owner: Any, inside: str) -> Iterator[Setting]:
     if dataclasses.is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]
-        yield from settings(value, f"{key}.")
+        yield from settings(value, inside)
     else:
         yield Setting(key, value, kind, field, owner)
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from configs.cifar100._common import PAIRS as CIFAR_PAIRS
+
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.heads import HeadConfig
 from models.taps import pair_stages

@@ -1,6 +1,5 @@
 """A task of one's own: one file, which a config may be, and nothing else knows of it."""
 
-import numpy as np
 from conftest import ROOT
 from dataset_helpers import image_bytes
 from splits import write_split
@@ -16,7 +15,7 @@ from dataclasses import replace
 from configs.digits import cfg as digits
 from knowledge_distiller import Term
 from objectives import objective
-from tasks import task
+from tasks import Task, task
 from torch.nn import functional as F
 from training.phases import Phase
 
@@ -46,7 +45,7 @@ class ExactMatch:
 
 
 @task("toy_multi_label")
-class ToyMultiLabel:
+class ToyMultiLabel(Task):
     primary, hard_loss, running_scores = "match", "toy_bce", ("per_class",)
 
     def targets(self, classes):

@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from training.stages import Stage
 
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from training import announce, clock
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
-from training.stages import Stage
 from utils import console
 from utils.distributed import Ranks
 

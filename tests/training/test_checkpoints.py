@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from at_step import at_step
+from configs.digits_student import cfg as digits_cfg
 from small_run import learned, words
 
 import train_with_distillation as door
-from configs.digits_student import cfg as digits_cfg
 from figures.curves import read_metrics
 from training import checkpoint, logs
 from training.run_folder import RunFolder

@@ -7,6 +7,7 @@ import sys
 from typing import get_args, get_origin
 
 import pytest
+from training.stages import Stage
 
 import recipe as recipe_module
 from dataset.loader import DataConfig
@@ -17,7 +18,6 @@ from recipe import Recipe, read_command_line
 from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
-from training.stages import Stage
 from utils.config import override, read_page, restore, restore_file
 from utils.errors import DataError, UsageError
 from utils.settings import hints, parse, range_of, settings, show, texts

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from configs.digits_student import cfg as plain
 from conftest import ROOT, call
 from small_run import KILL_AT_STEP, KILL_BEFORE_RENAME, learned
+from training.stages import Stage
 
-from configs.digits_student import cfg as plain
 from figures.curves import read_metrics
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
@@ -18,7 +19,6 @@ from recipe import Recipe
 from terms import features_of
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
-from training.stages import Stage
 from utils.config import read_page
 from utils.distributed import Ranks
 from utils.errors import UsageError

@@ -1,0 +1,102 @@
+"""What the table of methods is written with: pairs, scores by pair, and terms that several entries share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from configs._method import ALONE, UNPUBLISHED, Published, Setup, Terms
+from knowledge_distiller import Term
+from utils.config import entry
+
+PAIRS = {  # teacher, student
+    "imagenet": (("resnet34", "resnet18"), ("resnet50", "timm/mobilenetv1_100")),
+    "cifar100": (
+        ("resnet56", "resnet20"),
+        ("resnet110", "resnet32"),
+        ("resnet32x4", "resnet8x4"),
+        ("wrn_40_2", "wrn_16_2"),
+        ("wrn_40_2", "wrn_40_1"),
+        ("vgg13", "vgg8"),
+        ("resnet32x4", "shufflenetv1"),
+        ("wrn_40_2", "shufflenetv1"),
+        ("vgg13", "mobilenetv2"),
+        ("resnet50", "mobilenetv2"),
+        ("resnet32x4", "shufflenetv2"),
+        ("resnet32x4", "mobilenetv2"),
+    ),
+}
+DIMENSIONS = {  # of the features before each teacher's classifier
+    "imagenet": {"resnet34": 512, "resnet50": 2048},
+    "cifar100": {
+        **dict.fromkeys(("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"), 64),
+        **{"resnet8x4": 256, "resnet32x4": 256, "wrn_16_1": 64, "wrn_40_1": 64, "wrn_16_2": 128, "wrn_40_2": 128},
+        **dict.fromkeys(("vgg8", "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34"), 512),
+        **{"resnet50": 2048, "resnet101": 2048, "resnet152": 2048},
+        **{"mobilenetv2": 1280, "shufflenetv1": 960, "shufflenetv2": 1024},
+    },
+}
+WARMUP = ((1, 1 / 20), (20, 1.0))  # a weight that grows over the first 20 epochs
+
+
+def on_imagenet(by: str, *scores: float | None) -> Published:
+    """In the order of the pairs."""
+    return Published(by, {pair: score for pair, score in zip(PAIRS["imagenet"], scores) if score is not None})
+
+
+def on_cifar100(by: str, *scores: float | None) -> Published:
+    """In the order of the pairs."""
+    return Published(by, {pair: score for pair, score in zip(PAIRS["cifar100"], scores) if score is not None})
+
+
+def repdistiller(first: float, second: float | None = None) -> Published:
+    """By RepDistiller's README, of ResNet-32x4 to ResNet-8x4 and of ResNet-50 to MobileNetV2."""
+    return on_cifar100("RepDistiller's README", None, None, first, *(None,) * 6, second)
+
+
+def readme(first: float) -> Published:
+    """By the authors' README, of ResNet-32x4 to ResNet-8x4."""
+    return on_cifar100("the authors' README", None, None, first)
+
+
+def alone(by: str, **scores: float) -> Published:
+    """Of students without a teacher, or of teachers."""
+    return Published(by, {(ALONE, student): score for student, score in scores.items()})
+
+
+def term(
+    objective: str,
+    weight: float = 1.0,
+    *,
+    name: str = "",
+    teacher: str | tuple[str, ...] = "teacher",
+    ramp: tuple[tuple[float, float], ...] = (),
+    strong: bool = False,
+    standardize: bool = False,
+    **options: float | bool | str,
+) -> Terms:
+    """A term, called as its objective unless it has another name."""
+    made = Term(objective, weight, teacher, options, ramp, strong=strong, standardize=standardize)
+    return {name or objective: made}
+
+
+def embedding(data: str) -> Callable[[str], dict[str, int]]:
+    """A student's linear layer of as many outputs as its teacher's features have dimensions."""
+    return lambda teacher: {"embedding": entry(DIMENSIONS[data], teacher, "teacher")}
+
+
+def kds(*temperatures: float, strong: bool = False) -> Terms:
+    """KD at several temperatures."""
+    name = "strong_kd" if strong else "kd"
+    return {f"{name}{heat:g}": Term("kd", 0.9, options={"temperature": heat}, strong=strong) for heat in temperatures}
+
+
+def released(terms: Terms, published: Published = UNPUBLISHED, remark: str = "") -> Setup:
+    """MLKD on CIFAR-100 as the released code has it: 480 epochs from half the rate, all for both views."""
+    return Setup(
+        term("cross_entropy", 0.1, name="strong_cross_entropy", strong=True) | terms,
+        published,
+        remark,
+        labels=0.1,
+        epochs=480,
+        rate=0.5,
+    )

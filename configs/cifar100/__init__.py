@@ -1,1 +1,0 @@
-"""One page a method, for every published pair of teacher and student."""

@@ -1,0 +1,36 @@
+"""What older versions called settings and configs: one table for the command line, config.json and config files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from utils.renamed import Renamed, converted
+
+_PHASE = 'phases={"distillation": Phase(epochs, terms, optim, trainable)}, with Phase from training.phases'
+SETTINGS = (
+    Renamed("first", "phases", f"write phases before the last one: {_PHASE}"),
+    Renamed("train_params.epochs", "phases.<last>.epochs", f"write {_PHASE}"),
+    Renamed("terms", "phases.<last>.terms", f"write {_PHASE}"),
+    Renamed("optim", "phases.<last>.optim", f"write {_PHASE}"),
+    Renamed("phases.*.optim.moves", "phases.*.trainable", f"trainable of its phase: {_PHASE}"),
+)
+FILES = {  # the end of a path -> what to give in its place
+    r"configs/cifar100/teacher\.py": "configs/cifar100.py method=none",
+    r"configs/(imagenet|cifar100)/([a-z]\w*)\.py": r"configs/\1.py method=\2",
+    r"configs/digits_(teacher|student|wsld)\.py": r"configs/digits.py method=\1",
+    r"configs/imagenet_plain(\.py)?": "configs/imagenet.py method=none",
+    r"configs/imagenet_resnet50_mobilenetv1\.py": "imagenet_train_cfg.py name=mobilenetv1_wsld "
+    "student.name=timm/mobilenetv1_100 teachers.teacher.name=resnet50",
+    r"training/stages\.py": "training/phases.py, whose Phase takes the place of Stage",
+}
+
+
+def as_today(values: Mapping[str, Any], last: str = "distillation") -> dict[str, Any]:
+    """The JSON of a run's settings, config.json, as this version writes it.
+
+    Args:
+        values: written by any version.
+        last: what the last phase is called, which had no name once.
+    """
+    return converted(values, SETTINGS, last)
