@@ -12,6 +12,7 @@ from dataset.feed.crops import STRONG, uniform
 from dataset.feed.strong import _ALL, _cut, _distorted, strong_views
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
+from teachers import Live
 from utils.errors import UsageError
 
 
@@ -126,7 +127,9 @@ def test_the_loader_gives_both_views(digits):
 def distiller(terms):
     torch.manual_seed(0)
     student, teacher = (build_network(NetworkConfig(f"cifar_resnet{n}"), 10, side=32) for n in (8, 14))
-    return KnowledgeDistiller(student, {"teacher": teacher}, terms, torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).eval()
+    return KnowledgeDistiller(
+        student, {"teacher": Live(teacher)}, terms, torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    ).eval()
 
 
 def test_terms_see_the_view_they_ask_for():

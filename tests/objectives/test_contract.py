@@ -10,6 +10,7 @@ import objectives
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
 from objectives import contract
+from teachers import Live
 from utils.errors import UsageError
 
 
@@ -88,7 +89,7 @@ def test_a_toy_objective_of_one_file_trains_through_the_facade(monkeypatch):
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     batch = {"images": images, "labels": torch.arange(4), "index": torch.arange(4)}
     terms = {"toy": Term("toy_distance", 2.0, options={"width": 3})}
-    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, images)
+    distiller = KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, images)
     learned = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
     embed = [*distiller.matches["toy"].function.embed.parameters()]
     assert {len(weight) for weight in embed} == {3}

@@ -9,6 +9,7 @@ from models.heads import HeadConfig
 from models.taps import pair_stages
 from models.zoo import NetworkConfig, build_network
 from objectives import contract, get
+from teachers import Live
 from terms import features_of
 
 PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in CIFAR_PAIRS]
@@ -27,7 +28,9 @@ def build(teacher, student, side, names):
         head = HeadConfig("embedding", {"dimensions": networks["teacher"].classifier.in_features})
     trained = build_network(NetworkConfig(student, head=head), CLASSES, reads, side, networks)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(trained, networks, terms, example, torch.arange(SAMPLES) % CLASSES)
+    return KnowledgeDistiller(
+        trained, {name: Live(one) for name, one in networks.items()}, terms, example, torch.arange(SAMPLES) % CLASSES
+    )
 
 
 def batch(side, size=4):
