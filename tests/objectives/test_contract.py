@@ -64,7 +64,7 @@ def test_unknown_and_doubled_names_are_refused():
 
     with pytest.raises(ValueError, match="registered already"):
         objectives.objective(reads="logits")(kd)
-    with pytest.raises(ValueError, match="objective kd is registered already, by objectives.logits"):
+    with pytest.raises(ValueError, match=r"objective kd is registered already, by objectives\.logits"):
         objectives.objective("kd", reads="logits")(objectives.get("wsld").made)
 
 
