@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[number]) for number in (1, 0)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from batches import batch_of
