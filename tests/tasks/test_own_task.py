@@ -7,16 +7,12 @@ from splits import write_split
 from dataset.store.record import Record
 from figures.curves import read_metrics
 
-CONFIG = """
+TASK = """
 import numpy as np
-import torch
-from dataclasses import replace
+from torch.nn import functional as F
 
-from configs.digits import cfg as digits
-from knowledge_distiller import Term
 from objectives import objective
 from tasks import Task, task
-from torch.nn import functional as F
 
 
 class Present:
@@ -63,8 +59,8 @@ class ToyMultiLabel(Task):
 @objective(reads="logits")
 def toy_bce(student, present):
     return F.binary_cross_entropy_with_logits(student, present)
-'''
-CONFIG = '''
+"""
+CONFIG = """
 from dataclasses import replace
 
 import own_task
@@ -73,12 +69,8 @@ from knowledge_distiller import Term
 from training.phases import Phase
 
 base = digits("student")
-cfg = replace(
-    base,
-    task="toy_multi_label",
-    name="run",
-    phases={"training": Phase(2, {"hard": Term("toy_bce")}, base.phases["training"].optim)},
-)
+phases = {"training": Phase(2, {"hard": Term("toy_bce")}, base.last.optim)}
+cfg = replace(base, task="toy_multi_label", name="run", phases=phases)
 """
 
 
