@@ -36,15 +36,15 @@ def records(count, seed=0, size=300, target=lambda number: number % 3):
     return [Record(f"{seed}/{number}", generator.bytes(size), target(number)) for number in range(count)]
 
 
-def write_split(folder, *shards, target="single", classes=("a", "b", "c"), map_bytes=1 << 20):
-    """A finished split of the given shards; image n of a shard counts as (n + 1) x 2 pixels."""
+def write_split(folder, *shards, target="single", classes=("a", "b", "c"), map_bytes=1 << 20, size=None):
+    """A finished split of the given shards; image n of a shard counts as (n + 1) x 2 pixels, or has the given size."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, shard in enumerate(shards):
         path = folder / f"{number:05d}.lmdb"
         with ShardWriter(path, map_bytes) as writer:
             for row, record in enumerate(shard):
-                writer.add(record, row + 1, 2)
+                writer.add(record, *(size or (row + 1, 2)))
             rows.append(describe(path, writer.finish()))
     Index("train", target, classes, sum(map(len, shards)), tuple(rows)).write(folder)
     return folder

@@ -17,6 +17,7 @@ from dataset.config import DataConfig
 from dataset.feed import crops
 from dataset.feed.targets import Arrays, Fields, Targets, Window
 from dataset.jpeg.decode import decode, decode_window
+from dataset.jpeg.images import center_view, image_size
 from dataset.jpeg.raw import padded_window
 from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.scratch import scratch

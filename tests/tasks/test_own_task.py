@@ -83,7 +83,8 @@ def squares(count, seed):
 
 def test_a_task_in_a_config_trains_scores_and_resumes(run, tmp_path):
     for split, count in (("train", 40), ("val", 12)):
-        write_split(tmp_path / "lmdb" / split, squares(count, len(split)), target="multi", classes=("a", "b"))
+        images = squares(count, len(split))
+        write_split(tmp_path / "lmdb" / split, images, target="multi", classes=("a", "b"), size=(16, 16))
     (tmp_path / "own_task.py").write_text(TASK)
     (tmp_path / "own.py").write_text(CONFIG)
     words = ["--cfg", str(tmp_path / "own.py"), f"data.data_path={tmp_path / 'lmdb'}", "data.batch_size=10"]
