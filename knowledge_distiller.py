@@ -152,11 +152,10 @@ class KnowledgeDistiller(nn.Module):
         with torch.autocast(batch.index.device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(student, teacher, batch) for match, teacher in zip(matches, given)]
             weighted = torch.stack(values) * self._weights
-        sound = {
-            name: torch.stack([one.logits.isfinite().all() for one in outputs]).all()
-            for name, teacher in self.teachers.items()
-            if (outputs := views.all_given_by(teacher))
-        }
+        sound = {}
+        for name, teacher in self.teachers.items():
+            for outputs in views.all_given_by(teacher):
+                sound[name] = outputs.logits.isfinite().all()
         return Distilled(dict(zip(self.terms, values)), weighted, self._taught, student["weak"], sound)
 
     def _given(self, match: Match, views: Views, student: Mapping[str, Outputs]) -> dict[str, Outputs]:

@@ -30,7 +30,7 @@ import torch
 import torchvision
 from torchvision import transforms
 
-from dataset.jpeg.images import decode
+from dataset.jpeg.decode import decode
 from dataset.store.reader import ShardReader
 from figures.curves import read_metrics
 from models.fitting import load_weights

@@ -20,7 +20,7 @@ from torchvision.transforms.v2 import functional
 
 from benchmarks.common import cores, parsed, parser, photos, show
 from dataset.feed.crops import random_resized_crop, uniform
-from dataset.jpeg.images import decode
+from dataset.jpeg.decode import decode
 from dataset.jpeg.resize import filter_weights, resample
 from utils.console import exit_with_its_code, progress
 

@@ -33,8 +33,9 @@ from matplotlib.patches import Rectangle
 from dataset.config import DataConfig
 from dataset.feed import crops
 from dataset.jpeg.damage import find_damage
+from dataset.jpeg.decode import decode
 from dataset.jpeg.header import read_header
-from dataset.jpeg.images import decode, image_size
+from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import raw_pixels
 from dataset.jpeg.tiles import NotTiled, read_frame, window_jpeg
 from dataset.sources.imagenet import SPLITS

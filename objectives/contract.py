@@ -175,5 +175,7 @@ def get(name: str) -> Objective:
     """
     if name not in _REGISTRY:
         near = difflib.get_close_matches(name, _REGISTRY, n=3) or sorted(_REGISTRY)
-        raise UsageError(f"no objective {name!r}; there is {', '.join(near)}. Import the file of your own on the page")
+        raise UsageError(
+            f"no objective {name!r}; there is {', '.join(near)}. Import the file of your own in the config"
+        )
     return _REGISTRY[name]

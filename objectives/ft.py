@@ -17,10 +17,10 @@ class Ft(nn.Module):
     """Distance of the student's translated map from the factors that an autoencoder finds in the teacher's.
 
     Kim et al., Paraphrasing complex network, NeurIPS 2018, arXiv 1802.04977, equations 1 to 3. The autoencoder, the
-    paraphraser, is trained first, in a stage with `moves=("terms.ft.paraphraser",)`, and rests afterwards: wherever it
-    moves, the mean squared error of its reconstruction is added, which has no gradient for anything else. Without that
-    stage it moves under the whole weight of the term and may diverge. Three convolutions with leaky ReLUs each way,
-    without batch norm as in RepDistiller. The weight of the authors' code is 500.
+    paraphraser, is trained first, in a phase with `trainable=("terms.ft.paraphraser",)`, and is frozen afterwards:
+    wherever it is trained, the mean squared error of its reconstruction is added, which has no gradient for anything
+    else. Without that phase it is trained under the whole weight of the term and may diverge. Three convolutions with
+    leaky ReLUs each way, without batch norm as in RepDistiller. The weight of the authors' code is 500.
 
     Args:
         student: an example of the last map [B, C_s, H, W].

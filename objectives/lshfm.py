@@ -35,7 +35,7 @@ class Lshfm(nn.Module):
             followed as training goes: the average of the batches'.
 
     Raises:
-        ValueError: the dimensions differ, or a word is another one.
+        ValueError: the dimensions differ, or a choice is another one.
     """
 
     weight: Tensor  # [K, D]
@@ -61,10 +61,10 @@ class Lshfm(nn.Module):
                 f"lshfm compares features of equal dimensions, not {student.shape[1]} and {dimensions}: "
                 f"set student.head.name=embedding student.head.options.dimensions={dimensions}"
             )
-        words = {"hash_distance": (hash_distance, _HASH), "feature_distance": (feature_distance, _FEATURE)}
-        for option, (word, known) in {**words, "bias": (bias, _BIASES)}.items():
-            if word not in known:
-                raise ValueError(f"{option}={word}: one of {', '.join(known)}")
+        choices = {"hash_distance": (hash_distance, _HASH), "feature_distance": (feature_distance, _FEATURE)}
+        for option, (choice, known) in {**choices, "bias": (bias, _BIASES)}.items():
+            if choice not in known:
+                raise ValueError(f"{option}={choice}: one of {', '.join(known)}")
         if hash_distance == feature_distance == "none":
             raise ValueError("lshfm compares hashes, features or both: hash_distance and feature_distance are none")
         self.hash, self.feature = _HASH[hash_distance], _FEATURE[feature_distance]

@@ -7,8 +7,8 @@ def at_step(step, do, monkeypatch):
     """Do something when a training step has been taken in."""
     add = Meters.add
 
-    def adding(self, outputs, labels, number):
-        add(self, outputs, labels, number)
+    def adding(self, given, batch, number):
+        add(self, given, batch, number)
         if number == step:
             do()
 

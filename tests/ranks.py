@@ -6,14 +6,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from batches import batch_of
 from torch import nn
-from training.stages import Stage
 
+import tasks
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Outputs
 from models.zoo import Network
+from teachers import Live
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
+from training.phases import Phase
+from training.state import State
+from training.step import step_on
 from utils.distributed import ranks
 
 BATCH = 8
@@ -30,10 +35,6 @@ class Plain(nn.Module):
     def forward(self, images):
         pooled = self.conv(images).relu().mean((2, 3))
         return Outputs(self.fc(pooled), {"pooled": pooled})
-
-
-class Loader:
-    batches, batch_size = 1, BATCH
 
 
 TERMS = {"cross_entropy": Term("cross_entropy"), "wsld": Term("wsld", 2.5), "kd": Term("kd", 0.5)}
@@ -55,14 +56,13 @@ def after_a_step(place, terms, **settings):
     torch.manual_seed(0)
     student, teacher = (Network(Plain(), IMAGENET, 5, ["pooled"]) for _ in range(2))
     example, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(BATCH) % 5
-    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, example, labels)
-    images = torch.randint(0, 256, (BATCH, 3, 9, 9), dtype=torch.uint8)
-    batch = {"images": images, "labels": torch.arange(BATCH) % 5, "index": torch.arange(BATCH)}
-    mine = {name: values.chunk(place.world)[place.rank] for name, values in batch.items()}
+    distiller = KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, example, labels)
+    batch = batch_of(torch.randint(0, 256, (BATCH, 3, 9, 9), dtype=torch.uint8), torch.arange(BATCH) % 5)
     chosen = ("grad_clip", "optimizer", "nesterov")
     optim = OptimConfig(**{name: settings.pop(name) for name in chosen if name in settings})
-    trainer = Trainer(distiller, Loader(), [Stage(1, terms, optim)], TrainConfig(**settings), None, place)
-    trainer.step_on(trainer.wrapped(), mine, 0.1)
+    phases = {"distillation": Phase(1, terms, optim)}
+    state = State(distiller, phases, TrainConfig(**settings), tasks.get("single_label"), None, place)
+    step_on(state, Trainer(state, None, None).wrapped(), batch.chunk(place.world)[place.rank], 0.1)
     return distiller
 
 

@@ -8,8 +8,8 @@ KILL_AT_STEP = """
 import os, signal
 from training.meters import Meters
 add = Meters.add
-def killing(self, outputs, labels, step):
-    add(self, outputs, labels, step)
+def killing(self, given, batch, step):
+    add(self, given, batch, step)
     if step == {step}:
         os.kill(os.getpid(), signal.{signal})
 Meters.add = killing

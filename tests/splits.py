@@ -38,7 +38,7 @@ def records(count, seed=0, size=300, target=lambda number: number % 3):
 
 def write_split(folder, *shards, target="single", classes=("a", "b", "c"), map_bytes=1 << 20):
     """A finished split of the given shards; image n of a shard counts as (n + 1) x 2 pixels."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, shard in enumerate(shards):
         path = folder / f"{number:05d}.lmdb"

@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from batches import batch_of
 from torch import Tensor, nn
 
 import objectives
+import tasks
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Normalization, Outputs
 from models.zoo import Network, NetworkConfig, build_network
@@ -37,7 +39,7 @@ def network(seed, normalization=IMAGENET, classes=4):
 def batch(size=5):
     generator = torch.Generator().manual_seed(9)
     images = torch.randint(0, 256, (size, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    return {"images": images, "labels": torch.arange(size) % 4, "index": torch.arange(size)}
+    return batch_of(images, torch.arange(size) % 4)
 
 
 TERMS = {
@@ -48,33 +50,36 @@ TERMS = {
 
 
 def build(terms=TERMS, normalization=IMAGENET):
-    teachers = {"teacher": network(1), "other": network(2, normalization)}
+    teachers = {"teacher": Live(network(1)), "other": Live(network(2, normalization))}
     return KnowledgeDistiller(network(0), teachers, terms, batch(2)["images"])
 
 
 def test_the_loss_is_the_weighted_sum_of_named_terms():
     distiller, data = build().eval(), batch()
     result = distiller(data)
-    assert set(result) == {"loss", "taught", "logits", "teachers.teacher", "teachers.other", *TERMS}
-    assert result["teachers.teacher"]
-    torch.testing.assert_close(result["taught"], result["loss"] - 0.5 * result["cross_entropy"])
-    teacher, other = (distiller.teachers[name].network.score(data["images"]) for name in ("teacher", "other"))
-    torch.testing.assert_close(result["wsld"], wsld(result["logits"], teacher, data["labels"], temperature=3.0))
+    assert list(result.values) == list(TERMS)
+    assert set(result.sound) == {"teacher", "other"}
+    assert result.sound["teacher"]
+    torch.testing.assert_close(result.loss_of_teachers, result.loss - 0.5 * result.values["cross_entropy"])
+    teacher, other = (distiller.teachers[name].network.predict(data["images"]).logits for name in ("teacher", "other"))
+    torch.testing.assert_close(
+        result.values["wsld"], wsld(result.student.logits, teacher, data["labels"], temperature=3.0)
+    )
     mean = (teacher.softmax(1) + other.softmax(1)) / 2  # an ensemble averages probabilities
-    torch.testing.assert_close(result["kd"], kd(result["logits"], mean.log()))
-    expected = 0.5 * result["cross_entropy"] + 2.5 * result["wsld"] + result["kd"]
-    torch.testing.assert_close(result["loss"], expected)
+    torch.testing.assert_close(result.values["kd"], kd(result.student.logits, mean.log()))
+    expected = 0.5 * result.values["cross_entropy"] + 2.5 * result.values["wsld"] + result.values["kd"]
+    torch.testing.assert_close(result.loss, expected)
 
 
 def test_a_teacher_whose_logits_are_not_finite_is_named():
     distiller, data = build(), batch()
-    meters = Meters(list(TERMS), torch.device("cpu"))
-    meters.add(distiller(data), data["labels"], 1)
+    meters = Meters(list(TERMS), tasks.get("single_label"), torch.device("cpu"))
+    meters.add(distiller(data), data, 1)
     meters.raise_if_diverged()
     with torch.no_grad():
         distiller.teachers["other"].network.classifier.bias[0] = float("nan")
     for step in (2, 3):
-        meters.add(distiller(data), data["labels"], step)
+        meters.add(distiller(data), data, step)
     with pytest.raises(Diverged, match=r"^teachers\.other gives logits that are not finite at step 2: "):
         meters.raise_if_diverged()
 
@@ -91,7 +96,7 @@ def test_teachers_stay_as_they_were():
     assert not any(module.training for one in distiller.teachers.values() for module in one.modules())
     optimizer = torch.optim.SGD(distiller.parameters(), 0.1)
     for _ in range(3):
-        distiller(batch())["loss"].backward()
+        distiller(batch()).loss.backward()
         optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in distiller.teachers.state_dict().items())
     assert all(parameter.grad is None for parameter in distiller.teachers.parameters())
@@ -115,8 +120,8 @@ def test_ramps_move_the_weight_and_not_the_term():
     for epoch in (0, 1, 3, 5, 7, 100):
         distiller.set_epoch(epoch)
         result = distiller(batch())
-        terms.append(result["kd"].item())
-        losses.append(result["loss"].item() / result["kd"].item())
+        terms.append(result.values["kd"].item())
+        losses.append(result.loss.item() / result.values["kd"].item())
     assert losses == pytest.approx([0, 0, 1, 2, 1.5, 1])
     assert len(set(terms)) == 1
 
@@ -124,15 +129,15 @@ def test_ramps_move_the_weight_and_not_the_term():
 def test_one_graph_that_no_ramp_recompiles():
     distiller = build({**TERMS, "kd": Term("kd", ramp=((1, 0.1), (9, 1.0)))}).eval()
     compiled = torch.compile(distiller, fullgraph=True, backend="aot_eager")
-    compiled(batch())["loss"].backward()
+    compiled(batch()).loss.backward()
     gradients = [parameter.grad.clone() for parameter in distiller.student.parameters()]
     distiller.zero_grad()
-    distiller(batch())["loss"].backward()
+    distiller(batch()).loss.backward()
     for compiled_gradient, parameter in zip(gradients, distiller.student.parameters(), strict=True):
         torch.testing.assert_close(compiled_gradient, parameter.grad)
     with torch._dynamo.config.patch(error_on_recompile=True):
         distiller.set_epoch(5)
-        torch.testing.assert_close(compiled(batch())["loss"], distiller(batch())["loss"])
+        torch.testing.assert_close(compiled(batch()).loss, distiller(batch()).loss)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -146,9 +151,9 @@ def test_extreme_logits_stay_finite_in_every_precision(dtype, size):
             net.body.fc.bias.copy_(sign * size * torch.tensor([1.0, -1.0, 0.0, 1.0]))
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         result = distiller(data)
-    assert result["logits"].abs().max() > 0.9 * size
-    result["loss"].backward()
-    assert result["loss"].isfinite()
+    assert result.student.logits.abs().max() > 0.9 * size
+    result.loss.backward()
+    assert result.loss.isfinite()
     assert all(parameter.grad.isfinite().all() for parameter in distiller.student.parameters())
 
 
@@ -165,9 +170,9 @@ def test_objectives_compute_in_float32_under_mixed_precision(dtype):
     distiller = build()
     with torch.autocast("cpu", dtype):
         result = distiller(batch())
-    assert result["logits"].dtype == dtype
-    assert {result[name].dtype for name in ("loss", *TERMS)} == {torch.float32}
-    result["loss"].backward()
+    assert result.student.logits.dtype == dtype
+    assert {value.dtype for value in (result.loss, *result.values.values())} == {torch.float32}
+    result.loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in distiller.student.parameters())
 
 
@@ -181,8 +186,8 @@ def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
 
     distiller = build({"mine": Term("pooled_distance", 3.0, teacher="other", options={"scale": 2.0})})
     result = distiller(batch())
-    torch.testing.assert_close(result["loss"], 3 * result["mine"])
-    assert result["mine"] > 0
+    torch.testing.assert_close(result.loss, 3 * result.values["mine"])
+    assert result.values["mine"] > 0
     with pytest.raises(UsageError, match="only logits can be averaged over teachers, not pooled"):
         build({"mine": Term("pooled_distance", teacher=("teacher", "other"))})
 
@@ -199,13 +204,13 @@ def test_an_objective_of_ones_own_takes_one_function(monkeypatch):
     ],
 )
 def test_wrong_terms_are_refused(term, message):
-    teachers = {"teacher": network(1), "wide": network(2, classes=9)}
+    teachers = {"teacher": Live(network(1)), "wide": Live(network(2, classes=9))}
     with pytest.raises(UsageError, match=message):
         KnowledgeDistiller(network(0), teachers, {"term": term}, batch(2)["images"])
 
 
-@pytest.mark.parametrize("name", ["loss", "logits"])
-def test_a_term_may_not_hide_the_results_own_names(name):
+@pytest.mark.parametrize("name", ["loss", "lr"])
+def test_a_term_may_not_hide_what_a_line_of_the_log_holds(name):
     with pytest.raises(UsageError, match=f"terms.{name}: give the term another name"):
         build({name: Term("kd", 5.0)})
 
@@ -220,7 +225,7 @@ def pair(objective, terms):
     student = build_network(NetworkConfig("cifar_resnet8"), 4, reads["student"], 32)
     teacher = build_network(NetworkConfig("cifar_resnet14"), 4, reads["teacher"], 32)
     example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    return KnowledgeDistiller(student, {"teacher": teacher}, terms, example)
+    return KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, example)
 
 
 def test_stages_may_be_named_and_may_be_the_students_alone(monkeypatch):
@@ -231,13 +236,13 @@ def test_stages_may_be_named_and_may_be_the_students_alone(monkeypatch):
         return torch.stack([x.square().mean() for x in student]).sum()
 
     images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
-    data = {"images": images, "labels": torch.arange(3), "index": torch.arange(3)}
+    data = batch_of(images, torch.arange(3))
     alone = pair(objectives.get("energy"), {"energy": Term("energy")})
     assert [len(match.pairs) for match in alone.matches.values()] == [3]
-    assert alone(data)["energy"] > 0
+    assert alone(data).values["energy"] > 0
     chosen = pair(objectives.get("at"), {"at": Term("at", stages=(("stage1", "stage3"),))})
     assert chosen.matches["at"].pairs == [("stage1", "stage3")]
-    assert chosen(data)["at"].isfinite()
+    assert chosen(data).values["at"].isfinite()
     with pytest.raises(UsageError, match=r"terms\.at\.stages: no stage7; there is stage1"):
         pair(objectives.get("at"), {"at": Term("at", stages=(("stage7", "stage3"),))})
 
@@ -245,10 +250,10 @@ def test_stages_may_be_named_and_may_be_the_students_alone(monkeypatch):
 def test_standardised_logits():
     standard = build({"kd": Term("kd", standardize=True)}).eval()
     data = batch()
-    teacher = standard.teachers["teacher"].network.score(data["images"])
+    teacher = standard.teachers["teacher"].network.predict(data["images"]).logits
     result = standard(data)
-    expected = kd(standardize(result["logits"]), standardize(teacher))
-    torch.testing.assert_close(result["kd"], expected)
+    expected = kd(standardize(result.student.logits), standardize(teacher))
+    torch.testing.assert_close(result.values["kd"], expected)
     with pytest.raises(UsageError, match=r"terms\.pkt\.standardize: pkt has no use for logits"):
         build({"pkt": Term("pkt", standardize=True)})
 
@@ -263,10 +268,10 @@ def test_a_teacher_may_go_by_the_statistics_of_each_batch():
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     before = {name: value.clone() for name, value in teacher.state_dict().items() if "num_batches" not in name}
     with torch.no_grad():
-        by_batch = distiller.train()({"images": images})["kd"]
-        alone = copy.deepcopy(teacher).train().score(images)
-        expected = kd(copy.deepcopy(student).score(images), alone)
-        by_own = distiller.eval()({"images": images})["kd"]
+        by_batch = distiller.train()(batch_of(images)).values["kd"]
+        alone = copy.deepcopy(teacher).train().predict(images).logits
+        expected = kd(copy.deepcopy(student).predict(images).logits, alone)
+        by_own = distiller.eval()(batch_of(images)).values["kd"]
     torch.testing.assert_close(by_batch, expected)
     assert not torch.allclose(by_own, by_batch)
     assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in before.items())

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from batches import batch_of
 from torch import Tensor, nn
 
 import objectives
@@ -13,12 +14,13 @@ from models.outputs import IMAGENET, Outputs
 from models.zoo import Network
 from objectives import contract
 from objectives.contract import Range
+from teachers import Live
 from terms import Example, Match
 from utils.errors import UsageError
 
 OURS = sorted(name for name, one in contract._REGISTRY.items() if one.is_ours)
 READS = ["stage1", "stage2", "stage1_pre", "stage2_pre", "last", "pooled"]
-BATCH = {"images": torch.zeros(2, 3, 8, 8, dtype=torch.uint8), "labels": torch.tensor([0, 1])}
+BATCH = batch_of(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
 
 
 def options_of(name):
@@ -45,7 +47,7 @@ class Body(nn.Module):
 
 def build(term, classes=4):
     networks = [Network(Body(one), IMAGENET, one, READS) for one in (4, classes)]
-    return KnowledgeDistiller(networks[0], {"teacher": networks[1]}, {"x": term}, BATCH["images"])
+    return KnowledgeDistiller(networks[0], {"teacher": Live(networks[1])}, {"x": term}, BATCH["images"])
 
 
 def refused(name, option, value):
@@ -139,7 +141,11 @@ class Sized(nn.Module):
     [
         (of_each_sample, {}, r"^terms\.x: of_each_sample must return a scalar tensor, not a tensor \[2\]$"),
         (a_number, {}, r"^terms\.x: a_number must return a scalar tensor, not float$"),
-        (with_targets, {}, r"^terms\.x: with_targets asks for 'targets'; there is student, teacher, images, labels$"),
+        (
+            with_targets,
+            {},
+            r"^terms\.x: with_targets asks for 'targets'; there is student, teacher, images, labels, index$",
+        ),
         (of_a_ninth_stage, {}, r"^terms\.x: of_a_ninth_stage reads stage9 of teacher, which has logits, stage1,"),
         (with_a_slip, {}, r"test_terms.py[\s\S]*student\[99\][\s\S]*\nterms\.x: with_a_slip raised IndexError: .*$"),
         (Sized, {}, r"test_terms.py[\s\S]*shape\[7\][\s\S]*\nterms\.x: sized raised IndexError: .*$"),
@@ -175,5 +181,5 @@ def test_objectives_that_normalise_over_the_batch_refuse_a_batch_of_one(name):
     with pytest.raises(
         UsageError, match=rf"terms\.x: {name} normalises over the batch: data\.batch_size must give each"
     ):
-        distiller({key: value[:1] for key, value in BATCH.items()})
-    assert distiller(BATCH)["x"].isfinite()
+        distiller(BATCH.chunk(2)[0])
+    assert distiller(BATCH).values["x"].isfinite()

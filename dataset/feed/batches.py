@@ -16,7 +16,7 @@ import numpy as np
 from dataset.config import DataConfig
 from dataset.feed import crops
 from dataset.feed.targets import Arrays, Fields, Targets, Window
-from dataset.jpeg.images import center_view, decode, decode_window, image_size
+from dataset.jpeg.decode import decode, decode_window
 from dataset.jpeg.raw import padded_window
 from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.scratch import scratch

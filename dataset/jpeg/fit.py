@@ -9,7 +9,8 @@ import numpy as np
 from dataset.jpeg.damage import prove, sound_pixels
 from dataset.jpeg.decode import decode, opencv_pixels
 from dataset.jpeg.header import BadImage, Header, jpeg_header, read_header
-from dataset.jpeg.images import as_jpeg, encode, resize, resized_shape
+from dataset.jpeg.images import as_jpeg, encode, resized_shape
+from dataset.jpeg.resize import resize
 from dataset.jpeg.rgb import MAX_PIXELS, check_size
 from dataset.jpeg.tiles import NotTiled, tile
 

@@ -12,27 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset.jpeg.damage import find_damage
 from dataset.jpeg.decode import decode, decode_window
 from dataset.jpeg.header import BadImage, Header, jpeg_header, read_header, without_stray_bytes
 from dataset.jpeg.raw import raw_pixels
-from dataset.jpeg.resize import filter_weights, resample, resize
+from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.rgb import rgb_pixels
-
-__all__ = [
-    "BadImage",
-    "as_jpeg",
-    "center_view",
-    "decode",
-    "decode_window",
-    "encode",
-    "find_damage",
-    "image_size",
-    "read_header",
-    "read_image",
-    "resize",
-    "resized_shape",
-]
 
 MAX_BYTES = 1 << 28  # 268 MB, of a file
 _MAX_SIDE = 65500  # that libjpeg writes

@@ -1,1 +1,1 @@
-"""Raw files to records, one module a dataset."""
+"""Raw files to records, one module a data set: each makes a `source.Source`, which `store.packing.pack` packs."""

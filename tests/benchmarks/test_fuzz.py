@@ -5,7 +5,7 @@ import pytest
 from conftest import call
 
 from benchmarks import fuzz
-from dataset.jpeg.images import BadImage
+from dataset.jpeg.header import BadImage
 
 
 def test_hostile_files_end_no_process(tmp_path):

@@ -13,7 +13,8 @@ from PIL import Image
 
 from dataset import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.feed.crops import padded_crop, uniform
-from dataset.jpeg.images import decode, image_size
+from dataset.jpeg.decode import decode
+from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import encode_raw, padded_window, raw_pixels
 from dataset.sources.cifar import find_cifar
 from dataset.store.reader import ShardReader

@@ -11,8 +11,9 @@ from odd_jpeg import EOI, FACTORS, odd_jpeg, segment
 from PIL import Image
 
 from dataset.jpeg import damage, fit, rgb
-from dataset.jpeg.header import scan_headers
-from dataset.jpeg.images import BadImage, as_jpeg, decode, read_header, read_image
+from dataset.jpeg.decode import decode
+from dataset.jpeg.header import BadImage, read_header, scan_headers
+from dataset.jpeg.images import as_jpeg, read_image
 from dataset.jpeg.raw import raw_pixels
 from dataset.sources.cifar import find_cifar
 from dataset.store.storage import AsPixels

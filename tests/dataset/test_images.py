@@ -11,7 +11,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from dataset.jpeg import rgb
-from dataset.jpeg.images import BadImage, as_jpeg, center_view, decode, encode, find_damage, read_header
+from dataset.jpeg.damage import find_damage
+from dataset.jpeg.decode import decode
+from dataset.jpeg.header import BadImage, read_header
+from dataset.jpeg.images import as_jpeg, center_view, encode
 
 JPEG = image_bytes(0, 40, 60)
 

@@ -11,7 +11,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from dataset.feed.crops import jitter_factors, random_resized_crop, random_scale_crop, uniform
-from dataset.jpeg.images import decode, resize
+from dataset.jpeg.decode import decode
+from dataset.jpeg.resize import resize
 from dataset.loader import DataConfig, EvalLoader, TrainLoader, open_split
 from dataset.store.record import Record
 from dataset.store.samples import Samples

@@ -27,7 +27,10 @@ from dataset_helpers import (
 )
 
 from dataset import img2lmdb
-from dataset.jpeg.images import decode, encode, read_header, resize
+from dataset.jpeg.decode import decode
+from dataset.jpeg.header import read_header
+from dataset.jpeg.images import encode
+from dataset.jpeg.resize import resize
 from dataset.jpeg.tiles import NotTiled, tile
 from dataset.store.reader import ShardReader
 from utils.files import lock

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from dataset_helpers import image_bytes, shard_bytes, write_tree
 
+from dataset.jpeg.decode import decode
 from dataset.jpeg.fit import Fitting
-from dataset.jpeg.images import decode
 from dataset.jpeg.raw import raw_pixels
 from dataset.sources.files import ImageFiles
 from dataset.sources.source import Source

@@ -12,6 +12,7 @@ from dataset.feed.crops import STRONG, uniform
 from dataset.feed.strong import _ALL, _cut, _distorted, strong_views
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
+from teachers import Live
 from utils.errors import UsageError
 
 
@@ -126,7 +127,9 @@ def test_the_loader_gives_both_views(digits):
 def distiller(terms):
     torch.manual_seed(0)
     student, teacher = (build_network(NetworkConfig(f"cifar_resnet{n}"), 10, side=32) for n in (8, 14))
-    return KnowledgeDistiller(student, {"teacher": teacher}, terms, torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).eval()
+    return KnowledgeDistiller(
+        student, {"teacher": Live(teacher)}, terms, torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    ).eval()
 
 
 def test_terms_see_the_view_they_ask_for():
@@ -151,14 +154,14 @@ def test_a_teacher_sees_the_views_that_its_terms_ask_for():
     for views in (["weak"], ["strong"], ["weak", "strong"]):
         taught, seen = {f"{view}_kd": Term("kd", view=view) for view in views}, []
         both = distiller({**terms, **taught})
-        both.teachers["teacher"].register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        both.teachers["teacher"].network.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
         both(batch_of(images, torch.arange(4), strong))
         shown = {"weak": images, "strong": strong}
         expected = [both.student.normalize(shown[view]) for view in views]
         assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
 
 
-def test_a_page_with_strong_views_is_timed():
+def test_a_method_with_strong_views_is_timed():
     done = call("-m", "benchmarks.step", "--methods", "crld", "--rounds", "1", "--steps", "1", "--batch", "2")
     assert '"method": "crld"' in done.stdout
 
@@ -166,7 +169,7 @@ def test_a_page_with_strong_views_is_timed():
 def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
     with pytest.raises(UsageError, match=r"terms\.crld\.view: crld compares both views by itself: leave it weak"):
         distiller({"crld": Term("crld", view="strong")})
-    words = ["--cfg", "configs/digits_wsld.py", f"data.data_path={digits / 'lmdb'}"]
+    words = ["--cfg", "configs/digits.py", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
     done = call("train_with_distillation.py", *words, code=2)
     assert "terms.wsld: crld looks at strong views; set data.strong_view=True" in done.stderr
@@ -176,7 +179,7 @@ def test_mlkd_trains_on_both_views(digits, tmp_path):
     page = tmp_path / "page.py"
     page.write_text(
         "from dataclasses import replace\n"
-        "from configs.digits_wsld import cfg as base\n"
+        "from configs.digits import cfg as digits\n"
         "from knowledge_distiller import Term\n"
         "from teachers import TeacherConfig\n"
         "terms = {}\n"
@@ -185,10 +188,12 @@ def test_mlkd_trains_on_both_views(digits, tmp_path):
         "    terms[view + '_mlkd'] = Term('mlkd', view=view, standardize=True)\n"
         "terms['crld'] = Term('crld')\n"
         "teachers = {'teacher': TeacherConfig('cifar_resnet14', expect=0)}\n"
+        "base = digits('wsld')\n"
         "data = replace(base.data, strong_view=True)\n"
-        "cfg = replace(base, name='run', data=data, terms=terms, teachers=teachers)\n"
+        "phases = {'distillation': replace(base.last, terms=terms)}\n"
+        "cfg = replace(base, name='run', data=data, phases=phases, teachers=teachers)\n"
     )
     words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
-    words += ["data.batch_size=20", "data.num_workers=1", "train_params.epochs=1", "train_params.accumulate=2"]
+    words += ["data.batch_size=20", "data.num_workers=1", "epochs=1", "train_params.accumulate=2"]
     done = call("train_with_distillation.py", *words)
     assert "best after epoch 1" in done.stdout

@@ -13,7 +13,8 @@ from odd_jpeg import FACTORS, odd_jpeg
 from PIL import Image
 
 from dataset.jpeg import tiles
-from dataset.jpeg.images import BadImage, decode, decode_window, read_header
+from dataset.jpeg.decode import decode, decode_window
+from dataset.jpeg.header import BadImage, read_header
 from dataset.jpeg.tiles import NotTiled, tile, window_jpeg
 
 SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 import torchvision
 
-from dataset.jpeg.images import decode
+from dataset.jpeg.decode import decode
 from models.cifar import CIFAR
 from models.fitting import load_weights
 from models.outputs import IMAGENET, Tap, Tapped

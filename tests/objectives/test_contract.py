@@ -4,12 +4,14 @@ import importlib
 
 import pytest
 import torch
+from batches import batch_of
 from torch import Tensor, nn
 
 import objectives
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
 from objectives import contract
+from teachers import Live
 from utils.errors import UsageError
 
 
@@ -86,16 +88,16 @@ def test_a_toy_objective_of_one_file_trains_through_the_facade(monkeypatch):
     torch.manual_seed(0)
     student, teacher = (build_network(NetworkConfig(f"cifar_resnet{n}"), 4, ["pooled"], 32) for n in (8, 14))
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    batch = {"images": images, "labels": torch.arange(4), "index": torch.arange(4)}
+    batch = batch_of(images, torch.arange(4))
     terms = {"toy": Term("toy_distance", 2.0, options={"width": 3})}
-    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, images)
+    distiller = KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, images)
     learned = [parameter for parameter in distiller.parameters() if parameter.requires_grad]
     embed = [*distiller.matches["toy"].function.embed.parameters()]
     assert {len(weight) for weight in embed} == {3}
     assert {*map(id, embed)} < {*map(id, learned)}
     optimizer, losses = torch.optim.SGD(learned, 0.05), []
     for _ in range(5):
-        loss = distiller(batch)["loss"]
+        loss = distiller(batch).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -46,9 +46,7 @@ def test_simkd_by_hand():
     assert SimKd(student, teacher, head, head)(student, teacher).item() == pytest.approx(2.25)
     assert SimKd(student, student, head, head)(student, student).item() == 0
     for other, theirs in ((torch.ones(1, 2, 1, 1), torch.zeros(3, 2)), (teacher, head + 1)):
-        with pytest.raises(
-            ValueError, match=r"a student with the teacher's classifier: set student\.head\.name=reused"
-        ):
+        with pytest.raises(ValueError, match=r"a student with the teacher's classifier: set student\."):
             SimKd(student, other, head, theirs)
 
 

@@ -1,7 +1,10 @@
 """Every objective on every pair of networks that the literature publishes, forward and backward."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from batches import batch_of
 from configs.cifar100._common import PAIRS as CIFAR_PAIRS
 
 from knowledge_distiller import KnowledgeDistiller, Term
@@ -9,6 +12,7 @@ from models.heads import HeadConfig
 from models.taps import pair_stages
 from models.zoo import NetworkConfig, build_network
 from objectives import contract, get
+from teachers import Live
 from terms import features_of
 
 PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in CIFAR_PAIRS]
@@ -27,14 +31,16 @@ def build(teacher, student, side, names):
         head = HeadConfig("embedding", {"dimensions": networks["teacher"].classifier.in_features})
     trained = build_network(NetworkConfig(student, head=head), CLASSES, reads, side, networks)
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(trained, networks, terms, example, torch.arange(SAMPLES) % CLASSES)
+    return KnowledgeDistiller(
+        trained, {name: Live(one) for name, one in networks.items()}, terms, example, torch.arange(SAMPLES) % CLASSES
+    )
 
 
 def batch(side, size=4):
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
     index = torch.randperm(SAMPLES, generator=generator)[:size]
-    return {"images": images, "strong_images": images.flip(3), "labels": index % CLASSES, "index": index}
+    return batch_of(images, index % CLASSES, images.flip(3), index)
 
 
 @pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)
@@ -53,8 +59,8 @@ def train_a_step(teacher, student, side, names):
     statistics = {name: value.clone() for name, value in distiller.teachers.state_dict().items()}
     result = distiller(batch(side))
     for name in names:
-        assert result[name].isfinite(), name
-    result["loss"].backward()
+        assert result.values[name].isfinite(), name
+    result.loss.backward()
     for name, parameter in distiller.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, name
@@ -82,7 +88,7 @@ def test_gradients_keep_the_memory_format_of_the_maps():
                 module.register_forward_hook(follow)
         inputs = batch(32)
         images = inputs["images"].contiguous(memory_format=torch.channels_last)
-        distiller({**inputs, "images": images, "strong_images": images.flip(3)})["loss"].backward()
+        distiller(replace(inputs, images={"weak": images, "strong": images.flip(3)})).loss.backward()
     assert not other
 
 
@@ -94,10 +100,10 @@ def test_every_objective_is_part_of_one_graph():
     expected = build("cifar_resnet20", "cifar_resnet8", 32, names).train()(batch(32))
     distiller = build("cifar_resnet20", "cifar_resnet8", 32, names).train()
     result = torch.compile(distiller, fullgraph=True, backend="aot_eager")(batch(32))
-    result["loss"].backward()
+    result.loss.backward()
     for name in names:
         if name != "crd":  # which draws its contrasts
-            torch.testing.assert_close(result[name], expected[name], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(result.values[name], expected.values[name], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -108,9 +114,9 @@ def test_every_objective_is_finite_under_autocast(dtype):
     with torch.autocast("cpu", dtype):
         result = distiller(batch(32))
     for name in names:
-        assert result[name].isfinite(), name
-        assert result[name].dtype == torch.float32
-    result["loss"].backward()
+        assert result.values[name].isfinite(), name
+        assert result.values[name].dtype == torch.float32
+    result.loss.backward()
     assert all(p.grad.isfinite().all() for p in distiller.parameters() if p.grad is not None)
 
 

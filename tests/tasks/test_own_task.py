@@ -1,4 +1,4 @@
-"""A task of one's own: one file, which a config may be, and nothing else knows of it."""
+"""A task of one's own: one file, which a config imports, and nothing else knows of it."""
 
 from conftest import ROOT
 from dataset_helpers import image_bytes
@@ -7,17 +7,12 @@ from splits import write_split
 from dataset.store.record import Record
 from figures.curves import read_metrics
 
-CONFIG = """
+TASK = """
 import numpy as np
-import torch
-from dataclasses import replace
+from torch.nn import functional as F
 
-from configs.digits import cfg as digits
-from knowledge_distiller import Term
 from objectives import objective
 from tasks import Task, task
-from torch.nn import functional as F
-from training.phases import Phase
 
 
 class Present:
@@ -64,33 +59,32 @@ class ToyMultiLabel(Task):
 @objective(reads="logits")
 def toy_bce(student, present):
     return F.binary_cross_entropy_with_logits(student, present)
+"""
+CONFIG = """
+from dataclasses import replace
 
+import own_task
+from configs.digits import cfg as digits
+from knowledge_distiller import Term
+from training.phases import Phase
 
 base = digits("student")
-cfg = replace(
-    base,
-    task="toy_multi_label",
-    name="run",
-    phases={"training": Phase(2, {"hard": Term("toy_bce")}, base.phases["training"].optim)},
-)
+phases = {"training": Phase(2, {"hard": Term("toy_bce")}, base.last.optim)}
+cfg = replace(base, task="toy_multi_label", name="run", phases=phases)
 """
 
 
 def squares(count, seed):
     """Images with labels 0, 1, both or none."""
-    return [
-        Record(
-            f"{seed}/{number}",
-            image_bytes(1000 * seed + number, 16, 16),
-            tuple(np.flatnonzero([number & 1, number & 2])),
-        )
-        for number in range(count)
-    ]
+    present = [(), (0,), (1,), (0, 1)]
+    images = [image_bytes(1000 * seed + number, 16, 16) for number in range(count)]
+    return [Record(f"{seed}/{number}", image, present[number % 4]) for number, image in enumerate(images)]
 
 
 def test_a_task_in_a_config_trains_scores_and_resumes(run, tmp_path):
     for split, count in (("train", 40), ("val", 12)):
         write_split(tmp_path / "lmdb" / split, squares(count, len(split)), target="multi", classes=("a", "b"))
+    (tmp_path / "own_task.py").write_text(TASK)
     (tmp_path / "own.py").write_text(CONFIG)
     words = ["--cfg", str(tmp_path / "own.py"), f"data.data_path={tmp_path / 'lmdb'}", "data.batch_size=10"]
     words += [f"train_params.output_path={tmp_path}", "train_params.print_freq=2"]

@@ -61,8 +61,8 @@ def agrees(batch):
     """Whether the white pixels of each image are those of its box."""
     for pixels, box in zip(batch["images"], batch["box"].tolist(), strict=True):
         x1, y1, x2, y2 = (min(max(place, 0), SIDE) for place in box)
-        white = (pixels[0].float() / 255).numpy()
-        assert white.sum() == pytest.approx((x2 - x1) * (y2 - y1), abs=0.1 * SIDE + 0.05 * white.sum())
+        white = (pixels[0].double() / 255).numpy()
+        assert white.sum() == pytest.approx((x2 - x1) * (y2 - y1), abs=float(0.1 * SIDE + 0.05 * white.sum()))
         if white.sum() > 20:
             rows, columns = (white.sum(axis) / white.sum() @ (np.arange(SIDE) + 0.5) for axis in (1, 0))
             assert (columns, rows) == pytest.approx(((x1 + x2) / 2, (y1 + y2) / 2), abs=1.0)

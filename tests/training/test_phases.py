@@ -16,6 +16,7 @@ from figures.curves import read_metrics
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
 from recipe import Recipe
+from teachers import Live
 from terms import features_of
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
@@ -110,7 +111,7 @@ def trainer(stages, labels=10):
     student = build_network(NetworkConfig("cifar_resnet8"), labels, reads, 32)
     teacher = build_network(NetworkConfig("cifar_resnet14"), labels, reads_of.get("teacher", ()), 32)
     example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
-    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, example, torch.arange(20) % labels)
+    distiller = KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, example, torch.arange(20) % labels)
 
     class Loader:
         batches, batch_size = 1, 4

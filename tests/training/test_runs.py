@@ -18,6 +18,7 @@ from small_run import learned, words
 from torch.utils import tensorboard
 
 import train_with_distillation as door
+from dataset import Samples
 from figures.curves import read_metrics
 from training import advice, logs
 from training.facts import changes, facts_of
@@ -81,12 +82,15 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 # What it read
 
 
-class Split:
+class Split(Samples):
     def __init__(self, classes="abc", labels=(0, 1, 2, 0), keys="wxyz"):
         self.classes, self.labels, self._keys = tuple(classes), np.array(labels), list(keys)
 
     def __len__(self):
         return len(self.labels)
+
+    def read(self, index):
+        raise NotImplementedError
 
     def keys(self):
         return self._keys
