@@ -34,11 +34,11 @@ def test_an_embedding_is_what_the_classifier_sees_and_merges_into_it(name, tmp_p
     state = network.network.state_dict()
     torch.save(state, tmp_path / "embedded.pth")
     again = build_network(NetworkConfig(name, str(tmp_path / "embedded.pth"), head=embedded(12)), 10).eval()
-    assert torch.equal(again.score(IMAGES), network.predict(IMAGES))
+    assert torch.equal(again.predict(IMAGES).logits, network.predict(IMAGES).logits)
     safetensors.torch.save_file(network.exported(state), tmp_path / "merged.safetensors")
     for kind in (HeadConfig(), embedded(12)):  # the second as the config of the run says it
         plain = build_network(NetworkConfig(name, str(tmp_path / "merged.safetensors"), head=kind), 10).eval()
-        torch.testing.assert_close(plain.predict(IMAGES), outputs.logits)
+        torch.testing.assert_close(plain.predict(IMAGES).logits, outputs.logits)
     # To be trained on, it has an embedding again.
     config = NetworkConfig(name, str(tmp_path / "merged.safetensors"), head=embedded(7))
     assert build_network(config, 10, side=32, new_classifier=True).classifier.in_features == 7
@@ -130,6 +130,6 @@ def test_a_head_of_ones_own_trains_exports_and_is_read_back(name, tmp_path):
     assert "only_in_training" not in state
     torch.save(state, tmp_path / "weights.pth")
     again = build_network(NetworkConfig(name, str(tmp_path / "weights.pth"), head=config.head), 10, side=32)
-    assert torch.equal(again.eval().score(IMAGES), network.eval().score(IMAGES))
+    assert torch.equal(again.eval().predict(IMAGES).logits, network.eval().predict(IMAGES).logits)
     with pytest.raises(UsageError, match=r"gives no pooled; .*label_embeddings, and nothing else"):
         build_network(config, 10, ["pooled"], 32)

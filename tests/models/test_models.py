@@ -19,7 +19,7 @@ from models.cifar import CIFAR
 from models.fitting import load_weights
 from models.outputs import IMAGENET, Tap, Tapped
 from models.zoo import NetworkConfig, build_network
-from training.loop import _enough_images
+from training.step import _enough_images
 from utils.errors import DataError, UsageError
 
 DATA = Path(os.environ.get("LIMBECK_DATA", "../shared/data")).resolve()
@@ -87,7 +87,7 @@ def test_taps_of_torchvision_resnets(name):
     plain.load_state_dict(tapped.state_dict())  # the adapter adds no names of its own
     with torch.no_grad():
         outputs = tapped(tapped.normalize(IMAGES))
-        assert torch.equal(outputs.logits, plain.predict(IMAGES))
+        assert torch.equal(outputs.logits, plain.predict(IMAGES).logits)
     for n in (1, 2, 3, 4):
         before, after = outputs.features[f"stage{n}_pre"], outputs.features[f"stage{n}"]
         assert before.min() < 0  # an in-place ReLU would have rectified it
@@ -315,7 +315,7 @@ def test_stages_of_every_family_are_found(name):
         plain = build_network(NetworkConfig(name), 10).eval()
         plain.load_state_dict(network.state_dict())
         probe = torch.randint(0, 256, (1, 3, 224, 224), dtype=torch.uint8)
-        assert torch.equal(network.predict(probe), plain.predict(probe))
+        assert torch.equal(network.predict(probe).logits, plain.predict(probe).logits)
     transformer = "vit" in name or "deit" in name
     for number, stride in enumerate((16, 16, 16, 16) if transformer else (4, 8, 16, 32), start=1):
         after, before = features[f"stage{number}"], features[f"stage{number}_pre"]
@@ -353,7 +353,7 @@ def test_published_cifar10_weights_score(depth, expected, tmp_path):
         images = torch.stack([torch.from_numpy(decode(files.read(name)).copy()).permute(2, 0, 1) for name in names])
     labels = torch.tensor([classes.index(name.split("/")[-2]) for name in names])
     with torch.no_grad():
-        right = torch.cat([network.predict(part).argmax(1) for part in images.split(250)]) == labels
+        right = torch.cat([network.predict(part).logits.argmax(1) for part in images.split(250)]) == labels
     assert len(names) == 1000
     assert 100 * right.float().mean().item() == pytest.approx(expected, abs=0.11)
 

@@ -120,7 +120,7 @@ def test_published_weights_give_the_librarys_logits_and_a_student_a_new_last_lay
     with torch.no_grad():
         expected = theirs(normalised(images, mean, std))
         other = theirs(normalised(images, [0.6 * one for one in mean], std))
-        given = ours.score(images)
+        given = ours.predict(images).logits
     assert (given - expected).abs().max() < 0.01 * (other - expected).abs().max()  # what another input would have shown
     assert (ours.published_top1 is None) == name.startswith("timm/")
 
@@ -129,7 +129,7 @@ def test_published_weights_give_the_librarys_logits_and_a_student_a_new_last_lay
     learner = build_network(NetworkConfig(name, "default"), 7, side=side, new_classifier=True)
     assert capsys.readouterr().out.count("its last layer is new") == 1
     with torch.no_grad():
-        assert learner.train().score(images).shape == (2, 7)  # of GoogLeNet and Inception too: logits alone
+        assert learner.train().predict(images).logits.shape == (2, 7)  # of GoogLeNet and Inception too: logits alone
     kept = {key: value for key, value in theirs.state_dict().items() if not key.startswith("AuxLogits")}
     new = learner.network.state_dict()
     assert kept.keys() == new.keys()
@@ -153,16 +153,16 @@ def test_scaling_of_the_input_goes_with_the_weights(name, tmp_path, monkeypatch,
     capsys.readouterr()
     with torch.no_grad():
         own = build_network(NetworkConfig(name, str(tmp_path / "best.pt")), 1000, side=side).eval()
-        assert_alike(own.score(images), expected)
+        assert_alike(own.predict(images).logits, expected)
         assert capsys.readouterr().out == ""
         half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
         told = build_network(NetworkConfig(name, str(tmp_path / "theirs.pth"), **half), 1000, side=side).eval()
-        assert_alike(told.score(images), expected)
+        assert_alike(told.predict(images).logits, expected)
         assert "theirs.pth does not say whether" in capsys.readouterr().out
         beginning = torchvision.models.get_model_weights(name).DEFAULT.url[-12:-4]
         monkeypatch.setattr("models.published.sha256", lambda _path: beginning + 56 * "0")
         known = build_network(NetworkConfig(name, str(tmp_path / "theirs.pth")), 1000, side=side).eval()
-        assert_alike(known.score(images), expected)
+        assert_alike(known.predict(images).logits, expected)
         assert capsys.readouterr().out == ""
 
 

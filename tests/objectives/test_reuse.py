@@ -19,7 +19,7 @@ def reusing():
     return teacher, build_network(config, 10, ["last"], 32, {"teacher": teacher})
 
 
-def test_the_student_ends_with_the_teachers_classifier_at_rest(reusing):
+def test_the_student_ends_with_the_teachers_classifier_frozen(reusing):
     teacher, student = reusing
     outputs = student.eval()(torch.rand(2, 3, 32, 32))
     assert outputs.features["last"].shape == (2, 256, 8, 8)
@@ -78,19 +78,21 @@ def test_what_cannot_be_reused_is_refused(reusing):
 
 
 def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
-    page = tmp_path / "page.py"
-    page.write_text(
+    config = tmp_path / "config.py"
+    config.write_text(
         "from dataclasses import replace\n"
-        "from configs.digits_wsld import cfg as base\n"
+        "from configs.digits import cfg as digits\n"
         "from knowledge_distiller import Term\n"
         "from models.heads import HeadConfig\n"
         "from teachers import TeacherConfig\n"
         'teachers = {"teacher": TeacherConfig("cifar_resnet14", expect=0)}\n'
+        "base = digits()\n"
         'student = replace(base.student, head=HeadConfig("reused"))\n'
-        'cfg = replace(base, name="run", teachers=teachers, student=student, terms={"simkd": Term("simkd")})\n'
+        'phases = {"distillation": replace(base.last, terms={"simkd": Term("simkd")})}\n'
+        'cfg = replace(base, name="run", teachers=teachers, student=student, phases=phases)\n'
     )
-    words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
-    words += ["data.batch_size=20", "data.num_workers=0", "train_params.epochs=1"]
+    words = ["--cfg", str(config), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
+    words += ["data.batch_size=20", "data.num_workers=0", "epochs=1"]
     call("train_with_distillation.py", *words)
     call("train_with_distillation.py", *words)
     exported = read_weights(tmp_path / "run" / "student.safetensors")

@@ -4,11 +4,13 @@ import json
 
 import pytest
 import torch
+from batches import batch_of
 from conftest import call
 from torch import nn
 
 from dataset.loader import DataConfig, EvalLoader, open_split
-from evaluation.topk import evaluate
+from evaluation.topk import TopK
+from models.outputs import Outputs
 from models.zoo import NetworkConfig, build_network
 from teachers import Live, TeacherConfig
 from training.teacher_check import check_teachers, least_expected
@@ -23,12 +25,18 @@ def checked(right, images, classes=10, *, logits=None, published=None, **setting
     teacher.published_top1 = published
     labels = torch.arange(images) % classes
     given = nn.functional.one_hot((labels + (torch.arange(images) >= right)) % classes, classes).float()
-    teacher.score = lambda _images: given if logits is None else logits
-    batches = [{"images": torch.zeros(images), "labels": labels}]
+    teacher.predict = lambda _images: Outputs(given if logits is None else logits)
+    batch = batch_of(torch.zeros(images, 3, 1, 1), labels)
+
+    def score(predict):
+        metrics = TopK(CPU)
+        metrics.add(predict(batch.images["weak"]), batch)
+        return metrics.compute()
+
     configs = {"big": TeacherConfig("cifar_resnet8", **{"weights": "w.pth", **settings})}
     live = Live(teacher, batch_statistics=True).train()
     teachers = nn.ModuleDict({"big": live})
-    check_teachers(teachers, configs, "top1", 100 / classes, lambda score: evaluate(score, batches, CPU))
+    check_teachers(teachers, configs, "top1", 100 / classes, score)
     assert not any(module.training for module in live.modules())
 
 
@@ -102,9 +110,15 @@ def test_spread_images_are_seen_once_over_the_ranks_by_the_same_processes(digits
 
 
 def test_a_run_with_an_untrained_teacher_stops_before_it_begins(digits, tmp_path):
-    words = ["--cfg", "configs/cifar100/kd.py", "teacher=resnet8", "student=resnet8", "teachers.teacher.weights=none"]
+    words = ["--cfg", "configs/cifar100.py", "method=kd", "teacher=resnet8", "student=resnet8", "name=run"]
     words += [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.num_workers=0"]
-    words += ["data.input_size=16", "data.val_resize=16", "data.batch_size=40", "train_params.epochs=1", "name=run"]
+    words += [
+        "data.input_size=16",
+        "data.val_resize=16",
+        "data.batch_size=40",
+        "epochs=1",
+        "teachers.teacher.weights=none",
+    ]
     done = call("train_with_distillation.py", *words, code=2)
     assert "teachers.teacher: weights=none: nothing has trained it" in done.stdout
     assert "on 41 validation images, where at least 30.0 is expected" in done.stderr
