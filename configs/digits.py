@@ -28,7 +28,7 @@ METHODS: dict[str, tuple[str, dict[str, NetworkConfig], dict[str, Phase]]] = {  
 }
 
 
-def cfg(method: str = "wsld") -> Recipe:
+def cfg(method: str = "student") -> Recipe:
     """One of the three runs."""
     student, teachers, phases = entry(METHODS, method, "method")
     return Recipe(

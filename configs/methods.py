@@ -23,7 +23,7 @@ from configs._pieces import (
 
 README, MDISTILLER = "the authors' README", "MDistiller's README"
 LISTINGS, DKD = "public listings", "the DKD paper's tables"
-AS_CIFAR = "the weight is that of CIFAR-100"
+AS_CIFAR = "weighted as on CIFAR-100"
 MDISTILLERS, AUTHORS = "the weight is MDistiller's", "the weight is the authors'"
 
 
@@ -95,8 +95,7 @@ METHODS = {
         cifar100=Setup(term("catkd", 400.0)),
     ),
     "cc": method(
-        "Correlation congruence as RepDistiller has it. After Peng et al., ICCV 2019, arXiv 1904.01802, whose own "
-        "objective is `cc`.",
+        "Correlation congruence as RepDistiller has it; that of Peng et al., ICCV 2019, arXiv 1904.01802, is `cc`.",
         imagenet=Setup(term("consecutive_correlation", 0.02, name="cc"), remark=AS_CIFAR),
         cifar100=Setup(term("consecutive_correlation", 0.02, name="cc"), repdistiller(72.97)),
     ),
@@ -214,8 +213,8 @@ METHODS = {
         ),
     ),
     "kd_ensemble": method(
-        "Knowledge distillation from two teachers, second=... beside teacher=...: their probabilities are averaged. "
-        "Hinton et al., 2015, arXiv 1503.02531.",
+        "KD from two teachers, teacher= and second=, whose probabilities are averaged. Hinton et al., 2015, arXiv "
+        "1503.02531.",
         cifar100=Setup(
             term("kd", 0.9, teacher=("teacher", "second"), temperature=4.0), labels=0.1, teachers=("teacher", "second")
         ),
@@ -317,9 +316,7 @@ METHODS = {
     ),
     "rkd": method(
         "Relational distillation. Park et al., CVPR 2019, arXiv 1904.05068.",
-        imagenet=Setup(
-            term("rkd_distance", 25.0) | term("rkd_angle", 50.0), remark="the weights are those of CIFAR-100"
-        ),
+        imagenet=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), remark=AS_CIFAR),
         cifar100=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), repdistiller(71.90, 64.43)),
     ),
     "sdd": method(
@@ -333,8 +330,7 @@ METHODS = {
         cifar100=Setup(term("sdd", scales=3, temperature=4.0, ramp=WARMUP)),
     ),
     "simkd": method(
-        "A student with its teacher's classifier: the distance of the last maps alone. Chen et al., CVPR 2022, arXiv "
-        "2203.14001.",
+        "A student with its teacher's classifier: only the last maps count. Chen et al., CVPR 2022, arXiv 2203.14001.",
         imagenet=Setup(term("simkd"), labels=0, student=lambda _: {"reuses": "teacher"}, epochs=120),
         cifar100=Setup(term("simkd"), readme(78.08), labels=0, student=lambda _: {"reuses": "teacher"}),
     ),
@@ -386,9 +382,7 @@ METHODS = {
             on_imagenet("the paper, for its own recipe", 72.04, 71.52),
             "in the recipe of the other methods; imagenet_train_cfg.py has its own",
         ),
-        cifar100=Setup(
-            term("wsld", 2.25, temperature=4.0), remark="temperature and weight are those of the port in cls_KD"
-        ),
+        cifar100=Setup(term("wsld", 2.25, temperature=4.0), remark="temperature and weight as in the port in cls_KD"),
     ),
     "wttm_crd": method(
         "Weighted transformed teacher matching with CRD. Zheng and Yang, ICLR 2024, arXiv 2402.11148.",

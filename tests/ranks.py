@@ -7,13 +7,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 from torch import nn
-from training.stages import Stage
 
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Outputs
 from models.zoo import Network
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
+from training.phases import Phase
 from utils.distributed import ranks
 
 BATCH = 8
@@ -61,7 +61,7 @@ def after_a_step(place, terms, **settings):
     mine = {name: values.chunk(place.world)[place.rank] for name, values in batch.items()}
     chosen = ("grad_clip", "optimizer", "nesterov")
     optim = OptimConfig(**{name: settings.pop(name) for name in chosen if name in settings})
-    trainer = Trainer(distiller, Loader(), [Stage(1, terms, optim)], TrainConfig(**settings), None, place)
+    trainer = Trainer(distiller, Loader(), {"only": Phase(1, terms, optim)}, TrainConfig(**settings), None, place)
     trainer.step_on(trainer.wrapped(), mine, 0.1)
     return distiller
 

@@ -151,7 +151,7 @@ def test_a_page_with_strong_views_is_timed():
 def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
     with pytest.raises(UsageError, match=r"terms\.at\.strong: at compares more than logits: stages"):
         distiller({"at": Term("at", strong=True)})
-    words = ["--cfg", "configs/digits_wsld.py", f"data.data_path={digits / 'lmdb'}"]
+    words = ["--cfg", "configs/digits.py", "method=wsld", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
     done = call("train_with_distillation.py", *words, code=2)
     assert "terms.wsld: crld looks at strong views; set data.strong_view=True" in done.stderr
@@ -161,17 +161,18 @@ def test_mlkd_trains_on_both_views(digits, tmp_path):
     page = tmp_path / "page.py"
     page.write_text(
         "from dataclasses import replace\n"
-        "from configs.digits_wsld import cfg as base\n"
+        "from configs.digits import cfg as digits\n"
         "from knowledge_distiller import Term\n"
         "from models.zoo import NetworkConfig\n"
-        "terms = {}\n"
+        "base, terms = digits('wsld'), {}\n"
         "for view, strong in (('', False), ('strong_', True)):\n"
         "    terms[view + 'cross_entropy'] = Term('cross_entropy', strong=strong)\n"
         "    terms[view + 'mlkd'] = Term('mlkd', strong=strong, standardize=True)\n"
         "terms['crld'] = Term('crld')\n"
         "teachers = {'teacher': NetworkConfig('cifar_resnet14', expect_top1=0)}\n"
         "data = replace(base.data, strong_view=True)\n"
-        "cfg = replace(base, name='run', data=data, terms=terms, teachers=teachers)\n"
+        "phases = {'distillation': replace(base.last, terms=terms)}\n"
+        "cfg = replace(base, name='run', data=data, phases=phases, teachers=teachers)\n"
     )
     words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
     words += ["data.batch_size=20", "data.num_workers=1", "train_params.epochs=1", "train_params.accumulate=2"]

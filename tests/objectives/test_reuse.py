@@ -169,12 +169,14 @@ def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
     page = tmp_path / "page.py"
     page.write_text(
         "from dataclasses import replace\n"
-        "from configs.digits_wsld import cfg as base\n"
+        "from configs.digits import cfg as digits\n"
         "from knowledge_distiller import Term\n"
         "from models.zoo import NetworkConfig\n"
         'teachers = {"teacher": NetworkConfig("cifar_resnet14", expect_top1=0)}\n'
+        'base = digits("wsld")\n'
         'student = replace(base.student, reuses="teacher")\n'
-        'cfg = replace(base, name="run", teachers=teachers, student=student, terms={"simkd": Term("simkd")})\n'
+        'phases = {"distillation": replace(base.last, terms={"simkd": Term("simkd")})}\n'
+        'cfg = replace(base, name="run", teachers=teachers, student=student, phases=phases)\n'
     )
     words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
     words += ["data.batch_size=20", "data.num_workers=0", "train_params.epochs=1"]

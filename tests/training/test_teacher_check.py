@@ -99,7 +99,14 @@ def test_spread_images_are_seen_once_over_the_ranks_by_the_same_processes(digits
 
 
 def test_a_run_with_an_untrained_teacher_stops_before_it_begins(digits, tmp_path):
-    words = ["--cfg", "configs/cifar100/kd.py", "teacher=resnet8", "student=resnet8", "teachers.teacher.weights=none"]
+    words = [
+        "--cfg",
+        "configs/cifar100.py",
+        "method=kd",
+        "teacher=resnet8",
+        "student=resnet8",
+        "teachers.teacher.weights=none",
+    ]
     words += [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.num_workers=0"]
     words += ["data.input_size=16", "data.val_resize=16", "data.batch_size=40", "train_params.epochs=1", "name=run"]
     done = call("train_with_distillation.py", *words, code=2)
