@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from utils.renamed import Renamed, converted
 
+
+
+def _embedding(network: str) -> Callable[[int | None], dict[str, Any]]:
+    head = f"{network}.head"
+    return lambda width: {f"{head}.name": "embedding", f"{head}.options.dimensions": width} if width else {}
+
+
+def _reused(network: str) -> Callable[[str | None], dict[str, Any]]:
+    head = f"{network}.head"
+    return lambda teacher: {f"{head}.name": "reused", f"{head}.options.teacher": teacher} if teacher else {}
+
+
+def _view(strong: bool) -> dict[str, Any]:
+    return {"phases.*.terms.*.view": "strong" if strong else "weak"}
+
+
+_HEAD = 'write head=HeadConfig("embedding", {"dimensions": N}) or head=HeadConfig("reused"), from models.heads'
+_TEACHER = "write TeacherConfig, from teachers, with batch_statistics and expect"
 _PHASE = 'phases={"distillation": Phase(epochs, terms, optim, trainable)}, with Phase from training.phases'
 SETTINGS = (
     Renamed("first", "phases", f"write phases before the last one: {_PHASE}"),
@@ -14,6 +32,14 @@ SETTINGS = (
     Renamed("terms", "phases.<last>.terms", f"write {_PHASE}"),
     Renamed("optim", "phases.<last>.optim", f"write {_PHASE}"),
     Renamed("phases.*.optim.moves", "phases.*.trainable", f"trainable of its phase: {_PHASE}"),
+    Renamed("phases.*.terms.*.strong", _view, 'write view="strong"', bool),
+    Renamed("student.embedding", _embedding("student"), _HEAD, int | None),
+    Renamed("student.reuses", _reused("student"), _HEAD, str | None),
+    Renamed("student.batch_statistics", lambda _: {}, _TEACHER),
+    Renamed("student.expect_top1", lambda _: {}, _TEACHER),
+    Renamed("teachers.*.embedding", _embedding("teachers.*"), _HEAD, int | None),
+    Renamed("teachers.*.reuses", _reused("teachers.*"), _HEAD, str | None),
+    Renamed("teachers.*.expect_top1", "teachers.*.expect", _TEACHER),
 )
 FILES = {  # the end of a path -> what to give in its place
     r"configs/cifar100/teacher\.py": "configs/cifar100.py method=none",

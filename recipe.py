@@ -146,8 +146,7 @@ class Recipe:
         old, unknown = restore(Recipe, as_today(begun, [*self.phases][-1]))
         changed = differences(*(json.loads(json.dumps(asdict(one))) for one in (old, self)))
         free = {one.key for one in settings(self) if not one.affects_result}
-        epochs, *_ = changed.get(f"{left_out(self)}epochs", (self.last.epochs,))
-        longer = self.last.epochs > epochs
+        longer = list(old.phases) == list(self.phases) and old.last.epochs < self.last.epochs
         if longer and self.last.optim.schedule == "step":  # it goes by steps, not by shares
             free.add("epochs")
         changed = {key.removeprefix(left_out(self)): values for key, values in changed.items()}
@@ -207,8 +206,8 @@ def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
     if run is None:
         path = options.cfg or _CONFIG
         cfg, words = read_config(path, Recipe, words, OLD)
-        if word := next((word for word in words if word.startswith("method=")), None):
-            raise UsageError(f"{word}: {path} is one run, without methods; --cfg configs/imagenet.py {word} has them")
+        if asked := [word for word in words if word.startswith("method=")]:
+            raise UsageError(f"{asked[0]}: {path} has no methods; --cfg configs/imagenet.py {asked[0]} has")
     else:
         cfg, unknown = restore_file(run / "config.json", Recipe, as_today)
         unknown += [f"--cfg {options.cfg}"] if options.cfg else []
@@ -227,7 +226,7 @@ def _methods(path: Path) -> str:
     """
     methods = run_config(path, Recipe, OLD).get("methods")
     if not callable(methods):
-        raise UsageError(f"--methods: {path} is one run, without methods; leave --cfg out to see all that there are")
+        raise UsageError(f"--methods: {path} has no methods; leave --cfg out to see all that there are")
     return methods()
 
 

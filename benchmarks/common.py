@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import torch
 
+from configs._method import setups
+from configs.methods import METHODS
 from dataset.feed.batches import BatchMaker
 from dataset.feed.targets import Arrays
-from recipe import Recipe
-from utils.config import read_page
 from utils.errors import UsageError
 
 
@@ -56,22 +56,23 @@ def cores(count: int) -> Iterator[None]:
     os.sched_setaffinity(0, before)
 
 
-def check_methods(methods: list[str], pages: Path) -> None:
-    """See that each of ``methods`` is a page of a teacher and a student in the folder ``pages``.
+def config_of(data: str) -> Path:
+    """The config file of a data set's methods."""
+    return Path("configs", f"{data}.py")
+
+
+def check_methods(methods: Sequence[str], data: str) -> None:
+    """See that each of ``methods`` is one of a teacher and a student on a data set.
 
     Raises:
-        UsageError: one is not; those that are there are named.
+        UsageError: one is not; those that there are are named.
     """
+    known = setups(METHODS, data)
+    taught = [name for name, setup in known.items() if setup.teachers == ("teacher",)]
     for method in methods:
-        page = pages / f"{method}.py"
-        if not page.exists() or not _is_method(page):
-            why = f"{page} does not learn from exactly one teacher" if page.exists() else f"there is no {page}"
-            known = ", ".join(page.stem for page in sorted(pages.glob("[!_]*.py")) if _is_method(page))
-            raise UsageError(f"--methods {method}: {why}; there is {known}")
-
-
-def _is_method(page: Path) -> bool:
-    return list(read_page(page, Recipe)[0].teachers) == ["teacher"]
+        if method not in taught:
+            why = "does not learn from exactly one teacher" if method in known else f"is no method for {data}"
+            raise UsageError(f"--methods {method}: {method} {why}; there is {', '.join(taught)}")
 
 
 def check_counts(**counts: int) -> None:

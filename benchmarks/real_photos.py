@@ -37,7 +37,7 @@ from models.fitting import load_weights
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 
-PAGE = "configs/imagenette_wsld.py"
+CONFIG = "configs/imagenette_wsld.py"
 
 
 @exit_with_its_code
@@ -165,7 +165,7 @@ def door_command(work: Path, weights: Path, *words: str) -> list[str]:
     """The trainer's command line."""
     settings = [f"data.data_path={work / 'lmdb'}", f"teachers.teacher.weights={weights}"]
     settings.append(f"train_params.output_path={work / 'runs'}")
-    return [sys.executable, "train_with_distillation.py", "--cfg", PAGE, *settings, *words]
+    return [sys.executable, "train_with_distillation.py", "--cfg", CONFIG, *settings, *words]
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

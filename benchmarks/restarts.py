@@ -1,7 +1,7 @@
 """Two ranks under torchrun, one of which is killed at a random step: does the run come back at the first restart?
 
     make demo    # packs the digits
-    python -m benchmarks.restarts [--rounds 10] [--cfg configs/digits_student.py] [key=value ...]
+    python -m benchmarks.restarts [--rounds 10] [--cfg configs/digits.py] [key=value ...]
 
 Each round is a run of its own in which SIGKILL takes a random rank at a random step. It counts when torchrun starts the
 ranks exactly once more, the run ends well, and every logged loss and score is that of a run that nothing befell.
@@ -34,7 +34,7 @@ def main() -> None:
     """Run the rounds, a line each, and a line of all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10, help="runs, each killed once")
-    parser.add_argument("--cfg", type=Path, default=Path("configs/digits_student.py"), help="page of the runs")
+    parser.add_argument("--cfg", type=Path, default=Path("configs/digits.py"), help="config of the runs")
     parser.add_argument("--work", type=Path, default=Path("runs/restarts"), help="folder of the runs; emptied first")
     options, words = parser.parse_known_args()
     check_counts(rounds=options.rounds)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.step [--pair resnet32x4/resnet8x4] [--methods kd dkd ...] [--rounds 9] [--batch 64]
 
-The terms are those of the pages in configs/cifar100, or with --pages configs/imagenet of those, on random images that
-are on the device already: student and teacher forward, objective, backward, SGD; terms of first stages too. Rounds
+The terms are those of the methods on CIFAR-100, or with --on imagenet on ImageNet, on random images that are on the
+device already: student and teacher forward, objective, backward, SGD; terms of all phases at once. Rounds
 go through the methods in turn, each right after the baseline, and the median counts. `cost` is what the method adds to
 the time of the baseline, over that time; `operations` likewise to the arithmetic of convolutions and matrix products.
 """
@@ -11,23 +11,24 @@ the time of the baseline, over that time; `operations` likewise to the arithmeti
 from __future__ import annotations
 
 import argparse
-import runpy
 import time
 from dataclasses import replace
-from pathlib import Path
 from statistics import median
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.common import check_counts, check_methods, show
+from benchmarks.common import check_counts, check_methods, config_of, show
+from configs._method import setups
+from configs._pieces import PAIRS
+from configs.methods import METHODS
 from knowledge_distiller import KnowledgeDistiller
 from models.heads import HeadConfig
 from models.zoo import build_network
 from recipe import Recipe
 from terms import Term, features_of
 from training.optimizer import build_optimizer
-from utils.config import read_page
+from utils.config import read_config
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
 from utils.memory import keep_freed_memory
@@ -64,8 +65,8 @@ class Step:
 
     def __init__(self, options: argparse.Namespace, method: str | None, device: torch.device) -> None:
         teacher, student = options.pair.split("/", 1)
-        page = options.pages / f"{method or options.methods[0]}.py"
-        recipe, _ = read_page(page, Recipe, [f"teacher={teacher}", f"student={student}"])
+        words = [f"method={method or options.methods[0]}", f"teacher={teacher}", f"student={student}"]
+        recipe, _ = read_config(config_of(options.on), Recipe, words)
         terms = recipe.all_terms if method else {"cross_entropy": Term("cross_entropy")}
         reads, reads_of = features_of(terms.values())
         side = recipe.data.input_size
@@ -78,9 +79,9 @@ class Step:
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
         self._distiller = KnowledgeDistiller(trained, {"teacher": frozen}, terms, example, labels).to(device).train()
         self._distiller.to(memory_format=torch.channels_last)
-        self._distiller.begin(terms, recipe.optim.moves if method else ())
+        self._distiller.begin(terms, recipe.last.trainable if method else ())
         self._beside = None if method else frozen
-        self._optimizer = build_optimizer(recipe.optim, self._distiller)
+        self._optimizer = build_optimizer(recipe.last.optim, self._distiller)
         index = torch.randperm(SAMPLES)[: options.batch]
         images = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)
         images = images.contiguous(memory_format=torch.channels_last)
@@ -121,32 +122,32 @@ def parse() -> argparse.Namespace:
     """Options.
 
     Raises:
-        UsageError: a method that is no page of one teacher, a pair that is not teacher/student, or a count below 1.
+        UsageError: a method that is not of one teacher, a pair that is not teacher/student, or a count below 1.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=Path, default=Path("configs/cifar100"), help="default: configs/cifar100")
-    parser.add_argument("--pair", metavar="TEACHER/STUDENT", help="default: the first pair of the pages")
-    parser.add_argument("--methods", nargs="+", help="pages, without .py (default: all)")
+    parser.add_argument("--on", choices=tuple(PAIRS), default="cifar100", help="default: cifar100")
+    parser.add_argument("--pair", metavar="TEACHER/STUDENT", help="default: the first of the data set")
+    parser.add_argument("--methods", nargs="+", help="default: all")
     parser.add_argument("--rounds", type=int, default=9, help="each measures every method once (default: 9)")
     parser.add_argument("--steps", type=int, default=2, help="in a row in each round (default: 2)")
     parser.add_argument("--batch", type=int, default=64, help="images a step (default: 64)")
     options = parser.parse_args()
     check_counts(rounds=options.rounds, steps=options.steps, batch=options.batch)
-    check_methods(options.methods or [], options.pages)
-    common = options.pages / "_common.py"
-    if options.pair is None and common.exists():
-        options.pair = "/".join(runpy.run_path(str(common))["PAIRS"][0])
+    check_methods(options.methods or [], options.on)
+    options.pair = options.pair or "/".join(PAIRS[options.on][0])
     if not all((options.pair or "").partition("/")):
         raise UsageError(f"--pair {options.pair}: expected teacher/student, such as resnet32x4/resnet8x4")
     options.methods = options.methods or [
-        page.stem for page in sorted(options.pages.glob("[!_]*.py")) if _comparable(read_page(page, Recipe)[0])
+        method
+        for method in setups(METHODS, options.on)
+        if _comparable(read_config(config_of(options.on), Recipe, [f"method={method}"])[0])
     ]
     return options
 
 
 def _comparable(recipe: Recipe) -> bool:
     """Whether the networks work as much as in the baseline: one teacher, one view, one backward pass."""
-    return len(recipe.teachers) == 1 and not recipe.data.strong_view and recipe.optim.optimizer == "sgd"
+    return len(recipe.teachers) == 1 and not recipe.data.strong_view and recipe.last.optim.optimizer == "sgd"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from knowledge_distiller import Term
-from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import TeacherConfig
 from training.optimizer import OptimConfig
 from training.phases import Phase
 from utils.errors import UsageError
@@ -83,7 +83,7 @@ class Setup:
         student: str,
         teachers: Mapping[str, str],
         usual: Mapping[str, str],
-        network: Callable[[str], NetworkConfig],
+        network: Callable[[str], TeacherConfig],
     ) -> Recipe:
         """The run of a method.
 
@@ -113,7 +113,7 @@ class Setup:
         last = Phase(self.epochs or plain.last.epochs, terms, optim, self.trainable)
         default = "{data}_{student}_{method}_{teacher}" if self.teachers else "{data}_{student}_{method}"
         named = {"data": plain.name, "student": student.removeprefix("timm/"), "method": method, "teacher": teacher}
-        strong_view = any(term.needs_strong_views for term in terms.values())
+        strong_view = any("strong" in term.views for term in terms.values())
         return replace(
             plain,
             name=(self.name or default).format(**named),

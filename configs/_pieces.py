@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from configs._method import ALONE, UNPUBLISHED, Published, Setup, Terms
 from knowledge_distiller import Term
+from models.heads import HeadConfig
 from utils.config import entry
 
 PAIRS = {  # teacher, student
@@ -70,30 +72,32 @@ def term(
     name: str = "",
     teacher: str | tuple[str, ...] = "teacher",
     ramp: tuple[tuple[float, float], ...] = (),
-    strong: bool = False,
+    view: Literal["weak", "strong"] = "weak",
     standardize: bool = False,
     **options: float | bool | str,
 ) -> Terms:
     """A term, called as its objective unless it has another name."""
-    made = Term(objective, weight, teacher, options, ramp, strong=strong, standardize=standardize)
+    made = Term(objective, weight, teacher, options, ramp, view=view, standardize=standardize)
     return {name or objective: made}
 
 
-def embedding(data: str) -> Callable[[str], dict[str, int]]:
+def embedding(data: str) -> Callable[[str], dict[str, HeadConfig]]:
     """A student's linear layer of as many outputs as its teacher's features have dimensions."""
-    return lambda teacher: {"embedding": entry(DIMENSIONS[data], teacher, "teacher")}
+    return lambda teacher: {
+        "head": HeadConfig("embedding", {"dimensions": entry(DIMENSIONS[data], teacher, "teacher")})
+    }
 
 
-def kds(*temperatures: float, strong: bool = False) -> Terms:
+def kds(*temperatures: float, view: Literal["weak", "strong"] = "weak") -> Terms:
     """KD at several temperatures."""
-    name = "strong_kd" if strong else "kd"
-    return {f"{name}{heat:g}": Term("kd", 0.9, options={"temperature": heat}, strong=strong) for heat in temperatures}
+    name = "strong_kd" if view == "strong" else "kd"
+    return {f"{name}{heat:g}": Term("kd", 0.9, options={"temperature": heat}, view=view) for heat in temperatures}
 
 
 def released(terms: Terms, published: Published = UNPUBLISHED, remark: str = "") -> Setup:
     """MLKD on CIFAR-100 as the released code has it: 480 epochs from half the rate, all for both views."""
     return Setup(
-        term("cross_entropy", 0.1, name="strong_cross_entropy", strong=True) | terms,
+        term("cross_entropy", 0.1, name="strong_cross_entropy", view="strong") | terms,
         published,
         remark,
         labels=0.1,

@@ -14,6 +14,7 @@ from dataset.loader import DataConfig
 from models.cifar import CIFAR
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import TeacherConfig, teacher_of
 from training.optimizer import OptimConfig
 from training.phases import Phase
 from utils.config import entry
@@ -61,8 +62,8 @@ def methods() -> str:
     return listed(METHODS, "cifar100")
 
 
-def _teacher(name: str) -> NetworkConfig:
-    return _network(name, "teacher", f"runs/cifar100_{name}/student.safetensors")
+def _teacher(name: str) -> TeacherConfig:
+    return teacher_of(_network(name, "teacher", f"runs/cifar100_{name}/student.safetensors"))
 
 
 def _network(name: str, word: str, weights: str = "none") -> NetworkConfig:

@@ -12,6 +12,7 @@ from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.phases import Phase
@@ -20,15 +21,15 @@ from utils.config import entry
 OPTIM = OptimConfig(init_lr=0.1, schedule="cosine", warmup_epochs=1, weight_decay=5e-4)
 LABELS = {"cross_entropy": Term("cross_entropy")}
 WSLD = {**LABELS, "wsld": Term("wsld", weight=2.5, options={"temperature": 2.0})}
-TAUGHT_BY = {"teacher": NetworkConfig("cifar_resnet20", weights="demo/work/runs/digits_teacher/student.safetensors")}
-METHODS: dict[str, tuple[str, dict[str, NetworkConfig], dict[str, Phase]]] = {  # student, teachers, phases
+TAUGHT_BY = {"teacher": TeacherConfig("cifar_resnet20", weights="demo/work/runs/digits_teacher/student.safetensors")}
+METHODS: dict[str, tuple[str, dict[str, TeacherConfig], dict[str, Phase]]] = {  # student, teachers, phases
     "teacher": ("cifar_resnet20", {}, {"training": Phase(15, LABELS, OPTIM)}),
     "student": ("cifar_resnet8", {}, {"training": Phase(5, LABELS, OPTIM)}),
     "wsld": ("cifar_resnet8", TAUGHT_BY, {"distillation": Phase(5, WSLD, OPTIM)}),
 }
 
 
-def cfg(method: str = "wsld") -> Recipe:
+def cfg(method: str = "student") -> Recipe:
     """One of the three runs."""
     student, teachers, phases = entry(METHODS, method, "method")
     return Recipe(

@@ -16,6 +16,7 @@ from configs.methods import METHODS
 from imagenet_train_cfg import cfg as wsld
 from models.zoo import NetworkConfig
 from recipe import Recipe
+from teachers import TeacherConfig
 from training.phases import Phase
 from utils.config import entry
 
@@ -45,8 +46,8 @@ def methods() -> str:
     return listed(METHODS, "imagenet")
 
 
-def _teacher(name: str) -> NetworkConfig:
-    return NetworkConfig(_known(name, "teacher"), weights="IMAGENET1K_V1")
+def _teacher(name: str) -> TeacherConfig:
+    return TeacherConfig(_known(name, "teacher"), weights="IMAGENET1K_V1")
 
 
 def _known(name: str, word: str) -> str:

@@ -20,10 +20,11 @@ from configs._pieces import (
     repdistiller,
     term,
 )
+from models.heads import HeadConfig
 
 README, MDISTILLER = "the authors' README", "MDistiller's README"
 LISTINGS, DKD = "public listings", "the DKD paper's tables"
-AS_CIFAR = "the weight is that of CIFAR-100"
+AS_CIFAR = "weighted as on CIFAR-100"
 MDISTILLERS, AUTHORS = "the weight is MDistiller's", "the weight is the authors'"
 
 
@@ -95,8 +96,7 @@ METHODS = {
         cifar100=Setup(term("catkd", 400.0)),
     ),
     "cc": method(
-        "Correlation congruence as RepDistiller has it. After Peng et al., ICCV 2019, arXiv 1904.01802, whose own "
-        "objective is `cc`.",
+        "Correlation congruence as RepDistiller has it; that of Peng et al., ICCV 2019, arXiv 1904.01802, is `cc`.",
         imagenet=Setup(term("consecutive_correlation", 0.02, name="cc"), remark=AS_CIFAR),
         cifar100=Setup(term("consecutive_correlation", 0.02, name="cc"), repdistiller(72.97)),
     ),
@@ -113,12 +113,12 @@ METHODS = {
     "crld": method(
         "Cross-view consistency. Zhang et al., ACM Multimedia 2024, arXiv 2412.16493.",
         imagenet=Setup(
-            term("cross_entropy", 2.0, name="strong_cross_entropy", strong=True) | term("crld", temperature=1.0),
+            term("cross_entropy", 2.0, name="strong_cross_entropy", view="strong") | term("crld", temperature=1.0),
             on_imagenet(LISTINGS, 72.37, 73.53),
             labels=2.0,
             batch_size=512,
         ),
-        cifar100=Setup(term("cross_entropy", name="strong_cross_entropy", strong=True) | term("crld")),
+        cifar100=Setup(term("cross_entropy", name="strong_cross_entropy", view="strong") | term("crld")),
     ),
     "ctkd": method(
         "Curriculum temperature, on KD. Li et al., AAAI 2023, arXiv 2211.16231.",
@@ -214,8 +214,8 @@ METHODS = {
         ),
     ),
     "kd_ensemble": method(
-        "Knowledge distillation from two teachers, second=... beside teacher=...: their probabilities are averaged. "
-        "Hinton et al., 2015, arXiv 1503.02531.",
+        "KD from two teachers, teacher= and second=, whose probabilities are averaged. Hinton et al., 2015, arXiv "
+        "1503.02531.",
         cifar100=Setup(
             term("kd", 0.9, teacher=("teacher", "second"), temperature=4.0), labels=0.1, teachers=("teacher", "second")
         ),
@@ -250,14 +250,14 @@ METHODS = {
         "Multi-level logit distillation: every level for both views, as the paper says. Jin et al., CVPR 2023.",
         imagenet=Setup(
             term("mlkd", 0.5, temperature=1.0)
-            | term("cross_entropy", 0.5, name="strong_cross_entropy", strong=True)
-            | term("mlkd", 0.5, name="strong_mlkd", temperature=1.0, strong=True),
+            | term("cross_entropy", 0.5, name="strong_cross_entropy", view="strong")
+            | term("mlkd", 0.5, name="strong_mlkd", temperature=1.0, view="strong"),
             on_imagenet(LISTINGS, 71.90, 73.01),
             labels=0.5,
             batch_size=512,
         ),
         cifar100=released(
-            term("mlkd", 0.9, temperature=4.0) | term("mlkd", 0.9, name="strong_mlkd", temperature=4.0, strong=True),
+            term("mlkd", 0.9, temperature=4.0) | term("mlkd", 0.9, name="strong_mlkd", temperature=4.0, view="strong"),
             remark="epochs and rate are those of the released code, whose sum is mlkd_released",
         ),
     ),
@@ -266,7 +266,7 @@ METHODS = {
         "the terms of the images after they are averaged; of the strong views' five temperatures two look at the "
         "images, and their correlations are left out. Jin et al., CVPR 2023.",
         cifar100=released(
-            term("mlkd", 0.9 / 2) | kds(4.0, 3.0, 5.0, strong=True) | kds(2.0, 6.0),
+            term("mlkd", 0.9 / 2) | kds(4.0, 3.0, 5.0, view="strong") | kds(2.0, 6.0),
             on_cifar100(
                 "the README of logit standardisation",
                 *(72.19, 74.11, 77.08, 76.63, 75.35, 75.18, None, None, 70.57, 71.04, 78.44),
@@ -278,8 +278,8 @@ METHODS = {
         "2403.01427, on Jin et al., CVPR 2023.",
         imagenet=Setup(
             term("mlkd", 9 * 0.5, temperature=2.0, standardize=True)
-            | term("cross_entropy", 0.5, name="strong_cross_entropy", strong=True)
-            | term("mlkd", 9 * 0.5, name="strong_mlkd", temperature=2.0, standardize=True, strong=True),
+            | term("cross_entropy", 0.5, name="strong_cross_entropy", view="strong")
+            | term("mlkd", 9 * 0.5, name="strong_mlkd", temperature=2.0, standardize=True, view="strong"),
             on_imagenet(LISTINGS, 72.08, 73.22),
             "nine times the weight of mlkd, as on CIFAR-100",
             labels=0.5,
@@ -287,7 +287,7 @@ METHODS = {
         ),
         cifar100=released(
             term("mlkd", 9 * 0.9, temperature=2.0, standardize=True)
-            | term("mlkd", 9 * 0.9, name="strong_mlkd", temperature=2.0, standardize=True, strong=True)
+            | term("mlkd", 9 * 0.9, name="strong_mlkd", temperature=2.0, standardize=True, view="strong")
         ),
     ),
     "nkd": method(
@@ -317,9 +317,7 @@ METHODS = {
     ),
     "rkd": method(
         "Relational distillation. Park et al., CVPR 2019, arXiv 1904.05068.",
-        imagenet=Setup(
-            term("rkd_distance", 25.0) | term("rkd_angle", 50.0), remark="the weights are those of CIFAR-100"
-        ),
+        imagenet=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), remark=AS_CIFAR),
         cifar100=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), repdistiller(71.90, 64.43)),
     ),
     "sdd": method(
@@ -333,10 +331,9 @@ METHODS = {
         cifar100=Setup(term("sdd", scales=3, temperature=4.0, ramp=WARMUP)),
     ),
     "simkd": method(
-        "A student with its teacher's classifier: the distance of the last maps alone. Chen et al., CVPR 2022, arXiv "
-        "2203.14001.",
-        imagenet=Setup(term("simkd"), labels=0, student=lambda _: {"reuses": "teacher"}, epochs=120),
-        cifar100=Setup(term("simkd"), readme(78.08), labels=0, student=lambda _: {"reuses": "teacher"}),
+        "A student with its teacher's classifier: only the last maps count. Chen et al., CVPR 2022, arXiv 2203.14001.",
+        imagenet=Setup(term("simkd"), labels=0, student=lambda _: {"head": HeadConfig("reused")}, epochs=120),
+        cifar100=Setup(term("simkd"), readme(78.08), labels=0, student=lambda _: {"head": HeadConfig("reused")}),
     ),
     "sp": method(
         "Similarity preserving. Tung and Mori, ICCV 2019, arXiv 1907.09682.",
@@ -386,9 +383,7 @@ METHODS = {
             on_imagenet("the paper, for its own recipe", 72.04, 71.52),
             "in the recipe of the other methods; imagenet_train_cfg.py has its own",
         ),
-        cifar100=Setup(
-            term("wsld", 2.25, temperature=4.0), remark="temperature and weight are those of the port in cls_KD"
-        ),
+        cifar100=Setup(term("wsld", 2.25, temperature=4.0), remark="temperature and weight as in the port in cls_KD"),
     ),
     "wttm_crd": method(
         "Weighted transformed teacher matching with CRD. Zheng and Yang, ICLR 2024, arXiv 2402.11148.",

@@ -31,9 +31,9 @@ def main() -> None:
     """Run the demo and print its table."""
     steps = [
         *((f"packing {split}", pack_command(split)) for split in ("train", "val")),
-        ("training the teacher", train_command("digits_teacher")),
-        *((f"student alone, seed {seed}", train_command("digits_student", seed)) for seed in SEEDS),
-        *((f"student distilled, seed {seed}", train_command("digits_wsld", seed)) for seed in SEEDS),
+        ("training the teacher", train_command("teacher")),
+        *((f"student alone, seed {seed}", train_command("student", seed)) for seed in SEEDS),
+        *((f"student distilled, seed {seed}", train_command("wsld", seed)) for seed in SEEDS),
     ]
     write_images(WORK / "images")
     run_tool("dataset/mk_img_list.py", "--image_path", str(WORK / "images"), "--output_path", str(WORK / "lists"))
@@ -62,10 +62,10 @@ def pack_command(split: str) -> list[str]:
     return ["dataset/img2lmdb.py", *words, "--split", split]
 
 
-def train_command(page: str, seed: int | None = None) -> list[str]:
-    """The door with one of the demo's pages."""
-    command = ["train_with_distillation.py", "--cfg", f"configs/{page}.py"]
-    return command if seed is None else [*command, f"name={page}_{seed}", f"train_params.seed={seed}"]
+def train_command(method: str, seed: int | None = None) -> list[str]:
+    """The door with one of the demo's methods."""
+    command = ["train_with_distillation.py", "--cfg", "configs/digits.py", f"method={method}"]
+    return command if seed is None else [*command, f"name=digits_{method}_{seed}", f"train_params.seed={seed}"]
 
 
 def run_tool(*command: str) -> None:

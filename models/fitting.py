@@ -114,7 +114,8 @@ def check_classes(source: str, outputs: int, num_classes: int, *, new_classifier
         as_it_is = f", or keep all its outputs with num_classes={outputs}" if outputs > num_classes else ""
         raise UsageError(
             f"{have}, {num_classes} are asked for: another last layer would be random. Train it on these classes "
-            f"first, with --cfg configs/imagenet_plain.py, and give weights=runs/NAME/student.safetensors{as_it_is}"
+            "first, with --cfg configs/imagenet.py method=none, and give "
+            f"weights=runs/NAME/student.safetensors{as_it_is}"
         )
     say(f"{have}, {num_classes} are asked for: its last layer is new, the others are as in the weights")
 

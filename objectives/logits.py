@@ -243,7 +243,7 @@ def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tenso
 
     The sum over T, 2, 3, 5 and 6. Jin et al., CVPR 2023, section 3, where it is computed for a weak and for a strong
     view of each image: a second term with `view="strong"`. Their released code multiplies the terms of the weak view by
-    shares of confident samples after they are averaged; the method `mlkd_released` repeats its sum.
+    shares of confident samples after they are averaged; method=mlkd_released of configs/cifar100.py repeats its sum.
 
     Args:
         student: logits [B, K].

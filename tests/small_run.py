@@ -30,12 +30,12 @@ def words(digits, runs, *more):
     """The demo's distillation, shortened: 3 epochs of 6 steps, a checkpoint every 4 steps, an EMA, a ramp, clipping."""
     return [
         "--cfg",
-        "configs/digits_student.py",
+        "configs/digits.py",
         f"data.data_path={digits / 'lmdb'}",
         f"train_params.output_path={runs}",
         "data.batch_size=20",
         "data.num_workers=0",
-        "train_params.epochs=3",
+        "epochs=3",
         "train_params.print_freq=3",
         "train_params.checkpoint_steps=4",
         "train_params.ema_decay=0.9",

@@ -142,14 +142,15 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
     (tmp_path / "my_page.py").write_text(
         "from dataclasses import replace\n"
         "import my_objectives\n"
-        "from configs.cifar100.kd import cfg as kd\n"
+        "from configs.cifar100 import cfg as cifar100\n"
         "from knowledge_distiller import Term\n"
         "from teachers import TeacherConfig\n"
-        "base = kd('resnet8', 'resnet8')\n"
+        "base = cifar100('kd', 'resnet8', 'resnet8')\n"
         "teacher = TeacherConfig('cifar_resnet8', expect=0)\n"
-        f"cfg = replace(base, name='mine', teachers={{'teacher': teacher}}, {terms})\n"
+        f"phases = {{'distillation': replace(base.last, {terms})}}\n"
+        "cfg = replace(base, name='mine', teachers={'teacher': teacher}, phases=phases)\n"
     )
-    words = [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
+    words = [f"data.data_path={digits / 'lmdb'}", "epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words += [f"train_params.output_path={tmp_path}", "data.input_size=16", "data.val_resize=16"]
     call("train_with_distillation.py", "--cfg", str(tmp_path / "my_page.py"), *words)
     rows = [json.loads(line) for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]

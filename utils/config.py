@@ -351,8 +351,9 @@ def entry(table: Mapping[str, Value], name: str, word: str) -> Value:
         UsageError: nothing; near names are given.
     """
     if name not in table:
-        near = difflib.get_close_matches(name, table, cutoff=0.5) or table
-        raise UsageError(f"{word}={name}: this config does not know it; near: {', '.join(near)}")
+        near = difflib.get_close_matches(name, table, cutoff=0.5)
+        known = f"near: {', '.join(near)}" if near else f"it has {', '.join(table)}"
+        raise UsageError(f"{word}={name}: this config does not know it; {known}")
     return table[name]
 
 

@@ -13,7 +13,7 @@ from utils.errors import UsageError
 
 def test_a_table_is_trained_printed_and_not_repeated(digits, tmp_path):
     words = ["--methods", "kd", "--pairs", "resnet14/resnet8", "--seeds", "2", "--work", str(tmp_path)]
-    words += [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
+    words += [f"data.data_path={digits / 'lmdb'}", "epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words.append("teachers.teacher.expect=0")
     first = call("-m", "benchmarks.table", *words)
     lines = [line for line in first.stdout.splitlines() if line.startswith("|")]
@@ -23,30 +23,28 @@ def test_a_table_is_trained_printed_and_not_repeated(digits, tmp_path):
     assert [len(scores[row]) for row in ("teacher", "student alone", "kd")] == [1, 2, 2]
     config = json.loads((tmp_path / "kd_resnet14_resnet8_seed1" / "config.json").read_text())
     assert (config["student"]["name"], config["train_params"]["seed"]) == ("cifar_resnet8", 1)
-    assert config["teachers"]["teacher"]["weights"].endswith("teacher_resnet14_seed0/student.safetensors")
+    assert config["teachers"]["teacher"]["weights"].endswith("none_resnet14_seed0/student.safetensors")
     again = call("-m", "benchmarks.table", *words)
     assert [line for line in again.stdout.splitlines() if line.startswith("|")] == lines
     assert "training" not in again.stderr
 
 
-def test_a_method_without_a_page_and_a_wrong_pair_are_named(tmp_path):
+def test_an_unknown_method_and_a_wrong_pair_are_named(tmp_path):
     words = ["--seeds", "1", "--work", str(tmp_path)]
     done = call("-m", "benchmarks.table", "--methods", "kdd", "--pairs", "resnet20/resnet8", *words, code=2)
-    assert "--methods kdd: there is no configs/cifar100/kdd.py; there is ab, at, catkd" in done.stderr
+    assert "--methods kdd: kdd is no method for cifar100; there is ab, at, catkd" in done.stderr
     done = call("-m", "benchmarks.table", "--methods", "kd", "--pairs", "resnet20", *words, code=2)
     assert "expected teacher/student" in done.stderr
 
 
-def test_a_page_without_exactly_one_teacher_is_no_method(tmp_path):
+def test_one_without_exactly_one_teacher_is_no_method(tmp_path):
     words = ["--pairs", "resnet20/resnet8", "--work", str(tmp_path)]
-    for method in ("uskd", "teacher", "kd_ensemble"):
+    for method in ("uskd", "none", "kd_ensemble"):
         done = call("-m", "benchmarks.table", "--methods", "kd", method, *words, code=2)
-        assert (
-            f"--methods {method}: configs/cifar100/{method}.py does not learn from exactly one teacher" in done.stderr
-        )
+        assert f"--methods {method}: {method} does not learn from exactly one teacher" in done.stderr
         known = done.stderr.partition("; there is ")[2].strip().split(", ")
         assert {"ab", "kd", "crld"} <= set(known)
-        assert not {"uskd", "teacher", "kd_ensemble"} & set(known)
+        assert not {"uskd", "none", "kd_ensemble"} & set(known)
     assert not list(tmp_path.iterdir())
 
 
@@ -55,40 +53,40 @@ def parsed(module, monkeypatch, *words):
     return module.parse()
 
 
-def test_words_of_terms_and_first_stages_go_to_the_methods_that_have_them(monkeypatch):
-    words = ["--methods", "ab", "kd", "--pairs", "resnet20/resnet8", "train_params.epochs=2"]
-    own = ["first.boundaries.epochs=1", "terms.kd.weight=2", "terms.cross_entropy.weight=1"]
-    given = table.words_by_page(*parsed(table, monkeypatch, *words, *own))
+def test_words_of_terms_and_phases_go_to_the_methods_that_have_them(monkeypatch):
+    words = ["--methods", "ab", "kd", "--pairs", "resnet20/resnet8", "epochs=2"]
+    own = ["phases.boundaries.epochs=1", "terms.kd.weight=2", "terms.cross_entropy.weight=1"]
+    given = table.words_by_method(*parsed(table, monkeypatch, *words, *own))
     assert given == {
-        "teacher": ["train_params.epochs=2"],
-        "ab": ["train_params.epochs=2", "first.boundaries.epochs=1", "terms.cross_entropy.weight=1"],
-        "kd": ["train_params.epochs=2", "terms.kd.weight=2", "terms.cross_entropy.weight=1"],
+        "none": ["epochs=2"],
+        "ab": ["epochs=2", "phases.boundaries.epochs=1", "terms.cross_entropy.weight=1"],
+        "kd": ["epochs=2", "terms.kd.weight=2", "terms.cross_entropy.weight=1"],
     }
 
 
-@pytest.mark.parametrize("word", ["terms.dkd.weight=2", "first.boundaries.epochs=1", "optim.nosuch=1"])
-def test_a_word_that_fits_no_page_is_refused_before_training(tmp_path, word):
+@pytest.mark.parametrize("word", ["terms.dkd.weight=2", "phases.boundaries.epochs=1", "optim.nosuch=1"])
+def test_a_word_that_fits_no_method_is_refused_before_training(tmp_path, word):
     words = ["--methods", "kd", "--pairs", "resnet20/resnet8", "--work", str(tmp_path)]
     done = call("-m", "benchmarks.table", *words, word, code=2)
     assert word.partition("=")[0] in done.stderr
     assert "training" not in done.stderr
 
 
-def test_a_method_with_a_first_stage_is_trained(digits, tmp_path):
+def test_a_method_of_two_phases_is_trained(digits, tmp_path):
     words = ["--methods", "ab", "--pairs", "resnet14/resnet8", "--seeds", "1", "--work", str(tmp_path)]
-    words += [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
+    words += [f"data.data_path={digits / 'lmdb'}", "epochs=1", "data.batch_size=40", "data.num_workers=0"]
     call("-m", "benchmarks.table", *words, "first.boundaries.epochs=1", "teachers.teacher.expect=0")
     config = json.loads((tmp_path / "ab_resnet14_resnet8_seed0" / "config.json").read_text())
-    assert config["first"]["boundaries"]["epochs"] == 1
+    assert config["phases"]["boundaries"]["epochs"] == 1
 
 
 @pytest.mark.parametrize(
     ("module", "words", "message"),
     [
         (step, ["--pair", "resnet20"], "--pair resnet20: expected teacher/student, such as resnet32x4/resnet8x4"),
-        (step, ["--methods", "uskd", "teacher"], "--methods uskd: configs/cifar100/uskd.py does not learn from"),
-        (step, ["--methods", "kd_ensemble"], "--methods kd_ensemble: configs/cifar100/kd_ensemble.py does not"),
-        (step, ["--methods", "kdd"], "--methods kdd: there is no configs/cifar100/kdd.py; there is ab"),
+        (step, ["--methods", "uskd", "none"], "--methods uskd: uskd does not learn from"),
+        (step, ["--methods", "kd_ensemble"], "--methods kd_ensemble: kd_ensemble does not"),
+        (step, ["--methods", "kdd"], "--methods kdd: kdd is no method for cifar100; there is ab"),
         (step, ["--rounds", "0"], "--rounds 0: at least 1"),
         (step, ["--steps", "0"], "--steps 0: at least 1"),
         (step, ["--batch", "0"], "--batch 0: at least 1"),
@@ -101,11 +99,11 @@ def test_wrong_options_are_refused(monkeypatch, module, words, message):
     assert message in str(refused.value)
 
 
-def test_a_step_of_another_folder_takes_its_first_pair(monkeypatch):
-    pages = ["--pages", "configs/imagenet", "--methods", "kd"]
-    assert parsed(step, monkeypatch, *pages).pair == "resnet34/resnet18"
+def test_a_step_on_another_data_set_takes_its_first_pair(monkeypatch):
+    chosen = ["--on", "imagenet", "--methods", "kd"]
+    assert parsed(step, monkeypatch, *chosen).pair == "resnet34/resnet18"
     words = ["--pair", "resnet50/timm/mobilenetv1_100", "--rounds", "1", "--steps", "1", "--batch", "1"]
-    done = call("-m", "benchmarks.step", *pages, *words)
+    done = call("-m", "benchmarks.step", *chosen, *words)
     assert '"method": "kd"' in done.stdout
 
 

@@ -97,6 +97,6 @@ def test_a_run_refuses_them(tmp_path):
         images = {f"{name}/1.jpg": (image_bytes(1, 16, 16), label) for label, name in enumerate(classes)}
         write_wsld(tmp_path / split, images)
     words = (f"data.data_path={tmp_path}", f"train_params.output_path={tmp_path}", "data.num_workers=0")
-    error = call("train_with_distillation.py", "--cfg", "configs/digits_teacher.py", *words, code=2).stderr
+    error = call("train_with_distillation.py", "--cfg", "configs/digits.py", *words, code=2).stderr
     assert "UsageError: label 0 is 'a' in train and 'b' in val" in error
     assert not np.any([path.suffix == ".pt" for path in tmp_path.rglob("*")])

@@ -99,10 +99,17 @@ def test_mixed_batches_come_again_after_a_resume(digits):
 
 def test_an_objective_of_one_label_is_refused(digits, tmp_path):
     words = [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.mixup=0.2"]
-    page = ["--cfg", "configs/cifar100/dkd.py", "teacher=resnet8", "student=resnet8", "teachers.teacher.weights=none"]
+    page = [
+        "--cfg",
+        "configs/cifar100.py",
+        "method=dkd",
+        "teacher=resnet8",
+        "student=resnet8",
+        "teachers.teacher.weights=none",
+    ]
     words.append("teachers.teacher.expect=0")
     done = call("train_with_distillation.py", *page, *words, code=2)
     assert "terms.dkd: dkd knows one label an image; set data.mixup=0 data.cutmix=0" in done.stderr
-    page[1] = "configs/cifar100/kd.py"
+    page[2] = "method=kd"
     sizes = ["data.batch_size=40", "train_params.epochs=1", "data.num_workers=0"]
     call("train_with_distillation.py", *page, *words, *sizes, "data.input_size=16", "data.val_resize=16")

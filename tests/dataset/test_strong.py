@@ -169,7 +169,7 @@ def test_a_method_with_strong_views_is_timed():
 def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
     with pytest.raises(UsageError, match=r"terms\.crld\.view: crld compares both views by itself: leave it weak"):
         distiller({"crld": Term("crld", view="strong")})
-    words = ["--cfg", "configs/digits.py", f"data.data_path={digits / 'lmdb'}"]
+    words = ["--cfg", "configs/digits.py", "method=wsld", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
     done = call("train_with_distillation.py", *words, code=2)
     assert "terms.wsld: crld looks at strong views; set data.strong_view=True" in done.stderr

@@ -24,10 +24,18 @@ def run(digits, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     words = [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words += [f"train_params.output_path={folder}", "data.input_size=16", "data.val_resize=16"]
-    alone = ["--cfg", "configs/cifar100/teacher.py", "student=resnet8", "name=teacher"]
+    alone = ["--cfg", "configs/cifar100.py", "method=none", "student=resnet8", "name=teacher"]
     call("train_with_distillation.py", *alone, *words)
     weights = f"teachers.teacher.weights={folder / 'teacher' / 'student.safetensors'}"
-    taught = ["--cfg", "configs/cifar100/lshfm.py", "teacher=resnet8", "student=resnet8", "name=taught", weights]
+    taught = [
+        "--cfg",
+        "configs/cifar100.py",
+        "method=lshfm",
+        "teacher=resnet8",
+        "student=resnet8",
+        "name=taught",
+        weights,
+    ]
     taught.append("teachers.teacher.expect=0")
     call("train_with_distillation.py", *taught, *words)
     return folder / "taught"

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 from batches import batch_of
-from configs.cifar100._common import PAIRS as CIFAR_PAIRS
 
+
+from configs._pieces import PAIRS as PUBLISHED
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.heads import HeadConfig
 from models.taps import pair_stages
@@ -15,8 +16,8 @@ from objectives import contract, get
 from teachers import Live
 from terms import features_of
 
-PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in CIFAR_PAIRS]
-PAIRS += [("resnet34", "resnet18", 64), ("resnet50", "timm/mobilenetv1_100", 64)]
+PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in PUBLISHED["cifar100"]]
+PAIRS += [(*pair, 64) for pair in PUBLISHED["imagenet"]]
 OPTIONS = {"crd": {"contrasts": 32}, "lshfm": {"bias": "median", "correct_only": True}}
 CLASSES, SAMPLES = 10, 40
 

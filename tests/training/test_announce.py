@@ -4,13 +4,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training.stages import Stage
 
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from training import announce, clock
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
+from training.phases import Phase
 from utils import console
 from utils.distributed import Ranks
 
@@ -37,7 +37,7 @@ def test_what_does_not_suit_the_machine_is_told(monkeypatch):
 def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     monkeypatch.setattr(announce, "_network", lambda network, config, *_: f"{config.name} " * 40)
     names = [f"teacher{number}" for number in range(20)]
-    stage = Stage(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
+    stage = Phase(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
     trainer = SimpleNamespace(
         distiller=SimpleNamespace(student=None, teachers=dict.fromkeys(names, SimpleNamespace(network=None))),
         stages=(stage,),
@@ -65,7 +65,7 @@ def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     ],
 )
 def test_what_of_the_schedule_the_epochs_do_not_reach_is_told(epochs, optim, notes):
-    assert [*announce._late(Stage(epochs, {}, OptimConfig(**optim)))] == notes
+    assert [*announce._late(Phase(epochs, {}, OptimConfig(**optim)))] == notes
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 from at_step import at_step
-from configs.digits_student import cfg as digits_cfg
 from small_run import learned, words
 
 import train_with_distillation as door
+from configs import digits as demo
 from figures.curves import read_metrics
 from training import checkpoint, logs
 from training.run_folder import RunFolder
@@ -127,10 +127,10 @@ def test_json_with_damage_inside_is_named(tmp_path):
             assert value == {}  # as of a run from before there were facts
         second.close()
     for name, message in (("lacks", "it lacks a setting"), ("epochs", "TypeError")):
-        begun = {} if name == "lacks" else {**asdict(digits_cfg), "train_params": {"epochs": {}}}
+        begun = {} if name == "lacks" else {**asdict(demo.cfg()), "train_params": {"epochs": {}}}
         (tmp_path / "run/config.json").write_text(json.dumps(begun))
         with pytest.raises(DataError, match=f"config.json is damaged .*{message}"):
-            second.prepare({}, digits_cfg.goes_on, facts, ONE, fresh=False)
+            second.prepare({}, demo.cfg().goes_on, facts, ONE, fresh=False)
         second.close()
 
 

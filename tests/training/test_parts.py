@@ -13,7 +13,7 @@ from imagenet_train_cfg import cfg
 from recipe import Recipe
 from training.optimizer import OptimConfig, build_optimizer
 from training.schedule import learning_rate
-from utils.config import differences, override, read_page
+from utils.config import differences, override, read_config
 from utils.errors import UsageError
 
 
@@ -59,10 +59,12 @@ def test_words_override_values_of_every_type():
     words = ["optim.init_lr=0.2", "optim.nesterov=False", "optim.milestones=10,20", "terms.wsld.weight=3"]
     words += ["terms.wsld.options.temperature=4", "optim.grad_clip=5", "data.scale=(0.2,1)", "data.data_path=/a=b, c"]
     changed = override(cfg, [*words, "--train_params.seed", "7"], "")
-    assert changed.optim == replace(cfg.optim, init_lr=0.2, nesterov=False, milestones=(10, 20), grad_clip=5.0)
-    assert changed.terms["wsld"] == replace(cfg.terms["wsld"], weight=3.0, options={"temperature": 4.0})
+    assert changed.last.optim == replace(
+        cfg.last.optim, init_lr=0.2, nesterov=False, milestones=(10, 20), grad_clip=5.0
+    )
+    assert changed.last.terms["wsld"] == replace(cfg.last.terms["wsld"], weight=3.0, options={"temperature": 4.0})
     assert (changed.data.scale, changed.data.data_path, changed.train_params.seed) == ((0.2, 1.0), "/a=b, c", 7)
-    assert override(changed, ["optim.grad_clip=None"], "").optim.grad_clip is None
+    assert override(changed, ["optim.grad_clip=None"], "").last.optim.grad_clip is None
     assert override(cfg, [], "") == cfg
 
 
@@ -84,9 +86,9 @@ def test_pages_build_a_recipe_or_say_so(tmp_path):
     page = tmp_path / "page.py"
     page.write_text("cfg = 3\n")
     with pytest.raises(UsageError, match="must set `cfg`"):
-        read_page(page, Recipe)
+        read_config(page, Recipe)
     with pytest.raises(UsageError, match="no such file"):
-        read_page(tmp_path / "none.py", Recipe)
+        read_config(tmp_path / "none.py", Recipe)
 
 
 def test_differences_are_named_by_their_dotted_keys():

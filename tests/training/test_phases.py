@@ -1,4 +1,4 @@
-"""Runs of several stages: what moves in each, where each begins, and that a stop between them is not felt."""
+"""Runs of several phases: what each trains, where each begins, and that a stop between them is not felt."""
 
 import json
 import shutil
@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from configs.digits_student import cfg as plain
 from conftest import ROOT, call
 from small_run import KILL_AT_STEP, KILL_BEFORE_RENAME, learned
-from training.stages import Stage
 
+from configs.digits import cfg as digits_cfg
 from figures.curves import read_metrics
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
@@ -20,28 +19,30 @@ from teachers import Live
 from terms import features_of
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
-from utils.config import read_page
+from training.phases import Phase
+from utils.config import read_config
 from utils.distributed import Ranks
 from utils.errors import UsageError
 
 # FitNet's hint for an epoch, factor transfer's paraphraser for another, then both terms for two.
 PAGE = """
 from dataclasses import replace
-from configs.digits_wsld import cfg as base
+from configs.digits import cfg as digits
 from knowledge_distiller import Term
 from teachers import TeacherConfig
-from training.stages import Stage
+from training.phases import Phase
 
-slow = replace(base.optim, init_lr=0.01, schedule="step", milestones=(), warmup_epochs=0)
-hint = Stage(1, {"hint": Term("fitnet", options={"hint": 2})}, slow)
-paraphraser = Stage(1, {"ft": Term("ft", 1.0)}, replace(slow, moves=("terms.ft.paraphraser",)))
+base = digits("wsld")
+slow = replace(base.last.optim, init_lr=0.01, schedule="step", milestones=(), warmup_epochs=0)
+hint = Phase(1, {"hint": Term("fitnet", options={"hint": 2})}, slow)
+paraphraser = Phase(1, {"ft": Term("ft", 1.0)}, slow, trainable=("terms.ft.paraphraser",))
+terms = {"cross_entropy": Term("cross_entropy"), "ft": Term("ft", 200.0)}
+last = Phase(5, terms, slow, trainable=("student", "terms.ft.translator"))
 cfg = replace(
     base,
     name="run",
     teachers={"teacher": TeacherConfig("cifar_resnet14", expect=0)},
-    terms={"cross_entropy": Term("cross_entropy"), "ft": Term("ft", 200.0)},
-    optim=replace(slow, moves=("student", "terms.ft.translator")),
-    first={"hint": hint, "paraphraser": paraphraser},
+    phases={"hint": hint, "paraphraser": paraphraser, "last": last},
 )
 """
 
@@ -59,7 +60,7 @@ def words(page, digits, runs, *more):
         "train_params.output_path": runs,
         "data.batch_size": 20,
         "data.num_workers": 0,
-        "train_params.epochs": 2,
+        "epochs": 2,
         "train_params.checkpoint_steps": 4,
         "train_params.print_freq": 6,
     }
@@ -73,39 +74,40 @@ def uninterrupted(page, digits, tmp_path_factory):
     return runs / "run"
 
 
-def test_each_stage_logs_its_own_terms(uninterrupted):
+def test_each_phase_logs_its_own_terms(uninterrupted):
     rows = [row for row in read_metrics(uninterrupted) if row["kind"] == "train"]
     terms = {(row["epoch"], *sorted(row.keys() & {"hint", "ft", "cross_entropy"})) for row in rows}
-    assert {(row["epoch"], row["stage"]) for row in rows} == {(1, "hint"), (2, "paraphraser"), (3, "last"), (4, "last")}
+    assert {(row["epoch"], row["phase"]) for row in rows} == {(1, "hint"), (2, "paraphraser"), (3, "last"), (4, "last")}
     assert terms == {(1, "hint"), (2, "ft"), (3, "cross_entropy", "ft"), (4, "cross_entropy", "ft")}
 
 
 @pytest.mark.parametrize(
     "breaking",
     [
-        pytest.param(KILL_AT_STEP.format(step=5, signal="SIGKILL"), id="in the first stage"),
+        pytest.param(KILL_AT_STEP.format(step=5, signal="SIGKILL"), id="in the first phase"),
         pytest.param(KILL_AT_STEP.format(step=7, signal="SIGKILL"), id="right after it"),
         pytest.param(KILL_BEFORE_RENAME.format(number=6), id="between the epoch and its scores"),
-        pytest.param(KILL_AT_STEP.format(step=20, signal="SIGKILL"), id="in the last stage"),
+        pytest.param(KILL_AT_STEP.format(step=20, signal="SIGKILL"), id="in the last phase"),
     ],
 )
-def test_a_killed_run_of_stages_resumes_bit_for_bit(page, digits, tmp_path, uninterrupted, breaking):
+def test_a_killed_run_of_phases_resumes_bit_for_bit(page, digits, tmp_path, uninterrupted, breaking):
     call("tests/door.py", breaking, *words(page, digits, tmp_path), code=-signal.SIGKILL)
     call("train_with_distillation.py", *words(page, digits, tmp_path))
     assert learned(tmp_path / "run") == learned(uninterrupted)
 
 
-def test_two_ranks_go_through_all_stages(page, digits, tmp_path):
+def test_two_ranks_go_through_all_phases(page, digits, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    # Everything moves in the last stage, but for the hint, which is no part of it and gets no gradient.
-    more = ["optim.moves=()", "optim.init_lr=1e-5"]
+    # Everything is trained in the last phase, but for the hint, which is no part of it and gets no gradient.
+    more = ["trainable=()", "optim.init_lr=1e-5"]
     call(*torchrun, "train_with_distillation.py", *words(page, digits, tmp_path, *more))
     assert [row["epoch"] for row in read_metrics(tmp_path / "run") if row["kind"] == "val"] == [1, 2, 3, 4]
 
 
-def trainer(stages, labels=10):
+def trainer(phases, labels=10):
     """On a ResNet-8 and a ResNet-14 for pictures of 32 x 32 pixels."""
-    terms = Recipe("", plain.data, plain.student, {}, stages[-1].terms, first=dict(enumerate(stages[:-1]))).all_terms
+    phases = {str(number): phase for number, phase in enumerate(phases)}
+    terms = replace(digits_cfg("student"), phases=phases).all_terms
     reads, reads_of = features_of(terms.values())
     torch.manual_seed(0)
     student = build_network(NetworkConfig("cifar_resnet8"), labels, reads, 32)
@@ -116,7 +118,7 @@ def trainer(stages, labels=10):
     class Loader:
         batches, batch_size = 1, 4
 
-    return Trainer(distiller, Loader(), stages, TrainConfig(), None, Ranks(0, 1, torch.device("cpu")))
+    return Trainer(distiller, Loader(), phases, TrainConfig(), None, Ranks(0, 1, torch.device("cpu")))
 
 
 def moved(trainer):
@@ -129,8 +131,8 @@ def moved(trainer):
     return {name for name, value in before.items() if not torch.equal(value, after[name])}
 
 
-def test_a_stage_moves_what_its_loss_reaches():
-    changed = moved(trainer([Stage(1, {"hint": Term("fitnet", options={"hint": 1})})]))
+def test_a_phase_trains_what_its_loss_reaches():
+    changed = moved(trainer([Phase(1, {"hint": Term("fitnet", options={"hint": 1})})]))
     assert any(name.startswith("student.body.layer1") for name in changed)
     assert any(name.startswith("matches.hint") for name in changed)
     running = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms behind the hint
@@ -138,17 +140,17 @@ def test_a_stage_moves_what_its_loss_reaches():
     assert not [name for name in changed if name.startswith(("teachers", "student.body.fc"))]
 
 
-def test_a_stage_moves_what_it_names_and_the_rest_keeps_its_statistics():
-    changed = moved(trainer([Stage(1, {"ft": Term("ft")}, OptimConfig(moves=("terms.ft.paraphraser",)))]))
+def test_a_phase_trains_what_it_names_and_the_rest_keeps_its_statistics():
+    changed = moved(trainer([Phase(1, {"ft": Term("ft")}, trainable=("terms.ft.paraphraser",))]))
     assert changed
     assert all(name.startswith("matches.ft.function.paraphraser.") for name in changed)
-    head = moved(trainer([Stage(1, {"cross_entropy": Term("cross_entropy")}, OptimConfig(moves=("student.fc",)))]))
+    head = moved(trainer([Phase(1, {"cross_entropy": Term("cross_entropy")}, trainable=("student.fc",))]))
     assert head == {"student.body.fc.weight", "student.body.fc.bias"}
 
 
-def test_the_paraphraser_rests_in_the_second_stage():
-    first = Stage(1, {"ft": Term("ft")}, OptimConfig(moves=("terms.ft.paraphraser",)))
-    second = Stage(1, {"ft": Term("ft", 200.0)}, OptimConfig(moves=("student", "terms.ft.translator")))
+def test_the_paraphraser_is_frozen_in_the_second_phase():
+    first = Phase(1, {"ft": Term("ft")}, trainable=("terms.ft.paraphraser",))
+    second = Phase(1, {"ft": Term("ft", 200.0)}, trainable=("student", "terms.ft.translator"))
     run = trainer([first, second])
     run.enter(1)
     changed = moved(run)
@@ -157,19 +159,19 @@ def test_the_paraphraser_rests_in_the_second_stage():
     assert any(name.startswith("student.") for name in changed)
 
 
-def test_a_term_of_another_stage_rests():
+def test_a_term_of_another_phase_is_frozen():
     terms = {"hint": Term("fitnet"), "cross_entropy": Term("cross_entropy")}
-    first, second = (Stage(1, {name: term}) for name, term in terms.items())
+    first, second = (Phase(1, {name: term}) for name, term in terms.items())
     run = trainer([first, second])
     assert all(parameter.requires_grad for parameter in run.distiller.matches.parameters())
     run.enter(1)
     assert not any(parameter.requires_grad for parameter in run.distiller.matches.parameters())
     assert not any(module.training for module in run.distiller.matches["hint"].modules())
     with pytest.raises(UsageError, match=r"nothing to train is called terms\.hint"):
-        trainer([first, replace(second, optim=OptimConfig(moves=("terms.hint",)))])
+        trainer([first, replace(second, trainable=("terms.hint",))])
 
 
-def test_a_schedule_begins_with_its_stage(page, digits, tmp_path):
+def test_a_schedule_begins_with_its_phase(page, digits, tmp_path):
     call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.schedule=cosine", "optim.init_lr=0.02"))
     rates = [row["lr"] for row in read_metrics(tmp_path / "run") if row["kind"] == "train"]
     assert rates[:2] == [0.01, 0.01]
@@ -177,56 +179,55 @@ def test_a_schedule_begins_with_its_stage(page, digits, tmp_path):
 
 
 def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
-    with pytest.raises(UsageError, match=r"^terms\.ft differs from first\.0\.terms\.ft: set both alike"):
-        trainer([Stage(1, {"ft": Term("ft", options={"rate": 0.25})}), Stage(1, {"ft": Term("ft")})])
+    with pytest.raises(UsageError, match=r"^terms\.ft differs from phases\.0\.terms\.ft: set both alike"):
+        trainer([Phase(1, {"ft": Term("ft", options={"rate": 0.25})}), Phase(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
-        trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.layer9",)))])
-    with pytest.raises(UsageError, match=r"terms\.hint: the loss has no gradient for student\.fc; see optim\.moves"):
-        moved(trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("student.fc",)))]))
-    # What is wrong in the last stage shows before the first.
-    done = call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.moves=teacher"), code=2)
+        trainer([Phase(1, {"hint": Term("fitnet")}, trainable=("student.layer9",))])
+    with pytest.raises(UsageError, match=r"terms\.hint: the loss has no gradient for student\.fc; see trainable"):
+        moved(trainer([Phase(1, {"hint": Term("fitnet")}, trainable=("student.fc",))]))
+    # What is wrong in the last phase shows before the first.
+    done = call("train_with_distillation.py", *words(page, digits, tmp_path, "trainable=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
     with pytest.raises(UsageError, match=r"called studnet; near: student"):
-        trainer([Stage(1, {"hint": Term("fitnet")}, OptimConfig(moves=("studnet",)))])
+        trainer([Phase(1, {"hint": Term("fitnet")}, trainable=("studnet",))])
     assert not (tmp_path / "run").exists()
 
 
-def test_the_order_of_stages_is_part_of_the_configuration(page, digits, tmp_path, uninterrupted):
+def test_the_order_of_phases_is_part_of_the_configuration(page, digits, tmp_path, uninterrupted):
     shutil.copytree(uninterrupted, tmp_path / "run")
     other = tmp_path / "other.py"
-    swapped = 'first={"paraphraser": paraphraser, "hint": hint}'
-    other.write_text(page.read_text().replace('first={"hint": hint, "paraphraser": paraphraser}', swapped))
+    swapped = '{"paraphraser": paraphraser, "hint": hint,'
+    other.write_text(page.read_text().replace('{"hint": hint, "paraphraser": paraphraser,', swapped))
     done = call("train_with_distillation.py", *words(other, digits, tmp_path), code=2)
-    assert "first" in done.stderr
+    assert "settings: phases ['hint', 'paraphraser', 'last'] -> ['paraphraser', 'hint', 'last']" in done.stderr
     assert "--fresh" in done.stderr
 
 
-def test_the_best_score_is_one_of_the_last_stage(uninterrupted):
+def test_the_best_score_is_one_of_the_last_phase(uninterrupted):
     scores = {row["epoch"]: row["top1"] for row in read_metrics(uninterrupted) if row["kind"] == "val"}
     best = json.loads(torch.load(uninterrupted / "best.pt", weights_only=True)["position"])["best"]
     assert best["epoch"] in (3, 4)
     assert best["top1"] == max(scores[3], scores[4])
 
 
-def test_two_momenta_need_a_teacher_in_their_stage():
+def test_two_momenta_need_a_teacher_in_their_phase():
     dot = OptimConfig(optimizer="dot", nesterov=False)
     with pytest.raises(UsageError, match="dot needs a term with a teacher"):
-        trainer([Stage(1, {"kd": Term("kd")}), Stage(1, {"cross_entropy": Term("cross_entropy")}, dot)])
+        trainer([Phase(1, {"kd": Term("kd")}), Phase(1, {"cross_entropy": Term("cross_entropy")}, dot)])
 
 
-def test_words_reach_into_a_first_stage(page, digits, tmp_path):
-    call("train_with_distillation.py", *words(page, digits, tmp_path, "first.hint.epochs=2", "train_params.epochs=1"))
+def test_overrides_reach_into_a_first_phase(page, digits, tmp_path):
+    call("train_with_distillation.py", *words(page, digits, tmp_path, "phases.hint.epochs=2", "epochs=1"))
     config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["first"]["hint"]["epochs"] == 2
+    assert config["phases"]["hint"]["epochs"] == 2
     assert len([row for row in read_metrics(tmp_path / "run") if row["kind"] == "val"]) == 4
 
 
 @pytest.mark.parametrize("method", ["ft", "ab", "fsp", "fitnet_hint"])
-def test_published_procedures_have_a_first_stage(method):
-    recipe, _ = read_page(ROOT / "configs/cifar100" / f"{method}.py", Recipe)
-    (first,) = recipe.first.values()
-    assert (first.epochs, recipe.train_params.epochs) == (30, 240)
-    small = [replace(stage, epochs=1) for stage in recipe.stages]
+def test_published_procedures_have_a_first_phase(method):
+    recipe, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [f"method={method}"])
+    assert [phase.epochs for phase in recipe.phases.values()] == [30, 240]
+    small = [replace(phase, epochs=1) for phase in recipe.phases.values()]
     run = trainer(small, labels=100)
     for number in range(2):
         run.enter(number)
@@ -234,9 +235,9 @@ def test_published_procedures_have_a_first_stage(method):
 
 
 @pytest.mark.parametrize("method", ["ft", "ab", "fsp", "fitnet_hint"])
-def test_a_published_first_stage_does_not_diverge(method):
-    recipe, _ = read_page(ROOT / "configs/cifar100" / f"{method}.py", Recipe)
-    run = trainer(recipe.stages, labels=100)
+def test_a_published_first_phase_does_not_diverge(method):
+    recipe, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [f"method={method}"])
+    run = trainer(recipe.phases.values(), labels=100)
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     batch = {"images": images, "labels": torch.arange(4), "index": torch.arange(4)}
     run.distiller.train()

@@ -40,14 +40,14 @@ def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, break
 
 def test_a_lengthened_run_equals_one_that_was_as_long_from_the_start(digits, tmp_path):
     steps = ["optim.schedule=step", "optim.milestones=1"]
-    call("train_with_distillation.py", *words(digits, tmp_path, *steps, "train_params.epochs=2"))
+    call("train_with_distillation.py", *words(digits, tmp_path, *steps, "epochs=2"))
     longer = call("train_with_distillation.py", *words(digits, tmp_path, *steps))
-    assert "goes on with other settings: train_params.epochs 2 -> 3" in longer.stdout
+    assert "goes on with other settings: epochs 2 -> 3" in longer.stdout
     call("train_with_distillation.py", *words(digits, tmp_path, *steps, "name=whole"))
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
     # Any run may start from its student.
     weights = f"student.weights={tmp_path / 'run' / 'student.safetensors'}"
-    call("train_with_distillation.py", *words(digits, tmp_path, weights, "name=on", "train_params.epochs=1"))
+    call("train_with_distillation.py", *words(digits, tmp_path, weights, "name=on", "epochs=1"))
 
 
 def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted):
@@ -71,17 +71,17 @@ def test_two_ranks_stop_and_one_goes_on(digits, tmp_path):
 
 def test_a_plain_command_starts_a_rank_on_each_gpu(digits, tmp_path):
     two_gpus = "import torch; torch.cuda.device_count = lambda: 2"  # the ranks themselves find none and use gloo
-    call("tests/door.py", two_gpus, *words(digits, tmp_path, "train_params.epochs=1"))
+    call("tests/door.py", two_gpus, *words(digits, tmp_path, "epochs=1"))
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["ranks"] == 2
     refused = call("tests/door.py", two_gpus, *words(digits, tmp_path), code=2).stderr  # by the ranks: other epochs
-    assert "train_params.epochs 1 -> 3" in refused
+    assert "epochs 1 -> 3" in refused
     assert refused.count("\n") == 1
 
 
 def test_ctrl_c_leaves_no_process_behind(digits, tmp_path):
     command = [sys.executable, "train_with_distillation.py", *words(digits, tmp_path), "data.num_workers=2"]
     process = subprocess.Popen(
-        [*command, "train_params.epochs=500"],
+        [*command, "epochs=500"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -118,7 +118,7 @@ def test_other_data_is_told_from_the_same_data_elsewhere(now, message):
 def test_a_resumed_run_refuses_other_data_and_other_teachers(digits, tmp_path, run, finished, monkeypatch):
     distilled = words(digits, tmp_path, "train_params.epochs=1", "teachers.teacher.name=cifar_resnet8")
     distilled.append("teachers.teacher.expect=0")
-    distilled[1] = "configs/digits_wsld.py"
+    distilled.append("method=wsld")
     distilled.append("teachers.teacher.expect=0")
     weights = tmp_path / "teacher.safetensors"
     distilled.append(f"teachers.teacher.weights={weights}")

@@ -73,7 +73,7 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
     call("train_with_distillation.py", *words(digits, tmp_path, "name=teacher", "train_params.epochs=1"))
     teacher = tmp_path / "teacher" / "student.safetensors"
     distilled = words(digits, tmp_path, "name=student", "train_params.epochs=1", "teachers.teacher.name=cifar_resnet8")
-    distilled[1] = "configs/digits_wsld.py"
+    distilled.append("method=wsld")
     distilled += [
         f"teachers.teacher.weights={teacher}",
         "terms.wsld.options.temperature=3",
@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["optim.init_lrr=1"], "optim.init_lr"),
         (["terms.cross_entropy.options.smoothing=1"], "label_smoothing"),
         (["--cfg", "configs/none.py"], "no such file"),
-        (["--cfg", "configs/cifar100"], "a folder; name one of its pages: ab.py"),
+        (["--cfg", "configs"], "a folder; name one of its configs: cifar100.py"),
         (["name=../run"], "name=../run: expected a folder below"),
         (["--eval", "nothing", "data.data_path=nowhere"], "neither a file, nor a run's folder"),
         (["--evl", "teacher"], "no option --evl; near: --eval"),

@@ -7,39 +7,46 @@ import sys
 from typing import get_args, get_origin
 
 import pytest
-from training.stages import Stage
 
 import recipe as recipe_module
+from configs.methods import METHODS
 from dataset.loader import DataConfig
 from imagenet_train_cfg import cfg
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
+from old_names import as_today
 from recipe import Recipe, read_command_line
 from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
-from utils.config import override, read_page, restore, restore_file
+from training.phases import Phase
+from utils.config import override, read_config, restore, restore_file
 from utils.errors import DataError, UsageError
 from utils.settings import hints, parse, range_of, settings, show, texts
 
-SECTIONS = (DataConfig, TrainConfig, OptimConfig, NetworkConfig, Term, Stage)
-PAGES = [recipe_module._PAGE, *sorted(recipe_module._PAGE.parent.joinpath("configs").rglob("[!_]*.py"))]
+SECTIONS = (DataConfig, TrainConfig, OptimConfig, NetworkConfig, Term, Phase)
+ROOT = recipe_module._CONFIG.parent
+CONFIGS = [(recipe_module._CONFIG, ""), (ROOT / "configs/imagenet_patient.py", "")]
+CONFIGS += [(ROOT / "configs/imagenette_wsld.py", ""), (ROOT / "configs/digits.py", "method=wsld")]
+CONFIGS += [(ROOT / f"configs/{data}.py", f"method={name}") for name, one in METHODS.items() for data in one.on]
 
 
-@pytest.fixture(scope="module", params=PAGES, ids=[f"{page.parent.name}/{page.stem}" for page in PAGES])
-def page(request):
-    return read_page(request.param, Recipe)[0]
+@pytest.fixture(scope="module", params=CONFIGS, ids=[f"{file.stem} {word}" for file, word in CONFIGS])
+def config(request):
+    file, word = request.param
+    return read_config(file, Recipe, [word] if word else [])[0]
 
 
-def staged():
-    """A page with first stages, a ramp and everything else."""
+def of_two_phases():
+    """A config with two phases, a ramp and everything else."""
     words = [
         "terms.cross_entropy.ramp=1,0,5,1",
         "optim.grad_clip=1",
         "train_params.ema_decay=0.9",
         "student.mean=0,0,0",
     ]
-    made = override(read_page(PAGES[0].parent / "configs/cifar100/ab.py", Recipe)[0], [*words, "student.std=1,1,1"])
+    plain, _ = read_config(ROOT / "configs/cifar100.py", Recipe, ["method=ab"])
+    made = override(plain, [*words, "student.std=1,1,1"])
     return dataclasses.replace(made, teachers={"teacher": TeacherConfig("cifar_resnet8", num_classes=9, expect=3)})
 
 
@@ -68,7 +75,7 @@ def with_number(one, number):
 
 def limited():
     """Settings with a range and a value; with two or more numbers the first is the least."""
-    return [one for one in settings(staged()) if range_of(one.field).limits and one.value not in (None, ())]
+    return [one for one in settings(of_two_phases()) if range_of(one.field).limits and one.value not in (None, ())]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, "x", True], ids=str)
@@ -158,26 +165,27 @@ def test_names_that_mean_something_are_refused(name):
     "change",
     [
         {"data": None},
-        {"terms": {"kd": "kd"}},
+        {"phases": {"distillation": Phase(1, {"kd": "kd"})}},
+        {"phases": {"distillation": "kd"}},
         {"teachers": {"teacher": "resnet18"}},
-        {"optim": OptimConfig(milestones=30)},
-        {"optim": OptimConfig(init_lr="0.1")},
-        {"train_params": TrainConfig(epochs=True)},
+        {"phases": {"distillation": Phase(1, {}, OptimConfig(milestones=30))}},
+        {"phases": {"distillation": Phase(1, {}, OptimConfig(init_lr="0.1"))}},
+        {"phases": {"distillation": Phase(True, {})}},
         {"data": DataConfig("x", scale=(0.1, 0.5, 1.0))},
     ],
 )
-def test_a_page_with_values_of_other_types_is_refused(change):
+def test_a_config_with_values_of_other_types_is_refused(change):
     with pytest.raises(UsageError, match=r"^\w+(\.\w+)*=.*: expected "):
         dataclasses.replace(cfg, **change).check()
 
 
-def test_every_value_of_every_page_is_in_range_and_reads_back(page):
-    page.check()
-    assert override(page, [f"{one.key}={show(one.value)}" for one in settings(page)]) == page
+def test_every_value_of_every_config_is_in_range_and_reads_back(config):
+    config.check()
+    assert override(config, [f"{one.key}={show(one.value)}" for one in settings(config)]) == config
 
 
-def test_every_page_comes_back_from_its_json(page):
-    assert restore(Recipe, json.loads(json.dumps(dataclasses.asdict(page)))) == (page, [])
+def test_every_config_comes_back_from_its_json(config):
+    assert restore(Recipe, json.loads(json.dumps(dataclasses.asdict(config)))) == (config, [])
 
 
 @pytest.mark.parametrize(
@@ -226,7 +234,7 @@ def test_numbers_too_long_to_compute_with_are_refused():
 
 def test_options_and_taps_that_are_not_set_yet_may_be_set():
     made = override(cfg, ["terms.cross_entropy.options.label_smoothing=0.1", "student.taps.stage1=layer1.0"])
-    assert made.terms["cross_entropy"].options == {"label_smoothing": 0.1}
+    assert made.last.terms["cross_entropy"].options == {"label_smoothing": 0.1}
     assert made.student.taps == {"stage1": "layer1.0"}
 
 
@@ -246,7 +254,9 @@ def changed(one):
 def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_learned():
     for one in settings(cfg):
         old = part = begun()
-        *path, last = one.key.split(".")
+        own = {field.name for field in dataclasses.fields(Recipe)}
+        key = one.key if one.key.partition(".")[0] in own else f"phases.distillation.{one.key}"
+        *path, last = key.split(".")
         for name in path:
             part = part[name]
         part[last] = changed(one)
@@ -259,36 +269,98 @@ def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_lear
     free = {one.key for one in settings(cfg) if not one.affects_result}
     # What messages advise, the machine's affairs, and what changes rounding alone.
     assert free >= {"data.on_fault", "data.cache_gb", "data.num_workers", "train_params.accumulate", "train_params.amp"}
-    assert not free & {"data.batch_size", "optim.init_lr", "train_params.seed", "train_params.epochs"}
+    assert not free & {"data.batch_size", "optim.init_lr", "train_params.seed", "epochs", "trainable"}
 
 
 def test_a_run_from_before_a_setting_existed_goes_on_and_one_with_a_setting_of_old_says_so():
     old = begun()
-    del old["optim"]["betas"], old["data"]["on_fault"], old["train_params"]["accumulate"], old["first"]
+    last = old["phases"]["distillation"]
+    del last["optim"]["betas"], last["trainable"], old["data"]["on_fault"], old["train_params"]["accumulate"]
     assert list(cfg.goes_on(old)) == []
-    old["optim"]["of_old"] = 3
-    assert list(cfg.goes_on(old)) == ["settings of another version are passed over: optim.of_old"]
+    last["optim"]["of_old"] = 3
+    assert list(cfg.goes_on(old)) == ["settings of another version are passed over: phases.distillation.optim.of_old"]
     with pytest.raises(UsageError, match=r"optim\.betas \[0\.9, 0\.999\] -> \[0\.8, 0\.999\]"):
         list(override(cfg, ["optim.betas=0.8,0.999"]).goes_on(old))
 
 
+def test_a_setting_added_later_never_makes_a_run_unresumable():
+    """Each that has a default may be missing; the law holds at every depth, in every phase."""
+    config = of_two_phases()
+    written = json.loads(json.dumps(dataclasses.asdict(config)))
+
+    def missing(kind, values):
+        for field in dataclasses.fields(kind):
+            of = hints(kind)[field.name]
+            inner = get_args(of)[1] if get_origin(of) is dict else of
+            if dataclasses.is_dataclass(inner):
+                parts = values[field.name].values() if get_origin(of) is dict else [values[field.name]]
+                for part in parts:
+                    yield from missing(inner, part)
+            elif values[field.name] == json.loads(json.dumps(field.default, default=repr)):
+                yield values, field.name
+
+    without = list(missing(Recipe, written))
+    assert len(without) > 70
+    for values, name in without:
+        value = values.pop(name)
+        assert list(config.goes_on(written)) == [], name
+        values[name] = value
+
+
+def as_before(config):
+    """The JSON of a run of a version without phases."""
+    values = json.loads(json.dumps(dataclasses.asdict(config)))
+    phases = values.pop("phases")
+    for phase in phases.values():
+        phase["optim"]["moves"] = phase.pop("trainable")
+    _, last = phases.popitem()
+    values["train_params"]["epochs"] = last.pop("epochs")
+    return {**values, **last, "first": phases}
+
+
+@pytest.mark.parametrize("word", ["method=ft", "method=kd", "method=none", "method=mlkd"])
+def test_a_run_of_a_version_without_phases_goes_on(word, tmp_path):
+    config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [word])
+    old = as_before(config)
+    assert list(config.goes_on(old)) == []
+    assert restore(Recipe, as_today(old, [*config.phases][-1])) == (config, [])
+    longer = override(config, ["epochs=500"])
+    assert next(longer.goes_on(old)).startswith("goes on with other settings: epochs ")
+    with pytest.raises(UsageError, match=r"holds a run with other settings: optim\.init_lr .* -> 3\.0"):
+        list(override(config, ["optim.init_lr=3"]).goes_on(old))
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    scored, unknown = restore_file(tmp_path / "config.json", Recipe, as_today)
+    assert (scored.last, unknown) == (config.last, [])
+
+
 def test_a_run_may_be_lengthened_where_its_past_stays_the_same(monkeypatch):
-    longer = override(cfg, ["train_params.epochs=120"])
-    assert "train_params.epochs 100 -> 120" in next(longer.goes_on(begun()))
+    longer = override(cfg, ["epochs=120"])
+    assert "epochs 100 -> 120" in next(longer.goes_on(begun()))
     with pytest.raises(UsageError, match=r"settings: optim\.milestones \[30, 60, 90\] -> \[30, 60\]\. Set another"):
         list(override(longer, ["optim.milestones=30,60"]).goes_on(begun()))
     with pytest.raises(UsageError, match=r"epochs 100 -> 90\. Set another"):
-        list(override(cfg, ["train_params.epochs=90"]).goes_on(begun()))
+        list(override(cfg, ["epochs=90"]).goes_on(begun()))
     with pytest.raises(UsageError, match=r"cosine .*weights=runs/resnet18_wsld/student\.safetensors and another"):
         list(override(longer, ["optim.schedule=cosine"]).goes_on(begun("optim.schedule=cosine")))
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b'{"name": "x"}', b"\xff", b'{"name": "x", "optim": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[1]",
+        b"{",
+        b'{"name": "x"}',
+        b"\xff",
+        b'{"name": "x", "optim": 3}',
+        b'{"name": "x", "phases": 3, "optim": {}}',
+    ],
+)
 def test_a_damaged_file_of_settings_is_named(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"config\.json is damaged"):
-        restore_file(path, Recipe)
+        restore_file(path, Recipe, as_today)
 
 
 @pytest.mark.parametrize(
@@ -299,8 +371,8 @@ def test_a_damaged_file_of_settings_is_named(tmp_path, content):
             r"page\.py, line 2: Term has no setting 'objectiv'; near: objective$",
         ),
         (
-            "from dataclasses import replace\nfrom imagenet_train_cfg import cfg\n\ncfg = replace(cfg, term={})",
-            r"line 4: Recipe has no setting 'term'; near: terms, teachers$",
+            "from dataclasses import replace\nfrom imagenet_train_cfg import cfg\n\ncfg = replace(cfg, phase={})",
+            r"line 4: Recipe has no setting 'phase'; near: phases$",
         ),
         ("def cfg(teacher='a'):\n    return {}[teacher]", r"line 2: KeyError: 'a'$"),
         ("x = 1\ncfg = (", r"page\.py, line 2: SyntaxError: '\(' was never closed$"),
@@ -308,18 +380,23 @@ def test_a_damaged_file_of_settings_is_named(tmp_path, content):
         ("import beside\ncfg = 3", r"beside\.py, line 1: ZeroDivisionError"),
     ],
 )
-def test_a_slip_in_a_page_names_its_line_and_what_is_near(tmp_path, monkeypatch, code, message):
+def test_a_mistake_in_a_config_names_its_line_and_what_is_near(tmp_path, monkeypatch, code, message):
     monkeypatch.setattr("sys.path", [*sys.path])
     (tmp_path / "page.py").write_text(f"{code}\n")
     (tmp_path / "beside.py").write_text("1 / 0\n")
     with pytest.raises(UsageError, match=message):
-        read_page(tmp_path / "page.py", Recipe)
+        read_config(tmp_path / "page.py", Recipe)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--cfg", "imagenet_plain"], r"no such file; near: configs/imagenet_plain\.py"),
+        (["--cfg", "imagenet_patient"], r"no such file; near: configs/imagenet_patient\.py"),
+        (
+            ["method=dkd"],
+            r"method=dkd: .*imagenet_train_cfg\.py has no methods; --cfg configs/imagenet\.py method=dkd has",
+        ),
+        (["--cfg", "imagenet_train_cfg.py", "--methods"], "has no methods; leave --cfg out"),
         (["--eval", "x", "--fresh"], "leave one out"),
         (["--eval"], "expected one argument"),
         (["word"], "word: expected a setting as key=value"),
@@ -345,7 +422,8 @@ def test_help_shows_every_setting_and_option_as_it_may_be_typed(monkeypatch, cap
     words = [line.strip() for line in shown.splitlines() if "=" in line and line.startswith("  ") and line[2] != " "]
     assert {word.partition("=")[0] for word in words} >= {one.key for one in settings(cfg)}
     assert "terms.cross_entropy.options.label_smoothing=0.0" in words
-    assert dataclasses.replace(override(cfg, words), terms=cfg.terms) == cfg
+    last = dataclasses.replace(override(cfg, words).last, terms=cfg.last.terms)
+    assert dataclasses.replace(override(cfg, words), phases={"distillation": last}) == cfg
 
 
 def test_settings_without_effect_are_named():
