@@ -8,7 +8,6 @@ from typing import Any
 from utils.renamed import Renamed, converted
 
 
-
 def _embedding(network: str) -> Callable[[int | None], dict[str, Any]]:
     head = f"{network}.head"
     return lambda width: {f"{head}.name": "embedding", f"{head}.options.dimensions": width} if width else {}

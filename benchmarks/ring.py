@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.common import Prepared, cores, parsed, parser, run, show
 from dataset.config import DataConfig
 from dataset.feed.ring import Ring
+from dataset.feed.targets import Labels
 from dataset.loader import TrainLoader, open_split
 from utils.console import exit_with_its_code, progress
 
@@ -48,7 +49,7 @@ def main() -> None:
 def ring_batches() -> list[float]:
     """Milliseconds of each batch through the ring."""
     config = DataConfig("", input_size=SIDE)
-    ring = Ring(Prepared(samples=None, config=config, seed=0), BATCH, WORKERS)  # type: ignore[arg-type]
+    ring = Ring(Prepared(samples=None, config=config, targets=Labels(1), seed=0), BATCH, WORKERS)  # type: ignore[arg-type]
     ring.start()
 
     def batches() -> Iterator[object]:

@@ -22,10 +22,12 @@ from benchmarks.common import check_counts, check_methods, config_of, show
 from configs._method import setups
 from configs._pieces import PAIRS
 from configs.methods import METHODS
+from dataset.feed.batch import Batch
 from knowledge_distiller import KnowledgeDistiller
 from models.heads import HeadConfig
-from models.zoo import build_network
+from models.zoo import Network, build_network
 from recipe import Recipe
+from teachers import Live
 from terms import Term, features_of
 from training.optimizer import build_optimizer
 from utils.config import read_config
@@ -71,22 +73,23 @@ class Step:
         reads, reads_of = features_of(terms.values())
         side = recipe.data.input_size
         torch.manual_seed(0)
-        taught = replace(recipe.teachers["teacher"], weights="none")
-        frozen = build_network(taught, CLASSES, reads_of.get("teacher", ()), side)
+        config = replace(recipe.teachers["teacher"], weights="none")
+        frozen = build_network(config, CLASSES, reads_of.get("teacher", ()), side)
         network = recipe.student if method else replace(recipe.student, head=HeadConfig())
         trained = build_network(network, CLASSES, reads, side, {"teacher": frozen})
         labels = torch.arange(SAMPLES) % CLASSES
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-        self._distiller = KnowledgeDistiller(trained, {"teacher": frozen}, terms, example, labels).to(device).train()
+        taught = {"teacher": Live(frozen)}
+        self._distiller = KnowledgeDistiller(trained, taught, terms, example, labels).to(device).train()
         self._distiller.to(memory_format=torch.channels_last)
         self._distiller.begin(terms, recipe.last.trainable if method else ())
-        self._beside = None if method else frozen
+        self._beside: Network | None = None if method else frozen
         self._optimizer = build_optimizer(recipe.last.optim, self._distiller)
-        index = torch.randperm(SAMPLES)[: options.batch]
+        index = torch.randperm(SAMPLES)[: options.batch].to(device)
         images = torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8)
-        images = images.contiguous(memory_format=torch.channels_last)
-        batch = {"images": images, "strong_images": images.flip(3), "labels": labels[index], "index": index}
-        self._batch = {name: value.to(device) for name, value in batch.items()}
+        images = images.contiguous(memory_format=torch.channels_last).to(device)
+        sizes, targets = torch.tensor(images.shape[2:]).expand(len(index), 2), {"labels": labels.to(device)[index]}
+        self._batch = Batch({"weak": images, "strong": images.flip(3)}, sizes, targets, index)
         self._device = device
 
     def measure(self, steps: int) -> float:
@@ -96,8 +99,8 @@ class Step:
         for _ in range(steps):
             if self._beside is not None:
                 with torch.no_grad():
-                    self._beside.score(self._batch["images"])
-            self._distiller(self._batch)["loss"].backward()
+                    self._beside.predict(self._batch["images"])
+            self._distiller(self._batch).loss.backward()
             self._optimizer.step()
             self._optimizer.zero_grad()
         self._wait()

@@ -6,7 +6,6 @@ import pytest
 import torch
 from batches import batch_of
 
-
 from configs._pieces import PAIRS as PUBLISHED
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.heads import HeadConfig
