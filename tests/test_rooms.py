@@ -11,13 +11,15 @@ MAY_IMPORT = {
     "dataset": {"dataset", "utils"},
     "models": {"models", "utils"},
     "objectives": {"objectives", "utils"},
-    "evaluation": {"evaluation", "utils"},
+    "tasks": {"tasks", "dataset", "evaluation", "models", "utils"},
+    "evaluation": {"evaluation", "dataset", "models", "utils"},
     "figures": {"figures", "dataset", "models", "objectives", "utils"},
-    "training": {"training", "dataset", "models", "teachers", "knowledge_distiller", "utils"},
-    "teachers.py": {"models", "utils"},
-    "terms.py": {"models", "objectives", "teachers", "utils"},
-    "knowledge_distiller.py": {"models", "teachers", "terms", "utils"},
-    "recipe.py": {"dataset", "knowledge_distiller", "models", "teachers", "training", "utils"},
+    "training": {"training", "dataset", "models", "tasks", "teachers", "knowledge_distiller", "utils"},
+    "teachers.py": {"dataset", "models", "utils"},
+    "terms.py": {"dataset", "models", "objectives", "teachers", "utils"},
+    "knowledge_distiller.py": {"dataset", "models", "objectives", "teachers", "terms", "utils"},
+    "old_names.py": {"utils"},
+    "recipe.py": {"dataset", "knowledge_distiller", "models", "old_names", "teachers", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 
