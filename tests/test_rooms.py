@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "objectives": {"objectives", "utils"},
     "tasks": {"tasks", "dataset", "evaluation", "models", "utils"},
     "evaluation": {"evaluation", "dataset", "models", "utils"},
-    "figures": {"figures", "dataset", "models", "objectives", "utils"},
+    "figures": {"figures", "dataset", "models", "objectives", "old_names", "utils"},
     "training": {"training", "dataset", "models", "tasks", "teachers", "knowledge_distiller", "utils"},
     "teachers.py": {"dataset", "models", "utils"},
     "terms.py": {"dataset", "models", "objectives", "teachers", "utils"},
