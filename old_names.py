@@ -15,7 +15,12 @@ def _embedding(network: str) -> Callable[[int | None], dict[str, Any]]:
 
 def _reused(network: str) -> Callable[[str | None], dict[str, Any]]:
     head = f"{network}.head"
-    return lambda teacher: {f"{head}.name": "reused", f"{head}.options.teacher": teacher} if teacher else {}
+
+    def head_of(teacher: str | None) -> dict[str, Any]:
+        other = {f"{head}.options.teacher": teacher} if teacher != "teacher" else {}
+        return {f"{head}.name": "reused", **other} if teacher else {}
+
+    return head_of
 
 
 def _view(strong: bool) -> dict[str, Any]:

@@ -208,10 +208,9 @@ class State:
         number = position["phase"] if "phase" in position else position["stage"]  # its name in older checkpoints
         if number != self.phase_number:
             self.begin(number)
-        optimizer = self.optimizer
-        optimizer.load_state_dict(saved["optimizer"])
-        if absent := optimizer.defaults.keys() - optimizer.param_groups[0].keys():
+        if absent := self.optimizer.param_groups[0].keys() - saved["optimizer"]["param_groups"][0].keys():
             raise KeyError(f"the optimizer's {', '.join(sorted(absent))}")
+        self.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:  # none where it went without fp16
             self.scaler.load_state_dict(saved["scaler"])
         self.meters.restore(saved["meters"], self.ranks.rank)
