@@ -126,6 +126,6 @@ def averaged(logits: Sequence[Tensor]) -> Tensor:
     return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - log(len(logits))
 
 
-def as_one(teachers: Sequence[Teacher]) -> Teacher:
-    """An ensemble of several; a single one as it is."""
-    return teachers[0] if len(teachers) == 1 else Ensemble(teachers)
+def as_one(teachers: Sequence[Teacher]) -> Teacher | None:
+    """An ensemble of several; a single one as it is, and none of none."""
+    return Ensemble(teachers) if len(teachers) > 1 else next(iter(teachers), None)

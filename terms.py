@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from traceback import format_exception
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ import objectives
 from dataset.feed.batch import Batch
 from models.outputs import Outputs, in_float32
 from models.taps import norms_before, pair_stages
-from models.zoo import Network
+from models.zoo import Network, fitting_input
 from objectives.contract import STAGES, are_logits, view_of
 from objectives.logits import standardize
 from utils.errors import ExpectedError, UsageError
@@ -116,6 +116,20 @@ class Example:
     images: Mapping[str, Tensor]
     outputs: Mapping[str, Outputs]
     all_labels: Tensor | None
+
+
+@torch.no_grad()
+def example_of(networks: dict[str, Network], images: Tensor, all_labels: Tensor | None) -> Example:
+    """What each network gives for ``images``, uint8 [B, 3, H, W], in eval mode: no statistics of one may change."""
+    modes = {name: network.training for name, network in networks.items()}
+    normalised = {name: network.eval().normalize(images) for name, network in networks.items()}
+    outputs: dict[str, Outputs] = {}
+    for name, network in networks.items():
+        with fitting_input(name, network.network, images.shape[-1]):
+            outputs[name] = network(normalised[name])
+    for name, network in networks.items():
+        network.train(modes[name])
+    return Example(networks, normalised, outputs, all_labels)
 
 
 class Match(nn.Module):
@@ -268,3 +282,31 @@ class Match(nn.Module):
             both_heads = "head_weight" in reads & objective.reads_of("student")
             if (any(map(are_logits, reads)) or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
+
+
+class Distilled(NamedTuple):
+    """What a batch gives.
+
+    Attributes:
+        values: of the terms by name, unweighted scalars, to be shown.
+        weighted: [number of terms], the same times their weights, to be learned from.
+        taught: [number of terms], 1 for those that look at a teacher.
+        student: its outputs for the weak view, to be scored.
+        sound: of each teacher by name, whether its logits are finite.
+    """
+
+    values: dict[str, Tensor]
+    weighted: Tensor
+    taught: Tensor
+    student: Outputs
+    sound: dict[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the weighted terms, scalar."""
+        return self.weighted.sum()
+
+    @property
+    def loss_of_teachers(self) -> Tensor:
+        """That of those which look at a teacher, scalar."""
+        return (self.weighted * self.taught).sum()

@@ -20,64 +20,60 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import sys
-from collections.abc import Callable
 from contextlib import closing
 
 import torch
-from torch import Tensor
 from torch.distributed.elastic.multiprocessing.errors import record
 
 import tasks
-from dataset.classes import check_apart, check_same_classes
+from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from dataset.store.samples import Samples
 from figures import curves
 from knowledge_distiller import KnowledgeDistiller
-from models.outputs import Outputs
 from models.zoo import build_network
 from recipe import Recipe, read_command_line
-from tasks import Task
 from teachers import Live
 from terms import features_of
 from training.advice import advising
 from training.announce import described
 from training.facts import facts_of
 from training.logs import Extra
-from training.loop import Scorer, Trainer
+from training.loop import Trainer
 from training.run_folder import RunFolder
-from training.settings import TrainConfig, check_machine
+from training.scores import scorer
+from training.settings import check_machine
 from training.signals import Stop
 from training.state import State
-from training.step import autocast
 from training.teacher_check import IMAGES, check_teachers
-from utils.console import progress, report, scores_line
+from utils.console import report, scores_line
 from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks, said_once
 from utils.errors import ExpectedError
 
 
 def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
-    """Config, run folder, data, networks, check of the teachers, state, phases, scores."""
+    """Task, run folder, data, networks, check of the teachers, state, phases, scores."""
     check_machine(cfg.train_params, cfg.data.batch_size, ranks)
-    task, config = tasks.get(cfg.task), dataclasses.asdict(cfg)
+    task, params, place = tasks.get(cfg.task), cfg.train_params, (ranks.rank, ranks.world, ranks.device)
     folder = RunFolder(cfg.folder)
     folder.claim(cfg.goes_on, ranks, fresh=fresh)
 
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
-    check_same_classes(train, val)
-    remarks = [*check_apart(train, val), *train.remarks, *val.remarks]
-    targets, place = task.targets(train.classes), (ranks.rank, ranks.world, ranks.device)
-    loader = TrainLoader(train, cfg.data, cfg.train_params.seed, *place, targets)
+    remarks = check_splits(train, val)
+    targets = task.targets(train.classes)
+    loader = TrainLoader(train, cfg.data, params.seed, *place, targets)
     validation = EvalLoader(val, cfg.data, *place, targets)
-    score = scorer(validation, task, cfg.train_params, ranks)
 
     distiller = build_distiller(cfg, train, ranks).to(ranks.device)
-    if cfg.train_params.channels_last:
+    if params.channels_last:
         distiller.to(memory_format=torch.channels_last)
-    state = State(distiller, cfg.phases, cfg.train_params, task, folder, ranks)
+    state = State(distiller, cfg.phases, params, task, folder, ranks)
     if not any_rank(folder.is_begun and not fresh):  # a run that goes on has the same teachers
-        some = scorer(validation.spread(IMAGES), task, cfg.train_params, ranks)
+        some = scorer(validation.spread(IMAGES), task, params, ranks)
         check_teachers(distiller.teachers, cfg.teachers, task.primary, task.chance(val.labels), some)
+
+    config = dataclasses.asdict(cfg)
     facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
     folder.begin(config, cfg.goes_on, facts, ranks, fresh=fresh)
     resumed = state.resume()
@@ -89,7 +85,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         print(f"{folder.path}: {begins if resumed else 'a new run'}")
         print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.idle))
     with closing(loader), closing(validation):
-        best = trainer.train(score, config, stop)
+        best = trainer.train(scorer(validation, task, params, ranks), config, stop)
     if ranks.first:
         Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
         print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
@@ -97,21 +93,19 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
 
 def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
     """The student, the teachers that a term looks at or the student ends with, and the terms."""
-    classes, side = len(train.classes), cfg.data.input_size
+    classes, side, seed = len(train.classes), cfg.data.input_size, cfg.train_params.seed
     reads, reads_of = features_of(cfg.all_terms.values())
     cfg.check_terms()
-    torch.manual_seed(cfg.train_params.seed)
-    teachers = {
-        name: build_network(network, classes, reads_of.get(name, ()), side)
-        for name, network in cfg.teachers.items()
-        if name in reads_of or name in cfg.student.head.made().takes
-    }
-    torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
+    wanted = {*reads_of, *cfg.student.head.made().takes}
+    configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
+    torch.manual_seed(seed)
+    networks = {name: build_network(config, classes, reads_of.get(name, ()), side) for name, config in configs.items()}
+    torch.manual_seed(seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, teachers, new_classifier=True, sync_bn=synced)
+    student = build_network(cfg.student, classes, reads, side, networks, new_classifier=True, sync_bn=synced)
+    teachers = {name: Live(one, batch_statistics=configs[name].batch_statistics) for name, one in networks.items()}
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    live = {name: Live(one, batch_statistics=cfg.teachers[name].batch_statistics) for name, one in teachers.items()}
-    return KnowledgeDistiller(student, live, cfg.all_terms, example, torch.from_numpy(train.labels))
+    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
 def evaluate(cfg: Recipe, what: str, ranks: Ranks) -> None:
@@ -127,22 +121,6 @@ def evaluate(cfg: Recipe, what: str, ranks: Ranks) -> None:
         scores = scorer(validation, task, cfg.train_params, ranks)(network.predict)
     if ranks.first:
         print(f"{what}: {scores_line(scores)}")
-
-
-def scorer(validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks) -> Scorer:
-    """How a network is scored on the validation split: in the precision that it is trained in."""
-
-    @torch.no_grad()
-    def score(predict: Callable[[Tensor], Outputs]) -> dict[str, float]:
-        metrics = task.metrics(ranks.device)
-        bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not ranks.first}
-        for batch in progress(iterable=validation, total=len(validation), **bar):
-            with autocast(params, ranks.device):
-                outputs = predict(batch.images["weak"])
-            metrics.add(outputs, batch)
-        return metrics.compute()
-
-    return score
 
 
 @record

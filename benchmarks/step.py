@@ -30,6 +30,7 @@ from recipe import Recipe
 from teachers import Live
 from terms import Term, features_of
 from training.optimizer import build_optimizer
+from training.trainable import train_only, trainable_parameters
 from utils.config import read_config
 from utils.console import exit_with_its_code, progress
 from utils.errors import UsageError
@@ -80,9 +81,10 @@ class Step:
         labels = torch.arange(SAMPLES) % CLASSES
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
         taught = {"teacher": Live(frozen)}
-        self._distiller = KnowledgeDistiller(trained, taught, terms, example, labels).to(device).train()
+        self._distiller = KnowledgeDistiller(trained, taught, terms, example, labels).to(device)
         self._distiller.to(memory_format=torch.channels_last)
-        self._distiller.begin(terms, recipe.last.trainable if method else ())
+        train_only(trainable_parameters(self._distiller), recipe.last.trainable if method else ())
+        self._distiller.train()
         self._beside: Network | None = None if method else frozen
         self._optimizer = build_optimizer(recipe.last.optim, self._distiller)
         index = torch.randperm(SAMPLES)[: options.batch].to(device)

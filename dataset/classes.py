@@ -9,6 +9,16 @@ from utils.errors import UsageError
 from utils.text import in_utf8, spelled
 
 
+def check_splits(train: Samples, val: Samples) -> list[str]:
+    """Remarks on two splits that training and validation can be done with.
+
+    Raises:
+        UsageError: as `check_same_classes` and `check_apart`.
+    """
+    check_same_classes(train, val)
+    return [*check_apart(train, val), *train.remarks, *val.remarks]
+
+
 def check_same_classes(train: Samples, val: Samples) -> None:
     """Compare the names of the classes; ``val`` may lack the last ones.
 

@@ -36,6 +36,11 @@ class Outputs:
             return self.logits
         return self.features[name] if name in self.features else self.context[name]
 
+    def detached(self) -> Outputs:
+        """The same tensors, through which nothing is learned."""
+        parts = ({name: tensor.detach() for name, tensor in one.items()} for one in (self.features, self.context))
+        return Outputs(self.logits.detach(), *parts)
+
 
 def in_float32(tensor: Tensor) -> Tensor:
     """Half precision as float32; others as they are."""

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from dataset.loader import TrainLoader
-from models.outputs import Outputs
 from training.clock import Clock
 from training.ddp import under_ddp
 from training.run_folder import RunFolder
 from training.schedule import learning_rate
+from training.scores import Scorer
 from training.settings import TrainConfig
 from training.signals import Stop
 from training.state import State
@@ -22,11 +21,9 @@ from utils.console import scores_line
 from utils.distributed import any_rank, gather, lost
 from utils.errors import Stopped
 
-__all__ = ["Scorer", "TrainConfig", "Trainer"]
+__all__ = ["TrainConfig", "Trainer"]
 
 _AGREE_EVERY = 10  # steps between two agreements on whether any rank was asked to stop
-
-Scorer = Callable[[Callable[[Tensor], Outputs]], dict[str, float]]  # (uint8 images -> outputs) -> scores of the task
 
 
 class Trainer:

@@ -25,6 +25,7 @@ from training.optimizer import build_optimizer
 from training.phases import Phase
 from training.run_folder import RunFolder
 from training.settings import TrainConfig
+from training.trainable import train_only, trainable_parameters
 from utils.distributed import Ranks, barrier, from_first, gather
 from utils.errors import DataError, UsageError
 
@@ -77,6 +78,7 @@ class State:
         )
         if self.ema is not None:
             self.ema.eval()
+        self._parameters = trainable_parameters(distiller)
         self._ends = list(accumulate(phase.epochs for phase in phases.values()))
         self.epoch = self.batch = self.step = 0
         self.best: dict[str, float] = {}
@@ -87,7 +89,9 @@ class State:
     def begin(self, number: int) -> None:
         """Begin a phase: its terms, what is trained in it, an optimizer without a past."""
         self.phase_number, self.phase = number, list(self.phases.values())[number]
-        self.distiller.begin(self.phase.terms, self.phase.trainable)
+        self.distiller.begin(self.phase.terms)
+        train_only(self._parameters, self.phase.trainable, self.distiller.matches.keys() - self.phase.terms.keys())
+        self.distiller.train(self.distiller.training)  # what is frozen goes into eval mode
         self.optimizer = build_optimizer(self.phase.optim, self.distiller)
         params, taught = self.params, self.distiller.is_taught
         if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not taught):

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from batches import batch_of
 from conftest import ROOT, call
 from small_run import KILL_AT_STEP, KILL_BEFORE_RENAME, learned
 
+import tasks
 from configs.digits import cfg as digits_cfg
 from figures.curves import read_metrics
 from knowledge_distiller import KnowledgeDistiller, Term
@@ -17,9 +19,11 @@ from models.zoo import NetworkConfig, build_network
 from recipe import Recipe
 from teachers import Live
 from terms import features_of
-from training.loop import TrainConfig, Trainer
+from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.phases import Phase
+from training.state import State
+from training.step import step_on
 from utils.config import read_config
 from utils.distributed import Ranks
 from utils.errors import UsageError
@@ -104,7 +108,7 @@ def test_two_ranks_go_through_all_phases(page, digits, tmp_path):
     assert [row["epoch"] for row in read_metrics(tmp_path / "run") if row["kind"] == "val"] == [1, 2, 3, 4]
 
 
-def trainer(phases, labels=10):
+def state_of(phases, labels=10):
     """On a ResNet-8 and a ResNet-14 for pictures of 32 x 32 pixels."""
     phases = {str(number): phase for number, phase in enumerate(phases)}
     terms = replace(digits_cfg("student"), phases=phases).all_terms
@@ -115,24 +119,25 @@ def trainer(phases, labels=10):
     example = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
     distiller = KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, example, torch.arange(20) % labels)
 
-    class Loader:
-        batches, batch_size = 1, 4
-
-    return Trainer(distiller, Loader(), phases, TrainConfig(), None, Ranks(0, 1, torch.device("cpu")))
+    return State(distiller, phases, TrainConfig(), tasks.get("single_label"), None, Ranks(0, 1, torch.device("cpu")))
 
 
-def moved(trainer):
-    """Names of what one step changes, buffers too."""
-    before = {name: value.clone() for name, value in trainer.distiller.state_dict().items()}
+def batch():
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    trainer.distiller.train()
-    trainer.step_on(trainer.distiller, {"images": images, "labels": torch.arange(4), "index": torch.arange(4)}, 0.1)
-    after = trainer.distiller.state_dict()
+    return batch_of(images, torch.arange(4))
+
+
+def moved(state):
+    """Names of what one step changes, buffers too."""
+    before = {name: value.clone() for name, value in state.distiller.state_dict().items()}
+    state.distiller.train()
+    step_on(state, state.distiller, batch(), 0.1)
+    after = state.distiller.state_dict()
     return {name for name, value in before.items() if not torch.equal(value, after[name])}
 
 
 def test_a_phase_trains_what_its_loss_reaches():
-    changed = moved(trainer([Phase(1, {"hint": Term("fitnet", options={"hint": 1})})]))
+    changed = moved(state_of([Phase(1, {"hint": Term("fitnet", options={"hint": 1})})]))
     assert any(name.startswith("student.body.layer1") for name in changed)
     assert any(name.startswith("matches.hint") for name in changed)
     running = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms behind the hint
@@ -141,18 +146,18 @@ def test_a_phase_trains_what_its_loss_reaches():
 
 
 def test_a_phase_trains_what_it_names_and_the_rest_keeps_its_statistics():
-    changed = moved(trainer([Phase(1, {"ft": Term("ft")}, trainable=("terms.ft.paraphraser",))]))
+    changed = moved(state_of([Phase(1, {"ft": Term("ft")}, trainable=("terms.ft.paraphraser",))]))
     assert changed
     assert all(name.startswith("matches.ft.function.paraphraser.") for name in changed)
-    head = moved(trainer([Phase(1, {"cross_entropy": Term("cross_entropy")}, trainable=("student.fc",))]))
+    head = moved(state_of([Phase(1, {"cross_entropy": Term("cross_entropy")}, trainable=("student.fc",))]))
     assert head == {"student.body.fc.weight", "student.body.fc.bias"}
 
 
 def test_the_paraphraser_is_frozen_in_the_second_phase():
     first = Phase(1, {"ft": Term("ft")}, trainable=("terms.ft.paraphraser",))
     second = Phase(1, {"ft": Term("ft", 200.0)}, trainable=("student", "terms.ft.translator"))
-    run = trainer([first, second])
-    run.enter(1)
+    run = state_of([first, second])
+    run.begin(1)
     changed = moved(run)
     assert not [name for name in changed if "paraphraser" in name]
     assert any("translator" in name for name in changed)
@@ -162,13 +167,13 @@ def test_the_paraphraser_is_frozen_in_the_second_phase():
 def test_a_term_of_another_phase_is_frozen():
     terms = {"hint": Term("fitnet"), "cross_entropy": Term("cross_entropy")}
     first, second = (Phase(1, {name: term}) for name, term in terms.items())
-    run = trainer([first, second])
+    run = state_of([first, second])
     assert all(parameter.requires_grad for parameter in run.distiller.matches.parameters())
-    run.enter(1)
+    run.begin(1)
     assert not any(parameter.requires_grad for parameter in run.distiller.matches.parameters())
     assert not any(module.training for module in run.distiller.matches["hint"].modules())
     with pytest.raises(UsageError, match=r"nothing to train is called terms\.hint"):
-        trainer([first, replace(second, trainable=("terms.hint",))])
+        state_of([first, replace(second, trainable=("terms.hint",))])
 
 
 def test_a_schedule_begins_with_its_phase(page, digits, tmp_path):
@@ -180,16 +185,16 @@ def test_a_schedule_begins_with_its_phase(page, digits, tmp_path):
 
 def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
     with pytest.raises(UsageError, match=r"^terms\.ft differs from phases\.0\.terms\.ft: set both alike"):
-        trainer([Phase(1, {"ft": Term("ft", options={"rate": 0.25})}), Phase(1, {"ft": Term("ft")})])
+        state_of([Phase(1, {"ft": Term("ft", options={"rate": 0.25})}), Phase(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
-        trainer([Phase(1, {"hint": Term("fitnet")}, trainable=("student.layer9",))])
+        state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("student.layer9",))])
     with pytest.raises(UsageError, match=r"terms\.hint: the loss has no gradient for student\.fc; see trainable"):
-        moved(trainer([Phase(1, {"hint": Term("fitnet")}, trainable=("student.fc",))]))
+        moved(state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("student.fc",))]))
     # What is wrong in the last phase shows before the first.
     done = call("train_with_distillation.py", *words(page, digits, tmp_path, "trainable=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
     with pytest.raises(UsageError, match=r"called studnet; near: student"):
-        trainer([Phase(1, {"hint": Term("fitnet")}, trainable=("studnet",))])
+        state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("studnet",))])
     assert not (tmp_path / "run").exists()
 
 
@@ -213,7 +218,7 @@ def test_the_best_score_is_one_of_the_last_phase(uninterrupted):
 def test_two_momenta_need_a_teacher_in_their_phase():
     dot = OptimConfig(optimizer="dot", nesterov=False)
     with pytest.raises(UsageError, match="dot needs a term with a teacher"):
-        trainer([Phase(1, {"kd": Term("kd")}), Phase(1, {"cross_entropy": Term("cross_entropy")}, dot)])
+        state_of([Phase(1, {"kd": Term("kd")}), Phase(1, {"cross_entropy": Term("cross_entropy")}, dot)])
 
 
 def test_overrides_reach_into_a_first_phase(page, digits, tmp_path):
@@ -228,18 +233,17 @@ def test_published_procedures_have_a_first_phase(method):
     recipe, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [f"method={method}"])
     assert [phase.epochs for phase in recipe.phases.values()] == [30, 240]
     small = [replace(phase, epochs=1) for phase in recipe.phases.values()]
-    run = trainer(small, labels=100)
+    run = state_of(small, labels=100)
     for number in range(2):
-        run.enter(number)
+        run.begin(number)
         assert moved(run)
 
 
 @pytest.mark.parametrize("method", ["ft", "ab", "fsp", "fitnet_hint"])
 def test_a_published_first_phase_does_not_diverge(method):
     recipe, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [f"method={method}"])
-    run = trainer(recipe.phases.values(), labels=100)
-    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    batch = {"images": images, "labels": torch.arange(4), "index": torch.arange(4)}
+    run = state_of(recipe.phases.values(), labels=100)
     run.distiller.train()
-    losses = [run.step_on(run.distiller, batch, run.stage.optim.init_lr)[0][0]["loss"].item() for _ in range(6)]
+    rate = run.phase.optim.init_lr
+    losses = [step_on(run, run.distiller, batch(), rate)[0][0].loss.item() for _ in range(6)]
     assert losses[-1] < losses[0]
