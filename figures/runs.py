@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dataset.loader import DataConfig, EvalLoader, open_split
 from models.zoo import Network, NetworkConfig, build_network
+from old_names import as_today
 from utils.config import restore
 from utils.console import progress
 from utils.errors import DataError, UsageError
@@ -46,8 +47,9 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
     if not path.exists() or not (run / "best.pt").exists():
         raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
     try:
-        data, _ = restore(DataConfig, (config := json.loads(path.read_bytes()))["data"])
-    except (ValueError, TypeError, KeyError) as error:
+        config = as_today(json.loads(path.read_bytes()))
+        data, _ = restore(DataConfig, config["data"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} is damaged, or of another version ({error})") from None
     folder, kind = (
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)

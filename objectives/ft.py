@@ -16,9 +16,9 @@ class Ft(nn.Module):
     """Distance of the student's translated map from the factors that an autoencoder finds in the teacher's.
 
     Kim et al., Paraphrasing complex network, NeurIPS 2018, arXiv 1802.04977, equations 1 to 3. The autoencoder, the
-    paraphraser, is trained first, in a stage with `moves=("terms.ft.paraphraser",)`, and rests afterwards: wherever it
+    paraphraser, is trained first, in a phase with `trainable=("terms.ft.paraphraser",)`, then frozen: wherever it
     moves, the mean squared error of its reconstruction is added, which has no gradient for anything else. Without that
-    stage it moves under the whole weight of the term and may diverge. Three convolutions with leaky ReLUs each way,
+    phase it moves under the whole weight of the term and may diverge. Three convolutions with leaky ReLUs each way,
     without batch norm as in RepDistiller. The weight of the authors' code is 500.
 
     Args:
