@@ -234,7 +234,7 @@ def test_published_scores_name_pairs_and_their_source():
     ("words", "there", "not_there"),
     [
         ([], ("wttm_crd", "imagenet: resnet34/resnet18 71.70, resnet50/timm/mobilenetv1_100 72.05"), ()),
-        (["--cfg", "configs/imagenet.py"], ("dkd", "Zhao et al., CVPR 2022"), ("wttm_crd", "cifar100:")),
+        (["--cfg", "configs/imagenet.py"], ("dkd", "Zhao et al., CVPR 2022"), ("kd_ensemble", "cifar100:")),
         (["--cfg", "configs/cifar100.py"], ("wttm_crd", "resnet32x4/resnet8x4 76.32"), ("imagenet:",)),
     ],
 )
