@@ -104,9 +104,7 @@ class Recipe:
             if not word.strip() or "." in word or word == "student" or hasattr(nn.ModuleDict, word):
                 raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
         for place, phase in self._places():
-            optim = phase.optim
-            if optim.schedule != "step" and optim.min_lr > optim.init_lr:
-                raise UsageError(f"{place}optim.min_lr={optim.min_lr}: at most optim.init_lr={optim.init_lr}")
+            phase.optim.check(f"{place}optim.")
 
     def network(self, what: str) -> NetworkConfig:
         """A teacher by its name, the student, or that one with the weights of a file or the best of a run's folder.

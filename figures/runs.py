@@ -49,7 +49,7 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
     try:
         config = as_today(json.loads(path.read_bytes()))
         data, _ = restore(DataConfig, config["data"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} is damaged, or of another version ({error})") from None
     if (task := config.get("task", "single_label")) != "single_label":
         raise UsageError(f"{run} learns {task}: this picture is of single-label data")

@@ -137,7 +137,7 @@ def test_every_objective_is_in_its_page():
 def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
     readme = (ROOT / "README.md").read_text()
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "@objective" in block]
-    (terms,) = re.findall(r"`(terms=\{.*?\})` on a page", readme, re.S)
+    (terms,) = re.findall(r"`(terms=\{.*?\})` in a config", readme, re.S)
     (tmp_path / "my_objectives.py").write_text(code)
     (tmp_path / "my_page.py").write_text(
         "from dataclasses import replace\n"

@@ -51,23 +51,29 @@ class OptimConfig:
     grad_clip: float | None = setting(None, above=0, also=("clip_grad", "max_grad_norm"))
     """longest gradient norm of a step; none clips nothing"""
 
+    def check(self, prefix: str = "optim.") -> None:
+        """Raises UsageError where two settings, whose keys begin with ``prefix``, do not go together."""
+        if self.schedule != "step" and self.min_lr > self.init_lr:
+            raise UsageError(f"{prefix}min_lr={self.min_lr}: at most {prefix}init_lr={self.init_lr}")
+        if self.optimizer != "dot":
+            return
+        if self.nesterov or self.grad_clip is not None or not self.decay_norm_and_bias:
+            raise UsageError(
+                f"{prefix}optimizer=dot needs {prefix}nesterov=False, no grad_clip and decay_norm_and_bias=True"
+            )
+        if not 0 <= self.momentum - self.delta <= self.momentum + self.delta < 1:
+            raise UsageError(
+                f"{prefix}delta={self.delta}: dot's momenta, {self.momentum} minus and plus it, must lie in [0, 1)"
+            )
+
 
 def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optimizer:
     """The optimizer over the trainable parameters of ``module``.
 
     Raises:
-        UsageError: apex is asked for and is not installed, is another package, or there is no GPU; dot is asked for
-            with settings that it has no use for.
+        UsageError: apex is asked for and is not installed, is another package, or there is no GPU.
     """
     if config.optimizer == "dot":
-        if config.nesterov or config.grad_clip is not None or not config.decay_norm_and_bias:
-            raise UsageError(
-                "optim.optimizer=dot needs optim.nesterov=False, no grad_clip and decay_norm_and_bias=True"
-            )
-        if not 0 <= config.momentum - config.delta <= config.momentum + config.delta < 1:
-            raise UsageError(
-                f"optim.delta={config.delta}: dot's momenta, {config.momentum} minus and plus it, must lie in [0, 1)"
-            )
         return Dot(groups_of(module), config.init_lr, config.momentum, config.weight_decay, config.delta)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     # Norm scales, norm shifts and biases are the parameters with one axis.

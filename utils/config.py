@@ -290,7 +290,8 @@ def help_on(cfg: Any, description: str, more: str) -> str:
     lines = [description.strip(), "", "Settings, as key=value, with their values now:", ""]
     if before := left_out(cfg):
         part, name = before.split(".")[:2]
-        text = f"Settings of the last of {part}, {name}, need no {before} before them, as they are shown here."
+        first = next(one.key for one in settings(getattr(cfg, part)[name]))
+        text = f"Those of {name}, the last of {part}, go without {before} before them: {first} is {before}{first}."
         lines += [*textwrap.wrap(text, width), ""]
     for setting in settings(cfg):
         lines.append(f"  {setting.key}={show(setting.value)}")

@@ -222,7 +222,9 @@ def test_two_momenta_need_a_teacher_in_their_phase():
 
 
 def test_overrides_reach_into_a_first_phase(page, digits, tmp_path):
-    call("train_with_distillation.py", *words(page, digits, tmp_path, "phases.hint.epochs=2", "epochs=1"))
+    old = "first.hint.epochs=2"  # as older versions called it
+    done = call("train_with_distillation.py", *words(page, digits, tmp_path, old, "epochs=1"))
+    assert done.stderr.count(f"{old} is now phases.hint.epochs=2") == 1
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["phases"]["hint"]["epochs"] == 2
     assert len([row for row in read_metrics(tmp_path / "run") if row["kind"] == "val"]) == 4

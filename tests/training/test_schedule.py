@@ -137,6 +137,6 @@ def test_dot_without_a_difference_is_sgd():
         moved.append(module["student"].weight.detach())
     torch.testing.assert_close(*moved)
     with pytest.raises(UsageError, match=r"optim\.optimizer=dot needs optim\.nesterov=False"):
-        build_optimizer(OptimConfig(optimizer="dot"), nn.Linear(1, 1))
+        OptimConfig(optimizer="dot").check()
     with pytest.raises(UsageError, match=r"optim\.delta=0\.2: dot's momenta, 0\.9 minus and plus it"):
-        build_optimizer(OptimConfig(optimizer="dot", nesterov=False, delta=0.2), nn.Linear(1, 1))
+        OptimConfig(optimizer="dot", nesterov=False, delta=0.2).check()

@@ -87,7 +87,7 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
     assert names >= {"config.json", "environment.json", "metrics.jsonl", "last.pt", "best.pt", "curves.png"}
     assert list((run / "tensorboard").iterdir())
     config = json.loads((run / "config.json").read_text())
-    assert config["terms"]["wsld"]["options"] == {"temperature": 3.0}
+    assert config["phases"]["distillation"]["terms"]["wsld"]["options"] == {"temperature": 3.0}
     row = read_metrics(run)[0]
     assert row["loss"] == pytest.approx(row["cross_entropy"] + 2.5 * row["wsld"], rel=1e-5)
     assert load_file(run / "student.safetensors").keys() == load_file(teacher).keys()

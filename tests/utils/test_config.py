@@ -10,7 +10,7 @@ from configs._pieces import PAIRS
 from configs.methods import METHODS
 from imagenet_train_cfg import cfg
 from knowledge_distiller import Term
-from recipe import OLD, Recipe
+from recipe import OLD, Recipe, read_command_line
 from utils.config import differences, override, read_config
 from utils.errors import UsageError
 
@@ -228,6 +228,25 @@ def test_published_scores_name_pairs_and_their_source():
                 assert (teacher, student) in PAIRS[data] or (teacher == "none" and student in students), name
                 assert 50 < score < 90
             assert bool(setup.published.by) == bool(setup.published.scores), name
+
+
+@pytest.mark.parametrize(
+    ("words", "there", "not_there"),
+    [
+        ([], ("wttm_crd", "imagenet: resnet34/resnet18 71.70, resnet50/timm/mobilenetv1_100 72.05"), ()),
+        (["--cfg", "configs/imagenet.py"], ("dkd", "Zhao et al., CVPR 2022"), ("kd_ensemble", "cifar100:")),
+        (["--cfg", "configs/cifar100.py"], ("wttm_crd", "resnet32x4/resnet8x4 76.32"), ("imagenet:",)),
+    ],
+)
+def test_methods_are_listed_with_papers_and_scores(monkeypatch, capsys, words, there, not_there):
+    monkeypatch.setattr("sys.argv", ["door", "--methods", *words])
+    with pytest.raises(SystemExit) as stopped:
+        read_command_line("")
+    shown = capsys.readouterr().out
+    assert not stopped.value.code
+    assert all(text in shown for text in there)
+    assert not any(text in shown for text in not_there)
+    assert max(map(len, shown.splitlines())) <= 120
 
 
 METHOD = """
