@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import log
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +29,9 @@ class TeacherConfig(NetworkConfig):
 
 
 def teacher_of(config: NetworkConfig) -> TeacherConfig:
-    """The settings of a teacher, of those of a network."""
-    if isinstance(config, TeacherConfig):
-        return config
+    """The settings of a teacher, of those of a network; what is neither as it is, to be refused by its type."""
+    if type(config) is not NetworkConfig:
+        return cast(TeacherConfig, config)
     return TeacherConfig(**{field.name: getattr(config, field.name) for field in fields(config)})
 
 

@@ -35,7 +35,7 @@ class Meters:
         """Take in what the facade gave for a batch."""
         values = torch.stack([value.detach().float() for value in (given.loss, *given.values.values())])
         scores = self._task.running(given.student, batch)
-        images = torch.full((), len(batch), device=values.device)
+        images = torch.full((), len(batch.index), device=values.device)
         self._sums += torch.cat(
             [values.double() * images, torch.stack([*(scores[name] for name in self._scores), images])]
         )

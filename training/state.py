@@ -212,8 +212,9 @@ class State:
         number = position["phase"] if "phase" in position else position["stage"]  # its name in older checkpoints
         if number != self.phase_number:
             self.begin(number)
-        if absent := self.optimizer.param_groups[0].keys() - saved["optimizer"]["param_groups"][0].keys():
-            raise KeyError(f"the optimizer's {', '.join(sorted(absent))}")
+        for ours, theirs in zip(self.optimizer.param_groups, saved["optimizer"]["param_groups"]):
+            if absent := ours.keys() - theirs.keys():
+                raise KeyError(f"the optimizer's {', '.join(sorted(absent))}")
         self.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:  # none where it went without fp16
             self.scaler.load_state_dict(saved["scaler"])

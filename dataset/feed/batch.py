@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B samples of a rank, on its device.
+@dataclass(frozen=True, eq=False)
+class Batch(Mapping[str, Tensor]):
+    """B samples of a rank, on its device; read by name, as a dictionary is, it gives what `named` says.
 
     Attributes:
         images: by view, uint8 [B, 3, H, W], RGB, channels_last: `weak`, cropped and mirrored, always; `strong` with
@@ -27,20 +28,23 @@ class Batch:
     index: Tensor
     epoch: int = 0
 
-    def __len__(self) -> int:
-        return len(self.index)
-
     @property
     def named(self) -> dict[str, Tensor]:
-        """All by one name: `images` (of the weak view), `strong_images`, the targets, `index`."""
+        """Each by one name: `images` (of the weak view), `strong_images`, the targets, `index`."""
         views = {"images" if view == "weak" else f"{view}_images": images for view, images in self.images.items()}
         return {**views, **self.targets, "index": self.index}
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.named
-
     def __getitem__(self, name: str) -> Tensor:
         return self.named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.named)
+
+    def __len__(self) -> int:
+        return len(self.named)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.named
 
     def chunk(self, parts: int) -> list[Batch]:
         """``parts`` batches of equal size, one behind the other."""

@@ -226,15 +226,19 @@ def test_a_label_outside_the_classes_names_its_key(root, target):
         evaluate(root, samples=Broken(target=target))
 
 
-def test_samples_of_another_class_are_refused(root):
+def test_samples_of_another_class_are_read_if_they_have_what_it_takes(root):
     class Unrelated:
         classes, labels = ("a",), np.zeros(4)
 
-    refused = r"Unrelated is not of the class dataset\.Samples: .*docs/loader\.md"
+    refused = r"Unrelated has no __len__, read: derive it from dataset\.Samples"
     with pytest.raises(UsageError, match=refused):
         TrainLoader(Unrelated(), configure(root), seed=0, rank=0, world=1, device=CPU)
     with pytest.raises(UsageError, match=refused):
         EvalLoader(Unrelated(), configure(root), rank=0, world=1, device=CPU)
+    with opened(configure(root), "val") as reader:
+        Unrelated.classes, Unrelated.labels = reader.classes, reader.labels
+        Unrelated.__len__, Unrelated.read = lambda self: len(reader), lambda self, index: reader.read(index)
+        same(evaluate(root, samples=Unrelated()), evaluate(root, samples=reader))
 
 
 def test_wrong_settings_are_refused(root, tmp_path):

@@ -49,7 +49,7 @@ def batches(config, epochs=(0,), evaluate=False):
     loader = EvalLoader(samples, config, 0, 1, CPU) if evaluate else TrainLoader(samples, config, 3, 0, 1, CPU)
     try:
         drawn = loader if evaluate else (batch for epoch in epochs for batch in loader.epoch(epoch))
-        return [{name: tensor.clone() for name, tensor in batch.items()} for batch in drawn]
+        return [{name: tensor.clone() for name, tensor in batch.named.items()} for batch in drawn]
     finally:
         loader.close()
         samples.close()

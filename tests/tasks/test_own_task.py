@@ -33,7 +33,7 @@ class ExactMatch:
 
     def add(self, outputs, batch):
         same = (outputs.logits > 0) == (batch.targets["present"] > 0)
-        self.right, self.images = self.right + int(same.all(1).sum()), self.images + len(batch)
+        self.right, self.images = self.right + int(same.all(1).sum()), self.images + len(batch.index)
 
     def compute(self):
         return {"match": 100 * self.right / self.images, "images": self.images}

@@ -37,10 +37,10 @@ def test_what_does_not_suit_the_machine_is_told(monkeypatch):
 def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     monkeypatch.setattr(announce, "_network", lambda network, config, *_: f"{config.name} " * 40)
     names = [f"teacher{number}" for number in range(20)]
-    stage = Phase(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
+    phase = Phase(3, {name: Term("kd", 0.5, options={"temperature": 2.0}) for name in names}, OptimConfig())
+    distiller = SimpleNamespace(student=None, teachers=dict.fromkeys(names, SimpleNamespace(network=None)))
     trainer = SimpleNamespace(
-        distiller=SimpleNamespace(student=None, teachers=dict.fromkeys(names, SimpleNamespace(network=None))),
-        stages=(stage,),
+        state=SimpleNamespace(distiller=distiller, phases={"distillation": phase}),
         params=TrainConfig(),
         ranks=Ranks(0, 1, torch.device("cpu")),
         loader=SimpleNamespace(batches=1, batch_size=8),
@@ -103,7 +103,7 @@ def steps(told, time, number, each, ends=True):
 def test_the_time_left_is_told_in_lines_and_after_fifty_steps(monkeypatch, capsys):
     time = Time()
     monkeypatch.setattr(clock, "time", time)
-    with clock.Clock(120, shown=True) as told:
+    with clock.Clock(120, ("top1",), shown=True) as told:
         steps(told, time, 100, 2.0)
     output = capsys.readouterr().out
     assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 01:58, left 02:00" in output
@@ -116,7 +116,7 @@ def test_the_bar_shows_loss_accuracy_and_time_at_eighty_columns_and_no_more_afte
     monkeypatch.setattr(clock, "on_terminal", lambda: True)
     monkeypatch.setattr(console, "on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    with clock.Clock(10**6, shown=True) as told:
+    with clock.Clock(10**6, ("top1",), shown=True) as told:
         steps(told, time, 33, 5.0, ends=False)
     drawn = capsys.readouterr().err.split("\r")
     assert any("loss 2.346, top1 45.68, left 1388:5" in line for line in drawn), drawn

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from at_step import at_step
+from run_folders import begin, no_remarks
 from small_run import learned, words
 
 import train_with_distillation as door
@@ -23,11 +24,6 @@ from utils.distributed import Ranks
 from utils.errors import DataError
 
 ONE = Ranks(0, 1, torch.device("cpu"))
-
-
-def no_remarks(begun):
-    """On a run of other settings."""
-    return ()
 
 
 # Damage
@@ -105,22 +101,22 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(digits, run, copy, spoil
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"{", b"[]", b"null"])
 def test_damaged_json_is_named(tmp_path, name, content):
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
-    first.prepare({}, no_remarks, {}, ONE, fresh=False)
+    begin(first, no_remarks, {}, fresh=False)
     first.close()
     (tmp_path / "run" / name).write_bytes(content)
     with pytest.raises(DataError, match=f"{name} is damaged .*: restore it; or delete it"):
-        second.prepare({}, no_remarks, {}, ONE, fresh=False)
+        begin(second, no_remarks, {}, fresh=False)
 
 
 def test_json_with_damage_inside_is_named(tmp_path):
     facts = {"data": {"train": {"classes": ["a"], "images": 3, "sha256": "0"}}, "teachers": {"teacher": "0"}}
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
-    first.prepare({}, no_remarks, facts, ONE, fresh=False)
+    begin(first, no_remarks, facts, fresh=False)
     first.close()
     for value in (None, [], {}, 3, "x", {"train": []}, {"train": {"clasres": []}}, {"train": {"classes": [[]]}}):
         (tmp_path / "run/facts.json").write_text(json.dumps({**facts, "data": value}))
         try:
-            second.prepare({}, no_remarks, facts, ONE, fresh=False)
+            begin(second, no_remarks, facts, fresh=False)
         except DataError as error:
             assert "facts.json is damaged" in str(error)  # noqa: PT017
         else:
@@ -130,7 +126,7 @@ def test_json_with_damage_inside_is_named(tmp_path):
         begun = {} if name == "lacks" else {**asdict(demo.cfg()), "train_params": {"epochs": {}}}
         (tmp_path / "run/config.json").write_text(json.dumps(begun))
         with pytest.raises(DataError, match=f"config.json is damaged .*{message}"):
-            second.prepare({}, demo.cfg().goes_on, facts, ONE, fresh=False)
+            begin(second, demo.cfg().goes_on, facts, fresh=False)
         second.close()
 
 

@@ -5,10 +5,8 @@ import types
 from dataclasses import replace
 
 import pytest
-import torch
 from torch import nn
 
-from evaluation.topk import evaluate
 from imagenet_train_cfg import cfg
 from recipe import Recipe
 from training.optimizer import OptimConfig, build_optimizer
@@ -93,18 +91,3 @@ def test_pages_build_a_recipe_or_say_so(tmp_path):
 
 def test_differences_are_named_by_their_dotted_keys():
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == {"a.c": (2, 3), "d": (None, 4)}
-
-
-def test_scores_by_hand():
-    logits = torch.tensor([[9.0, 1, 2, 3, 4, 5], [0, 9, 8, 7, 6, 5], [9, 8, 7, 6, 5, 4]])
-    labels = torch.tensor([0, 2, 5])  # first; among five; last of six
-    batches = [{"images": logits[:1], "labels": labels[:1]}, {"images": logits[1:], "labels": labels[1:]}]
-    scores = evaluate(lambda images: images, batches, torch.device("cpu"))
-    loss = nn.functional.cross_entropy(logits, labels).item()
-    assert scores == pytest.approx({"top1": 100 / 3, "top5": 200 / 3, "loss": loss, "images": 3})
-
-
-def test_fewer_than_five_classes_have_a_top5():
-    batches = [{"images": torch.eye(3), "labels": torch.tensor([0, 1, 1])}]
-    scores = evaluate(lambda images: images, batches, torch.device("cpu"))
-    assert (scores["top1"], scores["top5"]) == pytest.approx((200 / 3, 100))

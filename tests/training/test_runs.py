@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from at_step import at_step
+from run_folders import begin, no_remarks
 from small_run import learned, words
 from torch.utils import tensorboard
 
@@ -30,26 +31,21 @@ from utils.errors import DataError, UsageError
 ONE = Ranks(0, 1, torch.device("cpu"))
 
 
-def no_remarks(begun):
-    """On a run of other settings."""
-    return ()
-
-
 # Who writes it
 
 
 def test_a_folder_that_a_living_run_writes_is_refused(tmp_path):
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
-    first.prepare({}, no_remarks, {}, ONE, fresh=False)
+    begin(first, no_remarks, {}, fresh=False)
     holder = rf"run is written by a run that lives \(process {os.getpid()} on {socket.gethostname()}\)"
     for fresh in (False, True):
         with pytest.raises(UsageError, match=holder):
-            second.prepare({}, no_remarks, {}, ONE, fresh=fresh)
+            begin(second, no_remarks, {}, fresh=fresh)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     first.close()
-    second.prepare({}, no_remarks, {}, ONE, fresh=True)
+    begin(second, no_remarks, {}, fresh=True)
     with pytest.raises(UsageError, match=holder):
-        first.prepare({}, no_remarks, {}, ONE, fresh=False)
+        begin(first, no_remarks, {}, fresh=False)
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -59,7 +55,7 @@ def test_without_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch, capsys, 
 
     monkeypatch.setattr("fcntl.flock", flock)
     monkeypatch.setattr("os.environ", {name: value for name, value in os.environ.items() if "LOCKS" not in name})
-    RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
+    begin(RunFolder(tmp_path / "run"), no_remarks, {}, fresh=False)
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -70,13 +66,13 @@ def test_a_folder_that_cannot_be_written_names_the_setting(tmp_path, monkeypatch
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(UsageError, match=f"train_params.output_path: .*run cannot be written: {os.strerror(number)}"):
-        RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
+        begin(RunFolder(tmp_path / "run"), no_remarks, {}, fresh=False)
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(UsageError, match=r"train_params.output_path: .*run.*: Not a directory"):
-        RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
+        begin(RunFolder(tmp_path / "run"), no_remarks, {}, fresh=False)
 
 
 # What it read
@@ -201,7 +197,7 @@ def test_without_git_there_is_no_revision(tmp_path, monkeypatch, git):
     if git is not None:
         (tmp_path / "git").write_text(git)
         (tmp_path / "git").chmod(0o755)
-    RunFolder(tmp_path / "run").prepare({}, no_remarks, {}, ONE, fresh=False)
+    begin(RunFolder(tmp_path / "run"), no_remarks, {}, fresh=False)
     assert json.loads((tmp_path / "run/environment.json").read_text())["git"] is None
 
 
