@@ -139,14 +139,6 @@ def test_folders_and_shards_give_the_same_batches(root):
     same(folders, packed)
 
 
-def test_a_run_resumed_in_mid_epoch_on_another_number_of_ranks_goes_on_exactly(root):
-    whole = train(root, epochs=(2,), color_jitter=0.4)
-    for world in (1, 2, 4):
-        ranks = [train(root, epochs=(2,), first=1, rank=rank, world=world, color_jitter=0.4) for rank in range(world)]
-        rest = [{name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in zip(*ranks)]
-        same(rest, whole[1:])
-
-
 def test_an_epoch_left_in_the_middle_leaves_nothing_behind(root):
     config = configure(root, num_workers=1)
     with opened(config, "train") as samples:

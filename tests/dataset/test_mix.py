@@ -87,16 +87,6 @@ def test_cross_entropy_of_two_labels_is_weighted_by_their_shares():
     torch.testing.assert_close(smoothed, F.cross_entropy(logits, soft, label_smoothing=0.1))
 
 
-def test_mixed_batches_come_again_after_a_resume(digits):
-    config = DataConfig(str(digits / "lmdb"), batch_size=20, num_workers=0, input_size=8, mixup=0.8, cutmix=1.0)
-    loader = TrainLoader(open_split(config, "train", "lmdb"), config, 0, 0, 1, torch.device("cpu"))
-    whole = [{name: value.clone() for name, value in batch.named.items()} for batch in loader.epoch(3)]
-    rest = [{name: value.clone() for name, value in batch.named.items()} for batch in loader.epoch(3, first=4)]
-    assert len({float(batch["other_share"][0]) for batch in whole}) > 3
-    for one, other in zip(whole[4:], rest, strict=True):
-        assert all(torch.equal(one[name], other[name]) for name in one)
-
-
 def test_an_objective_of_one_label_is_refused(digits, tmp_path):
     words = [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.mixup=0.2"]
     page = [
