@@ -246,7 +246,7 @@ def _tensors(arrays: Arrays) -> dict[str, Tensor]:
 
 def _batch(tensors: dict[str, Tensor], epoch: int) -> Batch:
     images, index = tensors.pop("images"), tensors.pop("index")
-    sizes = torch.tensor(images.shape[2:]).expand(len(index), 2)
+    sizes = torch.full((len(index), 2), images.shape[2], device=images.device)  # all are squares of the same side
     return Batch({"weak": images}, sizes, tensors, index, epoch)
 
 

@@ -51,12 +51,12 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
         data, _ = restore(DataConfig, config["data"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"{path} is damaged, or of another version ({error})") from None
-    if (task := config.get("task", "single_label")) != "single_label":
-        raise UsageError(f"{run} learns {task}: this picture is of single-label data")
     folder, kind = (
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
     )
     samples = open_split(data, folder, kind)
+    if samples.labels.ndim > 1:
+        raise UsageError(f"{run}: its images have several labels each, and this picture is of one")
     configs = {"student": {**config["student"], "weights": str((run / "best.pt").resolve())}}
     if teachers:
         configs |= config["teachers"]
