@@ -84,6 +84,15 @@ def test_a_teacher_whose_logits_are_not_finite_is_named():
         meters.raise_if_diverged()
 
 
+def test_each_term_reads_its_own_ensemble():
+    both = {"one": Term("kd", teacher=("teacher", "other")), "two": Term("kd", teacher=("other", "third"))}
+    teachers = {name: Live(network(number)) for number, name in enumerate(("teacher", "other", "third"), start=1)}
+    distiller = KnowledgeDistiller(network(0), teachers, both, batch(2)["images"]).eval()
+    for name, term in both.items():
+        alone = KnowledgeDistiller(network(0), teachers, {name: term}, batch(2)["images"]).eval()
+        assert torch.equal(distiller(batch()).values[name], alone(batch()).values[name])
+
+
 def test_an_ensemble_speaks_in_log_probabilities():
     logits = list(torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0)))
     mean = torch.stack([z.softmax(1) for z in logits]).mean(0)
