@@ -134,7 +134,7 @@ def distill(work: Path, weights: Path) -> dict[str, object]:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    resumed = re.search(r"goes on after step (\d+)", door(work, weights).stdout)
+    resumed = re.search(r"resumes after step (\d+)", door(work, weights).stdout)
     rows = read_metrics(run)
     train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
     return {

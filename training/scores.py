@@ -1,4 +1,4 @@
-"""How networks are scored during a run: on validation batches, in the precision that they are trained in."""
+"""The scores that networks reach on the validation batches, in the precision that they are trained in."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
     words = ["--cfg", "configs/digits.py", "method=wsld", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
     done = call("train_with_distillation.py", *words, code=2)
-    assert "terms.wsld: crld looks at strong views; set data.strong_view=True" in done.stderr
+    assert "terms.wsld: crld reads strong views; set data.strong_view=True" in done.stderr
 
 
 def test_mlkd_trains_on_both_views(digits, tmp_path):

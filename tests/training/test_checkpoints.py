@@ -1,4 +1,4 @@
-"""Checkpoints and logs that are damaged, of another run, or find no room."""
+"""Checkpoints and logs that are damaged, of another run, or find no space."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def test_a_damaged_last_checkpoint_names_the_way_to_the_best(digits, run, copy, 
         code, _, said = run(*command)
         assert code == 3
         assert "last.pt is damaged" in said
-        assert f"delete it, and the same command goes on from best.pt, after epoch {best['epoch']}" in said
+        assert f"delete it, and the same command resumes from best.pt, after epoch {best['epoch']}" in said
     (copy / "last.pt").unlink()
     code, told, _ = run(*command)
     assert code == 0
@@ -126,7 +126,7 @@ def test_json_with_damage_inside_is_named(tmp_path):
         begun = {} if name == "lacks" else {**asdict(demo.cfg()), "train_params": {"epochs": {}}}
         (tmp_path / "run/config.json").write_text(json.dumps(begun))
         with pytest.raises(DataError, match=f"config.json is damaged .*{message}"):
-            begin(second, demo.cfg().goes_on, facts, fresh=False)
+            begin(second, demo.cfg().resume_remarks, facts, fresh=False)
         second.close()
 
 
@@ -216,7 +216,7 @@ def test_half_a_line_is_taken_back(tmp_path, monkeypatch, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     log.log("train", {"epoch": 1, "step": 3})
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
-    assert "no room for a line" in capsys.readouterr().err  # and not in a file, for which there is no room
+    assert "no space for a line" in capsys.readouterr().err  # and not in a file, for which there is no space
 
 
 def test_lines_without_room_at_the_end_are_printed(tmp_path, monkeypatch, capsys):

@@ -35,7 +35,7 @@ def test_a_killed_rank_comes_back_at_the_first_restart(digits, tmp_path):
     kill = KILL_AT_STEP.format(step=9, signal="SIGKILL").replace("\n", "\n    ")
     once = f'import os\nif (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):\n    {kill}'
     done = call(*torchrun, "tests/door.py", once, *words(digits, tmp_path))
-    assert "goes on after step 8" in done.stdout
+    assert "resumes after step 8" in done.stdout
     assert done.stderr.count("RankLost: rank 1 ended or does not answer at step 10") == 1
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
 

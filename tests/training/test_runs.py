@@ -37,7 +37,7 @@ ONE = Ranks(0, 1, torch.device("cpu"))
 def test_a_folder_that_a_living_run_writes_is_refused(tmp_path):
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
     begin(first, no_remarks, {}, fresh=False)
-    holder = rf"run is written by a run that lives \(process {os.getpid()} on {socket.gethostname()}\)"
+    holder = rf"run is written by a run that is still going \(process {os.getpid()} on {socket.gethostname()}\)"
     for fresh in (False, True):
         with pytest.raises(UsageError, match=holder):
             begin(second, no_remarks, {}, fresh=fresh)
@@ -161,7 +161,7 @@ def test_a_broken_tensorboard_is_one_line(tmp_path, monkeypatch, capsys, place):
     log.close()
     assert len(read_metrics(tmp_path)) == 29
     printed = capsys.readouterr().err
-    assert printed == "TensorBoard is off, the run goes on without: RuntimeError: out of order\n"
+    assert printed == "TensorBoard is off, the run continues without it: RuntimeError: out of order\n"
 
 
 @pytest.mark.parametrize("place", ["init", "log", "finish"])
@@ -174,7 +174,8 @@ def test_a_broken_wandb_is_one_line(tmp_path, monkeypatch, capsys, place):
         log.log("train", {"epoch": 1, "step": step, "loss": 1.0})
     log.close()
     assert len(read_metrics(tmp_path)) == 3
-    assert capsys.readouterr().err == "Weights & Biases is off, the run goes on without: RuntimeError: out of order\n"
+    off = "Weights & Biases is off, the run continues without it: RuntimeError: out of order\n"
+    assert capsys.readouterr().err == off
 
 
 def test_broken_curves_do_not_end_a_run(digits, tmp_path, run, monkeypatch):

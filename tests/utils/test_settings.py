@@ -321,7 +321,7 @@ def test_help_shows_every_setting_and_option_as_it_may_be_typed(monkeypatch, cap
 
 
 def test_settings_without_effect_are_named():
-    assert cfg.idle == []
+    assert cfg.unused_settings == []
     words = ["optim.optimizer=adamw", "optim.momentum=0.5", "data.pad=8", "optim.betas=0.9,0.99"]
     assert override(cfg, words).idle == [
         "data.pad=8 has no effect with data.type_of_data_aug=random_sized",
