@@ -46,7 +46,7 @@ from training.signals import Stop
 from training.state import State
 from training.teacher_check import IMAGES, check_teachers
 from utils.console import report, scores_line
-from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks, said_once
+from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, printed_once, ranks
 from utils.errors import ExpectedError
 
 
@@ -127,7 +127,7 @@ def main() -> None:
     """Read the settings once, and train or evaluate."""
     with Stop() as stop:
         try:
-            with said_once(), advising():
+            with printed_once(), advising():
                 cfg, options = read_command_line(__doc__ or "")
             code = launch_on_every_gpu(__file__)
             if code is not None:

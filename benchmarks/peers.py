@@ -121,7 +121,7 @@ class FullDecode(Dataset):
 
 
 def opencv_view(data: bytes, view: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
-    """Decode the whole image and look at it with OpenCV; uint8 [3, SIDE, SIDE]."""
+    """Decode the whole image and crop it with OpenCV; uint8 [3, SIDE, SIDE]."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     assert pixels is not None
     return torch.from_numpy(view(pixels)).permute(2, 0, 1)

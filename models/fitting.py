@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.taps import classifier_of
-from models.weights import is_averaged, read_weights, say_choice
-from utils.distributed import say
+from models.weights import is_averaged, print_choice, read_weights
+from utils.distributed import print_on_first
 from utils.errors import UsageError
 
 _COUNTER = "num_batches_tracked"  # files from before PyTorch 0.4.1 lack it
@@ -117,7 +117,7 @@ def check_classes(source: str, outputs: int, num_classes: int, *, new_classifier
             "first, with --cfg configs/imagenet.py method=none, and give "
             f"weights=runs/NAME/student.safetensors{as_it_is}"
         )
-    say(f"{have}, {num_classes} are asked for: its last layer is new, the others are as in the weights")
+    print_on_first(f"{have}, {num_classes} are asked for: its last layer is new, the others are as in the weights")
 
 
 def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> tuple[str, tuple[str, ...]]:
@@ -132,7 +132,7 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
     averaged, others = ([prefix[:-1] for prefix in best if is_averaged(prefix) is kind] for kind in (True, False))
     if len(averaged) == len(others) == 1:
         used, other = (averaged + others) if others[0] else (others + averaged)  # a plain one has no name to choose
-        say_choice(path, used, other)
+        print_choice(path, used, other)
         return (f"{used}.", ()) if used else ("", (f"{other}.",))
     if len(best) > 1 and best[0]:
         alike = " and ".join(prefix[:-1] for prefix in best)

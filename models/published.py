@@ -19,7 +19,7 @@ from models.cifar import CIFAR
 from models.fitting import check_classes, differ_in_classes
 from models.outputs import Normalization
 from models.weights import A_FILE, check_name, todays_names
-from utils.distributed import say
+from utils.distributed import print_on_first
 from utils.errors import UsageError
 from utils.files import sha256
 
@@ -133,7 +133,7 @@ def _plain(name: str, num_classes: int, weights: str | File) -> nn.Module:
         versions = getattr(state, "_metadata", {}).get("", {})
         options = {"aux_logits": False, "init_weights": not state, "transform_input": versions.get(_SCALES, False)}
         if isinstance(weights, File) and _SCALES not in versions:
-            say(
+            print_on_first(
                 f"{weights.path} does not say whether {name} scales its input itself ({_SCALES}, as with published "
                 "weights), taken as no; if it does, set mean and std to 0.5,0.5,0.5"
             )

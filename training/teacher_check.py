@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.outputs import Outputs
 from teachers import Live, TeacherConfig
 from training.scores import Scorer
-from utils.distributed import any_rank, say
+from utils.distributed import any_rank, print_on_first
 from utils.errors import UsageError
 
 IMAGES = 512  # at most, for a teacher
@@ -40,7 +40,7 @@ def check_teachers(
         teacher.eval()  # one with batch statistics too: the images lie by class, and the batches with them
         network, config = teacher.network, configs[name]
         if config.weights == "none":
-            say(f"teachers.{name}: weights=none: nothing has trained it")
+            print_on_first(f"teachers.{name}: weights=none: nothing has trained it")
         broken: list[Tensor] = []
 
         def predict(
@@ -55,7 +55,7 @@ def check_teachers(
             raise UsageError(f"teachers.{name} gives logits that are not finite: check its weights, {config.weights}")
         value, images = scores[primary], scores["images"]
         published = f", published {network.published_top1:.1f} on ImageNet-1K" if network.published_top1 else ""
-        say(
+        print_on_first(
             f"teachers.{name}, {config.name}: {shown} {value:.1f} on {images:g} validation images "
             f"(chance {chance:.1f}{published})"
         )

@@ -118,7 +118,7 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
 def lock(path: Path, message: str = "", *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold ``path`` as an advisory lock that the kernel drops when the process ends, however it ends.
 
-    A file system without locks is said once, for this process and those that it starts, and then goes without.
+    That a file system has no locks is printed once, for this process and those that it starts, and then goes without.
 
     Raises:
         UsageError: with ``message``, when another process holds it and ``wait`` is off; or the file cannot be opened.

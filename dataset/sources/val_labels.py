@@ -17,7 +17,7 @@ from pathlib import Path
 from dataset.sources.imagenet import EXTENSIONS, Entry, lines_of
 from dataset.sources.walk import folders_in, look_into
 from utils.errors import UsageError
-from utils.text import counted, printable, some, spelled
+from utils.text import counted, first_few, printable, spelled
 
 _NUMBERED = re.compile(r"ILSVRC20\d\d_val_(\d{8})\.[A-Za-z]+")
 
@@ -30,9 +30,10 @@ def find_labelled(folder: Path, labels: Path, classes: tuple[str, ...]) -> tuple
             the devkit's `meta.mat` is missing.
     """
     if folders := folders_in(folder):
+        shown = first_few([*map(spelled, folders)])
         raise UsageError(
-            f"--val_labels: {folder} has {counted(len(folders), 'folder')} ({some([*map(spelled, folders)])}): it is "
-            "for images that lie in one folder"
+            f"--val_labels: {folder} has {counted(len(folders), 'folder')} ({shown}): it is for images that lie in one "
+            "folder"
         )
     found = look_into(folder)
     images = sorted(path for path in found.files if path.lower().endswith(EXTENSIONS))
@@ -50,7 +51,7 @@ def find_labelled(folder: Path, labels: Path, classes: tuple[str, ...]) -> tuple
     if strangers := [name for name in dict.fromkeys(named.values()) if name not in label_of]:
         raise UsageError(
             f"--val_labels: {labels} names {counted(len(strangers), 'class')} that train lacks: "
-            f"{some([*map(spelled, strangers)])}"
+            f"{first_few([*map(spelled, strangers)])}"
         )
     entries = [Entry(image, label_of[named[image]]) for image in images]
     return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), found.remarks()

@@ -56,7 +56,7 @@ def parsed(module, monkeypatch, *words):
 def test_words_of_terms_and_phases_go_to_the_methods_that_have_them(monkeypatch):
     words = ["--methods", "ab", "kd", "--pairs", "resnet20/resnet8", "epochs=2"]
     own = ["phases.boundaries.epochs=1", "terms.kd.weight=2", "terms.cross_entropy.weight=1"]
-    given = table.words_by_method(*parsed(table, monkeypatch, *words, *own))
+    given = table.overrides_by_method(*parsed(table, monkeypatch, *words, *own))
     assert given == {
         "none": ["epochs=2"],
         "ab": ["epochs=2", "phases.boundaries.epochs=1", "terms.cross_entropy.weight=1"],

@@ -16,7 +16,7 @@ from small_run import KILL_AT_STEP, learned, words
 from torch import distributed as dist
 
 from utils.console import exit_with_its_code
-from utils.distributed import _attempt, ranks, said_once
+from utils.distributed import _attempt, printed_once, ranks
 from utils.errors import RankLost, UsageError
 
 # Both ranks give up after seconds in a collective, but wait for each other at the start however slow the machine is.
@@ -114,6 +114,6 @@ def test_what_all_would_say_before_they_meet_is_said_once(monkeypatch, capsys, r
 
 
 def _warn_and_fail():
-    with said_once():
+    with printed_once():
         print("warning", file=sys.stderr)
         raise UsageError("wrong")

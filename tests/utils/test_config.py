@@ -194,9 +194,9 @@ def test_a_config_may_be_a_function_of_words(capsys):
     assert read_config(file, Recipe, ["student=mobilenetv2"])[0].last.optim.init_lr == 0.01
     read_config(file, Recipe, ["--help"])
     assert "cifar100.py: method=kd teacher= student=resnet8x4" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"no word 'tearcher'; its words: method, teacher, student, second"):
+    with pytest.raises(UsageError, match=r"no override 'tearcher'; its own: method, teacher, student, second"):
         read_config(file, Recipe, ["tearcher=vgg13"])
-    with pytest.raises(UsageError, match=r"no word 'lr'; its words: .*; settings: optim\.init_lr$"):
+    with pytest.raises(UsageError, match=r"no override 'lr'; its own: .*; settings: optim\.init_lr$"):
         read_config(file, Recipe, ["lr=3"])
     assert read_config(file, Recipe, ["epochs=3"])[1] == ["epochs=3"]
     alone, _ = read_config(file, Recipe, ["method=none", "student=vgg13"])
