@@ -74,7 +74,7 @@ def overrides_by_method(options: argparse.Namespace, overrides: list[str]) -> di
     for method in (ALONE, *options.methods):
         asked = [f"method={method}", f"student={student}", *([f"teacher={teacher}"] if method != ALONE else [])]
         recipe, rest = read_config(config_of(options.on), Recipe, [*asked, *overrides])
-        foreign = own if method == ALONE else {one for one in own if not _fits(recipe, word)}
+        foreign = own if method == ALONE else {one for one in own if not _fits(recipe, one)}
         given[method] = [one for one in overrides if one not in foreign]
         override(recipe, [one for one in rest if one not in foreign], old=OLD)
     if unused := own.difference(*given.values()):
@@ -82,9 +82,9 @@ def overrides_by_method(options: argparse.Namespace, overrides: list[str]) -> di
     return given
 
 
-def _fits(recipe: Recipe, word: str) -> bool:
-    """Whether the method has the term, the phase or the teacher that ``word`` sets something of."""
-    part, name, *_ = word.partition("=")[0].split(".")
+def _fits(recipe: Recipe, key_value: str) -> bool:
+    """Whether the method has the term, the phase or the teacher that ``key_value`` sets something of."""
+    part, name, *_ = key_value.partition("=")[0].split(".")
     known: dict[str, Mapping[str, object]] = {"terms": recipe.last.terms, "teachers": recipe.teachers}
     return name in known.get(part, recipe.phases)
 

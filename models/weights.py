@@ -63,7 +63,7 @@ def read_weights(path: Path, part: str = "") -> OrderedDict[str, Tensor]:
     Args:
         path: a file of torch.save, old or new, or of safetensors.
         part: which of several, by its key in the file or the beginning of its names; when empty the averaged weights
-            where there are some, with a line that says so.
+            where there are some; the choice is printed.
 
     Raises:
         UsageError: the file cannot be read, or holds no such state dict.
@@ -192,7 +192,7 @@ def check_name(path: Path) -> None:
     """
     if (named := _HASH_IN_NAME.search(path.name)) and not sha256(path).startswith(named[1]):
         raise DataError(
-            f"{path} is damaged: its SHA-256 does not begin with {named[1]}, as its name says; fetch it again, or "
+            f"{path} is damaged: its SHA-256 does not begin with {named[1]}, as its name does; fetch it again, or "
             "rename it if that is no checksum"
         )
 
@@ -267,7 +267,7 @@ def _refusal(path: Path, what: str, load: str, state: str) -> str:
 
 
 class _Unread:
-    """Stands for an object that is no weight: whatever the file says of it, nothing is kept and nothing is run."""
+    """Stands for an object that is no weight: whatever the file holds of it, nothing is kept and nothing is run."""
 
     def __new__(cls, *_args: object) -> _Unread:
         return super().__new__(cls)

@@ -18,7 +18,7 @@ from utils.text import counted, first_few, look_alike, printable, spelled
 SPLITS = ("train", "val")
 CLASSES = "classes.txt"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
-_MOST_CLASSES = 1 << 20  # of a list without class names, so that a slip of the pen makes no billion names
+_MOST_CLASSES = 1 << 20  # of a list without class names, so that a mistyped label makes no billion names
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Either ILSVRC2012_validation_ground_truth.txt of ImageNet's devkit, whose line n is the ILSVRC2012_ID of
 ILSVRC2012_val_<n>.JPEG. These IDs are not the positions of the sorted class folders: `meta.mat`, which lies beside the
-file in the devkit, says which folder an ID is. Or a CSV file of a file's name, with or without its extension, and its
+file in the devkit, gives the folder of an ID. Or a CSV file of a file's name, with or without its extension, and its
 class folder, which may be followed by a space and more, as in Kaggle's LOC_val_solution.csv.
 """
 
@@ -82,7 +82,7 @@ def _devkit_folders(meta: Path) -> dict[int, str]:
     if not meta.exists():
         raise UsageError(
             f"--val_labels: {meta} is missing. The devkit's numbers are not the positions of the sorted class folders, "
-            "and this file of the same devkit says which they are; or give a CSV file of names and class folders"
+            "and this file of the same devkit names them; or give a CSV file of names and class folders"
         )
     from scipy.io import loadmat  # which scikit-learn brings
 

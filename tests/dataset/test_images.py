@@ -14,7 +14,7 @@ from dataset.jpeg import rgb
 from dataset.jpeg.damage import find_damage
 from dataset.jpeg.decode import decode
 from dataset.jpeg.header import BadImage, read_header
-from dataset.jpeg.images import as_jpeg, center_view, encode
+from dataset.jpeg.images import as_jpeg, center_crop, encode
 
 JPEG = image_bytes(0, 40, 60)
 
@@ -42,7 +42,7 @@ def evaluation_view(image, side, crop):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     out = np.full((crop, crop, 3), 77, np.uint8)
-    center_view(file.getvalue(), image.shape[:2], side, crop, out)
+    center_crop(file.getvalue(), image.shape[:2], side, crop, out)
     return out
 
 

@@ -252,7 +252,7 @@ def test_what_the_user_can_mend_is_said(root, tmp_path, quick):
     assert "lower data.open_shards" in message(url, cache_gb=1e-5, order="blocks", open_shards=4)
     with pytest.raises(UsageError, match="must be local"):
         open_split(configure(url, tmp_path), "train", "img")
-    with pytest.raises(DataError, match=r"no room for the .* of 00000.lmdb; raise it"):
+    with pytest.raises(DataError, match=r"no space for the .* of 00000.lmdb; raise it"):
         open_remote(f"{url}/train", tmp_path / "tiny", room_for(0.9, root / "lmdb/train")).read(0)
 
 

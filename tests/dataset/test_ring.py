@@ -132,7 +132,7 @@ def test_damage_before_the_sample_that_ends_a_process():
 
 def test_without_any_process_left_the_run_ends():
     loader = EvalLoader(Stillborn(60), configure(on_fault="skip", val_batch_size=40), 0, 1, CPU)
-    with pytest.warns(RuntimeWarning, match="going on with 1"), pytest.raises(DataError, match="none is left"):
+    with pytest.warns(RuntimeWarning, match="continuing with 1"), pytest.raises(DataError, match="none is left"):
         list(loader)
     with pytest.raises(DataError, match="no decoding process is left"):
         list(loader)
@@ -153,7 +153,7 @@ def test_an_idle_process_that_is_killed(on_fault):
                 ring.wait(slots[0])
         else:
             # the second, where the other one did all the work before it
-            with pytest.warns(RuntimeWarning, match="another takes its place|going on with 1"):
+            with pytest.warns(RuntimeWarning, match="another takes its place|continuing with 1"):
                 batch = ring.wait(slots[0])
             assert np.array_equal(batch["images"][:, 0, 0, 0], np.arange(40) + 3)
 

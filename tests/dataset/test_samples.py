@@ -31,7 +31,7 @@ class Own(Samples):
 
 def test_what_need_not_be_said():
     samples = Own()
-    assert samples.view(1) == samples.read(1)
+    assert samples.mapped(1) == samples.read(1)
     assert (samples.sizes, list(samples.remarks), samples.keys(), samples.packed) == (None, [], [], None)
     assert (samples.shards, samples.describe(2)) == ([3], "sample 2")
     samples.check(0)
@@ -75,7 +75,7 @@ def test_every_kind_has_its_shards_and_keys(splits):
     assert [samples.shards for samples in splits] == [[3, 2], [6], [6], [3]]
     for samples in splits[:3]:
         assert [samples.read(index).key for index in range(len(samples))] == samples.keys()
-        assert samples.view(1).key == samples.keys()[1]
+        assert samples.mapped(1).key == samples.keys()[1]
         samples.check(1)
         samples.close()
     for one, other in itertools.combinations(splits, 2):

@@ -1,4 +1,4 @@
-"""Published weights give what their library gives, and a last layer for other classes only to learners."""
+"""Published weights give what their library gives, and a classifier for other classes only to learners."""
 
 import re
 
@@ -127,7 +127,7 @@ def test_published_weights_give_the_librarys_logits_and_a_student_a_new_last_lay
     with pytest.raises(UsageError, match=rf"{name}.* has 1000 outputs, 7 are asked for: .*num_classes=1000"):
         build_network(NetworkConfig(name, "default"), 7, side=side)
     learner = build_network(NetworkConfig(name, "default"), 7, side=side, new_classifier=True)
-    assert capsys.readouterr().out.count("its last layer is new") == 1
+    assert capsys.readouterr().out.count("its classifier is new") == 1
     with torch.no_grad():
         assert learner.train().predict(images).logits.shape == (2, 7)  # of GoogLeNet and Inception too: logits alone
     kept = {key: value for key, value in theirs.state_dict().items() if not key.startswith("AuxLogits")}

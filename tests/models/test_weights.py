@@ -153,14 +153,14 @@ def test_a_pipe_is_no_file_of_weights(tmp_path):
 def test_a_learner_gets_a_last_layer_for_other_classes_and_others_are_refused(state, tmp_path, capsys):
     path = tmp_path / "w.pth"
     body = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    for content, has in ((state, "10 outputs"), (body, "no last layer")):
+    for content, has in ((state, "10 outputs"), (body, "no classifier")):
         torch.save(content, path)
         for classes in (7, 16) if has == "10 outputs" else (7, 10):  # 16 is the width of the first stage too
             with pytest.raises(UsageError, match=rf"has {has}, {classes} are asked for: .* Train it on these classes"):
                 loaded(path, classes)
             assert capsys.readouterr().out == ""
             new = loaded(path, classes, new_classifier=True)
-            assert f"has {has}, {classes} are asked for: its last layer is new" in capsys.readouterr().out
+            assert f"has {has}, {classes} are asked for: its classifier is new" in capsys.readouterr().out
             assert new["fc.weight"].shape == (classes, 64)
             assert equal(new, body)
     assert build_network(NetworkConfig("cifar_resnet8", num_classes=1000), 10, side=32).num_classes == 1000
