@@ -1,4 +1,4 @@
-"""What a page may say of a term, and what goes wrong in an objective of one's own: always one line that names it."""
+"""What a config may set of a term, and what goes wrong in an objective of one's own: always one line that names it."""
 
 import inspect
 import math

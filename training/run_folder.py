@@ -159,7 +159,7 @@ class RunFolder:
 
     @property
     def has_scores(self) -> bool:
-        """Whether an epoch was scored, before which a checkpoint is written."""
+        """Whether an epoch was validated, before which a checkpoint is written."""
         metrics = self.path / "metrics.jsonl"
         return metrics.exists() and any(row["kind"] == "val" for row in read_rows(metrics)[0])
 

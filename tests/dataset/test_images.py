@@ -99,7 +99,7 @@ def test_a_sound_jpeg_is_kept_byte_for_byte(data):
     ("kind", "mode"),
     [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "1"), ("JPEG", "CMYK"), ("GIF", "P")],
 )
-def test_another_kind_is_converted_once_and_said_so(kind, mode):
+def test_another_kind_is_converted_once_and_reported(kind, mode):
     data = image_bytes(2, 33, 21, kind=kind, mode=mode)
     stored, header, remark = packable_jpeg(data)
     assert remark == f"{mode} {kind} converted to RGB JPEG, quality 100"

@@ -139,7 +139,7 @@ def test_folders_and_shards_give_the_same_batches(root):
     same(folders, packed)
 
 
-def test_a_run_resumed_in_mid_epoch_on_another_number_of_ranks_goes_on_exactly(root):
+def test_a_run_resumed_in_mid_epoch_on_another_number_of_ranks_continues_exactly(root):
     whole = train(root, epochs=(2,), color_jitter=0.4)
     for world in (1, 2, 4):
         ranks = [train(root, epochs=(2,), first=1, rank=rank, world=world, color_jitter=0.4) for rank in range(world)]

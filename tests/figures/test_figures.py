@@ -27,18 +27,18 @@ def run(digits, tmp_path_factory):
     alone = ["--cfg", "configs/cifar100.py", "method=none", "student=resnet8", "name=teacher"]
     call("train_with_distillation.py", *alone, *words)
     weights = f"teachers.teacher.weights={folder / 'teacher' / 'student.safetensors'}"
-    taught = [
+    distilled = [
         "--cfg",
         "configs/cifar100.py",
         "method=lshfm",
         "teacher=resnet8",
         "student=resnet8",
-        "name=taught",
+        "name=distilled",
         weights,
     ]
-    taught.append("teachers.teacher.expect=0")
-    call("train_with_distillation.py", *taught, *words)
-    return folder / "taught"
+    distilled.append("teachers.teacher.expect=0")
+    call("train_with_distillation.py", *distilled, *words)
+    return folder / "distilled"
 
 
 def test_what_the_networks_see(run):

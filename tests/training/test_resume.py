@@ -58,7 +58,7 @@ def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted):
     assert learned(tmp_path / "run") == uninterrupted
 
 
-def test_two_ranks_stop_and_one_goes_on(digits, tmp_path):
+def test_two_ranks_stop_and_one_resumes(digits, tmp_path):
     run = tmp_path / "run"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     stop = KILL_AT_STEP.format(step=9, signal="SIGTERM")

@@ -1,4 +1,4 @@
-"""What may change when a run goes on, and runs of older versions."""
+"""What may change when a run is resumed, and runs of older versions."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def changed(one):
     return one.value + ("x" if isinstance(one.value, str) else 1)
 
 
-def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_learned():
+def test_a_run_resumes_with_other_settings_where_they_do_not_decide_what_is_learned():
     for one in settings(cfg):
         old = part = begun()
         own = {field.name for field in dataclasses.fields(Recipe)}
@@ -49,7 +49,7 @@ def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_lear
     assert not free & {"data.batch_size", "optim.init_lr", "train_params.seed", "epochs", "trainable"}
 
 
-def test_a_run_from_before_a_setting_existed_goes_on_and_one_with_a_setting_of_old_says_so():
+def test_a_run_from_before_a_setting_existed_resumes_and_one_with_an_old_setting_prints_it():
     old = begun()
     last = old["phases"]["distillation"]
     del last["optim"]["betas"], last["trainable"], old["data"]["on_fault"], old["train_params"]["accumulate"]
@@ -97,9 +97,9 @@ def as_before(config):
     return {**values, **last, "first": phases}
 
 
-@pytest.mark.parametrize("word", ["method=ft", "method=kd", "method=none", "method=mlkd"])
-def test_a_run_of_a_version_without_phases_goes_on(word, tmp_path):
-    config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [word])
+@pytest.mark.parametrize("typed", ["method=ft", "method=kd", "method=none", "method=mlkd"])
+def test_a_run_of_a_version_without_phases_resumes(typed, tmp_path):
+    config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [typed])
     old = as_before(config)
     assert list(config.resume_remarks(old)) == []
     assert restore(Recipe, as_today(old, [*config.phases][-1])) == (config, [])
@@ -108,8 +108,8 @@ def test_a_run_of_a_version_without_phases_goes_on(word, tmp_path):
     with pytest.raises(UsageError, match=r"holds a run with other settings: optim\.init_lr .* -> 3\.0"):
         list(override(config, ["optim.init_lr=3"]).resume_remarks(old))
     (tmp_path / "config.json").write_text(json.dumps(old))
-    scored, unknown = restore_file(tmp_path / "config.json", Recipe, as_today)
-    assert (scored.last, unknown) == (config.last, [])
+    restored, unknown = restore_file(tmp_path / "config.json", Recipe, as_today)
+    assert (restored.last, unknown) == (config.last, [])
 
 
 def test_a_run_may_be_lengthened_where_its_past_stays_the_same(monkeypatch):
