@@ -23,8 +23,7 @@ from configs._pieces import (
 from models.heads import HeadConfig
 
 README, MDISTILLER = "the authors' README", "MDistiller's README"
-LISTINGS, DKD = "public listings", "the DKD paper's tables"
-AS_CIFAR = "weighted as on CIFAR-100"
+LISTINGS, DKD, AS_CIFAR = "public listings", "the DKD paper's tables", "weighted as on CIFAR-100"
 MDISTILLERS, AUTHORS = "the weight is MDistiller's", "the weight is the authors'"
 
 

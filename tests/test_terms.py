@@ -51,7 +51,7 @@ def build(term, classes=4):
 
 
 def refused(name, option, value):
-    """The message, of a term that is looked at before anything is sized."""
+    """The message, of a term that is checked before anything is sized."""
     nobody = Example({"student": nn.Module(), "teacher": nn.Module()}, {}, {}, None)
     for network in nobody.networks.values():
         network.num_classes = 4

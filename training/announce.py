@@ -46,7 +46,7 @@ def described(
     images = f"{len(train):,} + {counted(len(val), 'image')}"
     lines = [
         ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
-        ("view", _view(data)),
+        ("crop", _crop(data)),
         *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
         *(("then" if number else "loss", _loss(phase, len(phases) > 1)) for number, phase in enumerate(phases)),
         ("optimizer", _optimizer(phases[-1])),
@@ -61,7 +61,7 @@ def described(
     return "\n".join(printed)
 
 
-def _view(data: DataConfig) -> str:
+def _crop(data: DataConfig) -> str:
     extras = {
         "mirrored": data.flip,
         f"colour jitter {data.color_jitter}": data.color_jitter,

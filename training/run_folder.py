@@ -58,7 +58,7 @@ class RunFolder:
         """See that the run in the folder, if there is one, is this one; from now on it is this process's, to its end.
 
         Args:
-             resume_remarks: of the settings that the run began with, remarks on resuming it with those of now; or it
+            resume_remarks: of the settings that the run began with, remarks on resuming it with those of now; or it
                 raises the UsageError.
             ranks: this one among all.
             fresh: whether to start over, and so to compare nothing.

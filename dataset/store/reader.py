@@ -63,7 +63,7 @@ class ShardReader(Samples):
         """The record at ``index``.
 
         Raises:
-            DataError: as `view`.
+            DataError: as `mapped`.
         """
         record = self.mapped(index)
         return replace(record, image=bytes(record.image))
