@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dataset.feed.batch import Batch
 from models.zoo import Network
 from objectives.contract import are_logits
-from teachers import Live, Teacher, Views, as_one
+from teachers import Live, Teacher, Views, single_or_ensemble
 from terms import Distilled, Match, Term, example_of
 from utils.errors import UsageError
 
@@ -33,9 +33,9 @@ class KnowledgeDistiller(nn.Module):
     """
 
     _active: list[Match]
-    _asked: list[Teacher | None]  # by each of them
+    _teachers: list[Teacher | None]  # of each
     _weights: Tensor  # [number of terms]
-    _taught: Tensor  # [number of terms], 1 for those that look at a teacher
+    _with_teacher: Tensor  # [number of terms], 1 for those that read a teacher
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class KnowledgeDistiller(nn.Module):
         self.matches = nn.ModuleDict({name: Match(name, term, sizes) for name, term in terms.items()})
         # Buffers and not numbers, so that a ramp does not recompile the graph.
         self.register_buffer("_weights", torch.empty(0), persistent=False)
-        self.register_buffer("_taught", torch.empty(0), persistent=False)
+        self.register_buffer("_with_teacher", torch.empty(0), persistent=False)
         self.begin(terms)
 
     def begin(self, terms: Mapping[str, Term]) -> None:
@@ -66,10 +66,10 @@ class KnowledgeDistiller(nn.Module):
             raise UsageError("terms: a loss needs at least one")
         self.terms = dict(terms)
         self._active = [cast(Match, self.matches[name]) for name in terms]
-        self._asked = [as_one([self.teachers[teacher] for teacher in match.teachers]) for match in self._active]
-        taught = [match.objective.needs_teacher for match in self._active]
-        self._taught = torch.tensor(taught, dtype=torch.float32, device=self._weights.device)
-        self._weights = torch.empty_like(self._taught)
+        self._teachers = [single_or_ensemble([self.teachers[one] for one in match.teachers]) for match in self._active]
+        with_teacher = [match.objective.needs_teacher for match in self._active]
+        self._with_teacher = torch.tensor(with_teacher, dtype=torch.float32, device=self._weights.device)
+        self._weights = torch.empty_like(self._with_teacher)
         self.set_epoch(1)
 
     @property
@@ -78,8 +78,8 @@ class KnowledgeDistiller(nn.Module):
         return any(any(map(are_logits, match.objective.reads_of("student"))) for match in self._active)
 
     @property
-    def is_taught(self) -> bool:
-        """Whether a term looks at a teacher."""
+    def reads_teacher(self) -> bool:
+        """Whether a term reads a teacher."""
         return any(match.teachers for match in self._active)
 
     def train(self, mode: bool = True) -> KnowledgeDistiller:
@@ -93,7 +93,7 @@ class KnowledgeDistiller(nn.Module):
         return self
 
     def set_epoch(self, epoch: float) -> None:
-        """Move the ramps, and objectives that change with time, to ``epoch``, counted from 1."""
+        """Bring the ramps, and objectives that change with time, to ``epoch``, counted from 1."""
         self._weights.copy_(torch.tensor([term.factor(epoch) for term in self.terms.values()]))
         for match in self._active:
             match.set_epoch(epoch)
@@ -104,15 +104,15 @@ class KnowledgeDistiller(nn.Module):
         wanted = sorted({"weak"}.union(*(match.views for match in self._active)), reverse=True)
         student = {view: views.through(self.student, view) for view in wanted}
         given = [
-            {view: views.given_by(teacher, view, student[view]) for view in match.views if teacher is not None}
-            for match, teacher in zip(self._active, self._asked)
+            {view: views.outputs_of(teacher, view, student[view]) for view in match.views if teacher is not None}
+            for match, teacher in zip(self._active, self._teachers)
         ]
         with torch.autocast(batch.index.device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(student, teacher, batch) for match, teacher in zip(self._active, given)]
             weighted = torch.stack(values) * self._weights
         sound = {}
         for name, teacher in self.teachers.items():
-            for outputs in views.all_given_by(teacher):
+            for outputs in views.all_outputs_of(teacher):
                 sound[name] = outputs.logits.isfinite().all()
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
-        return Distilled(shown, weighted, self._taught, student["weak"].detached(), sound)
+        return Distilled(shown, weighted, self._with_teacher, student["weak"].detached(), sound)

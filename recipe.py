@@ -74,7 +74,7 @@ class Recipe:
         return terms
 
     @property
-    def idle(self) -> list[str]:
+    def unused_settings(self) -> list[str]:
         """Settings with a value of their own that has no effect, each with the one that makes it so."""
         return [f"{one.key}={show(one.value)} has no effect with {one.unused}" for one in settings(self) if one.unused]
 
@@ -100,8 +100,8 @@ class Recipe:
         if not self.phases:
             raise UsageError("phases: a run needs at least one")
         for name in (*(f"teachers.{name}" for name in self.teachers), *(f"phases.{name}" for name in self.phases)):
-            word = name.partition(".")[2]
-            if not word.strip() or "." in word or word == "student" or hasattr(nn.ModuleDict, word):
+            own = name.partition(".")[2]
+            if not own.strip() or "." in own or own == "student" or hasattr(nn.ModuleDict, own):
                 raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
         for place, phase in self._places():
             phase.optim.check(f"{place}optim.")
@@ -123,20 +123,20 @@ class Recipe:
         return replace(self.student, weights=str(path.resolve()))
 
     def check_terms(self) -> None:
-        """Raises UsageError where a term looks at what is not there, or mixed images have a label too many for it."""
+        """Raises UsageError where a term reads what is not there, or mixed images have a label too many for it."""
         for place, phase in self._places():
             for name, term in phase.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
-                if unknown := [one for one in term.taught_by if one not in self.teachers]:
+                if unknown := [one for one in term.teachers_read if one not in self.teachers]:
                     known = ", ".join(self.teachers) or "none"
                     raise UsageError(f"{place}terms.{name}: no teacher {unknown[0]!r}; there is {known}")
                 if "strong" in term.views and not self.data.strong_view:
-                    raise UsageError(f"{key} looks at strong views; set data.strong_view=True")
+                    raise UsageError(f"{key} reads strong views; set data.strong_view=True")
                 if (self.data.mixup or self.data.cutmix) and term.knows_one_label:
                     raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")
 
-    def goes_on(self, begun: Mapping[str, Any]) -> Iterator[str]:
-        """Remarks on a run that began with the settings ``begun``, its config.json, and goes on with these.
+    def resume_remarks(self, begun: Mapping[str, Any]) -> Iterator[str]:
+        """Remarks on a run that began with the settings ``begun``, its config.json, and resumes with these.
 
         Raises:
             UsageError: other values of settings that decide what is learned; all are named.
@@ -161,9 +161,9 @@ class Recipe:
                 "Set another name=..., or start over with --fresh"
             )
         if shown:
-            yield f"goes on with other settings: {'; '.join(shown.values())}"
+            yield f"resumes with other settings: {'; '.join(shown.values())}"
         if unknown:
-            yield f"settings of another version are passed over: {', '.join(unknown)}"
+            yield f"settings of another version are ignored: {', '.join(unknown)}"
 
     def _places(self) -> Iterator[tuple[str, Phase]]:
         """The phases, each with the beginning of its settings' keys."""
@@ -172,9 +172,9 @@ class Recipe:
 
 
 def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
-    """The settings of a config, or of the run that is scored, with the overrides on the command line, and its flags.
+    """The settings of a config, or of the run that is evaluated, with the overrides on the command line, and its flags.
 
-    The flags' ``notes`` are remarks to be shown once.
+    The flags' ``notes`` are remarks to be printed once.
 
     Raises:
         UsageError: there is something wrong with them.
@@ -186,14 +186,14 @@ def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--methods", action="store_true")
     try:
-        options, words = parser.parse_known_args()
+        options, overrides = parser.parse_known_args()
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
     flags = ("--cfg", "--eval", "--fresh", "--methods")
-    for word in words:
-        near = difflib.get_close_matches(word.partition("=")[0], flags, cutoff=0.75)
-        if near and not word.startswith("method="):
-            raise UsageError(f"no option {word}; near: {near[0]}")
+    for given in overrides:
+        near = difflib.get_close_matches(given.partition("=")[0], flags, cutoff=0.75)
+        if near and not given.startswith("method="):
+            raise UsageError(f"no option {given}; near: {near[0]}")
     if options.methods:
         print(_methods(options.cfg or _METHODS))
         raise SystemExit(0)
@@ -203,21 +203,21 @@ def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
     run = _run_of(Path(options.eval)) if options.eval else None
     if run is None:
         path = options.cfg or _CONFIG
-        cfg, words = read_config(path, Recipe, words, OLD)
-        if asked := [word for word in words if word.startswith("method=")]:
+        cfg, overrides = read_config(path, Recipe, overrides, OLD)
+        if asked := [given for given in overrides if given.startswith("method=")]:
             raise UsageError(f"{asked[0]}: {path} has no methods; --cfg configs/imagenet.py {asked[0]} has")
     else:
         cfg, unknown = restore_file(run / "config.json", Recipe, as_today)
         unknown += [f"--cfg {options.cfg}"] if options.cfg else []
         if unknown:
-            options.notes.append(f"scored as {run / 'config.json'} says; passed over: {', '.join(unknown)}")
-    cfg = override(cfg, words, description, lambda cfg: cfg.option_help, OLD, options.notes.append)
+            options.notes.append(f"evaluated with {run / 'config.json'}; ignored: {', '.join(unknown)}")
+    cfg = override(cfg, overrides, description, lambda cfg: cfg.option_help, OLD, options.notes.append)
     cfg.check()
     return cfg, options
 
 
 def _methods(path: Path) -> str:
-    """What the config file at ``path`` says of its methods.
+    """The table of the methods of the config file at ``path``.
 
     Raises:
         UsageError: it has none.

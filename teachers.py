@@ -36,7 +36,7 @@ def teacher_of(config: NetworkConfig) -> TeacherConfig:
 
 
 class Teacher(Protocol):
-    """Whatever tells what a student should give."""
+    """Whatever gives outputs for a student to learn from."""
 
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What it gives for a view of a batch.
@@ -49,7 +49,7 @@ class Teacher(Protocol):
 
 
 class Views:
-    """The views of a batch, each normalised once for all networks that share a normalisation, and asked about once.
+    """The views of a batch: each normalised once for networks that share a normalisation, once through each teacher.
 
     Args:
         batch: with the images of every view.
@@ -67,15 +67,15 @@ class Views:
             self._normalised[key] = network.normalize(self.batch.images[view])
         return network(self._normalised[key])
 
-    def given_by(self, teacher: Teacher, view: str, student: Outputs) -> Outputs:
+    def outputs_of(self, teacher: Teacher, view: str, student: Outputs) -> Outputs:
         """What ``teacher`` gives for ``view``, however many ask for it."""
         key = view, id(teacher)
         if key not in self._given:
             self._given[key] = teacher(self, view, student)
         return self._given[key]
 
-    def all_given_by(self, teacher: Teacher) -> list[Outputs]:
-        """What ``teacher`` gave for the views that it was asked about."""
+    def all_outputs_of(self, teacher: Teacher) -> list[Outputs]:
+        """What ``teacher`` gave, for each view that was asked for."""
         return [outputs for (_, asked), outputs in self._given.items() if asked == id(teacher)]
 
 
@@ -116,7 +116,7 @@ class Ensemble:
 
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What they give for a view."""
-        given = [views.given_by(one, view, student).logits for one in self.teachers]
+        given = [views.outputs_of(one, view, student).logits for one in self.teachers]
         with torch.no_grad(), torch.autocast(given[0].device.type, enabled=False):
             return Outputs(averaged([in_float32(logits) for logits in given]))
 
@@ -126,6 +126,6 @@ def averaged(logits: Sequence[Tensor]) -> Tensor:
     return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - log(len(logits))
 
 
-def as_one(teachers: Sequence[Teacher]) -> Teacher | None:
+def single_or_ensemble(teachers: Sequence[Teacher]) -> Teacher | None:
     """An ensemble of several; a single one as it is, and none of none."""
     return Ensemble(teachers) if len(teachers) > 1 else next(iter(teachers), None)

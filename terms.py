@@ -1,4 +1,4 @@
-"""A term of the loss: what a page says of it, and its objective, given what it asks for by name."""
+"""A term of the loss: its settings, and its objective, which is given what it asks for by name."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Term:
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
     @property
-    def taught_by(self) -> tuple[str, ...]:
-        """Names of the teachers that it looks at."""
+    def teachers_read(self) -> tuple[str, ...]:
+        """Names of the teachers that it reads."""
         return self.teachers if objectives.get(self.objective).needs_teacher else ()
 
     @property
     def views(self) -> set[str]:
-        """The views of the images that it looks at."""
+        """The views of the images that it compares."""
         objective = objectives.get(self.objective)
         return {self.view} | objective.views_of("student") | objective.views_of("teacher")
 
@@ -90,13 +90,13 @@ class Term:
 
 
 def features_of(terms: Iterable[Term]) -> tuple[set[str], dict[str, set[str]]]:
-    """What must be kept of the student, and of each teacher that a term looks at, by name."""
+    """Names of the features that must be kept of the student, and of each teacher that a term reads, by its name."""
     student: set[str] = set()
     teachers: dict[str, set[str]] = {}
     for term in terms:
         objective = objectives.get(term.objective)
         student |= objective.features("student")
-        for name in term.taught_by:
+        for name in term.teachers_read:
             teachers.setdefault(name, set()).update(objective.features("teacher"))
     return student, teachers
 
@@ -142,7 +142,7 @@ class Match(nn.Module):
     def __init__(self, name: str, term: Term, example: Example) -> None:
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
-        self.teachers = term.taught_by
+        self.teachers = term.teachers_read
         self.views = term.views
         self._check(example.networks)
         owner, key = self.objective, f"terms.{name}.options"
@@ -176,7 +176,7 @@ class Match(nn.Module):
         return value
 
     def set_epoch(self, epoch: float) -> None:
-        """Tell an objective that changes with time."""
+        """Bring an objective that changes with time to ``epoch``."""
         if hasattr(self.function, "set_epoch"):
             self.function.set_epoch(epoch)
 
@@ -194,7 +194,7 @@ class Match(nn.Module):
     def _explained(self, error: Exception) -> str:
         """What went wrong in the objective; of one's own also where, above the line that names the term."""
         term, name, text = f"terms.{self.name}", self.objective.name, str(error)
-        if "more than 1 value per channel" in text:  # torch's words
+        if "more than 1 value per channel" in text:  # torch's message
             return f"{term}: {name} normalises over the batch: data.batch_size must give each rank two samples or more"
         if text.partition("=")[0] in self.objective.options:
             return f"{term}.options.{text}"
@@ -290,14 +290,14 @@ class Distilled(NamedTuple):
     Attributes:
         values: of the terms by name, unweighted scalars, to be shown.
         weighted: [number of terms], the same times their weights, to be learned from.
-        taught: [number of terms], 1 for those that look at a teacher.
-        student: its outputs for the weak view, to be scored.
+        with_teacher: [number of terms], 1 for those that read a teacher.
+        student: its outputs for the weak view, for the task's scores.
         sound: of each teacher by name, whether its logits are finite.
     """
 
     values: dict[str, Tensor]
     weighted: Tensor
-    taught: Tensor
+    with_teacher: Tensor
     student: Outputs
     sound: dict[str, Tensor]
 
@@ -308,5 +308,5 @@ class Distilled(NamedTuple):
 
     @property
     def loss_of_teachers(self) -> Tensor:
-        """That of those which look at a teacher, scalar."""
-        return (self.weighted * self.taught).sum()
+        """That of the terms which read a teacher, scalar."""
+        return (self.weighted * self.with_teacher).sum()

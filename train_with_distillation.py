@@ -1,4 +1,4 @@
-"""Train a student by distillation, or score a network.
+"""Train a student by distillation, or evaluate a network.
 
     python train_with_distillation.py [--cfg config.py] [key=value ...]    one rank on each visible GPU
     torchrun --nproc_per_node=8 train_with_distillation.py [the same]
@@ -7,9 +7,8 @@
 
 --cfg FILE    a config, imagenet_train_cfg.py when not given; configs/imagenet.py method=dkd, ... are published methods
 --methods     show them, with the scores that were published
---eval WHAT   score it and train nothing
---fresh       start over, and keep the old run beside the new one; without it the same command goes on where a stopped
-              run left off
+--eval WHAT   print its scores and train nothing
+--fresh       start over, and keep the old run beside the new one; without it the same command resumes a stopped run
 
 Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 5 another rank lost, 75 stopped by a
 signal or a closed pipe, state saved.
@@ -47,7 +46,7 @@ from training.signals import Stop
 from training.state import State
 from training.teacher_check import IMAGES, check_teachers
 from utils.console import report, scores_line
-from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, ranks, said_once
+from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, printed_once, ranks
 from utils.errors import ExpectedError
 
 
@@ -56,7 +55,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     check_machine(cfg.train_params, cfg.data.batch_size, ranks)
     task, params, place = tasks.get(cfg.task), cfg.train_params, (ranks.rank, ranks.world, ranks.device)
     folder = RunFolder(cfg.folder)
-    folder.claim(cfg.goes_on, ranks, fresh=fresh)
+    folder.claim(cfg.resume_remarks, ranks, fresh=fresh)
 
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
@@ -69,21 +68,21 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     if params.channels_last:
         distiller.to(memory_format=torch.channels_last)
     state = State(distiller, cfg.phases, params, task, folder, ranks)
-    if not any_rank(folder.is_begun and not fresh):  # a run that goes on has the same teachers
-        some = scorer(validation.spread(IMAGES), task, params, ranks)
-        check_teachers(distiller.teachers, cfg.teachers, task.primary, task.chance(val.labels), some)
+    if not any_rank(folder.is_begun and not fresh):  # a resumed run has the same teachers
+        quick = scorer(validation.spread(IMAGES), task, params, ranks)
+        check_teachers(distiller.teachers, cfg.teachers, task.primary, task.chance(val.labels), quick)
 
     config = dataclasses.asdict(cfg)
     facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
-    folder.begin(config, cfg.goes_on, facts, ranks, fresh=fresh)
+    folder.begin(config, cfg.resume_remarks, facts, ranks, fresh=fresh)
     resumed = state.resume()
     trainer = Trainer(state, loader, folder)
     if ranks.first:
         for remark in remarks:
             print(remark)
-        begins = f"{'goes on' if state.epoch < state.epochs else 'ended'} after step {state.step}"
+        begins = f"{'resumes' if state.epoch < state.epochs else 'ended'} after step {state.step}"
         print(f"{folder.path}: {begins if resumed else 'a new run'}")
-        print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.idle))
+        print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.unused_settings))
     with closing(loader), closing(validation):
         best = trainer.train(scorer(validation, task, params, ranks), config, stop)
     if ranks.first:
@@ -92,7 +91,7 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
 
 
 def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
-    """The student, the teachers that a term looks at or the student ends with, and the terms."""
+    """The student, the teachers that a term reads or whose classifier the student has, and the terms."""
     classes, side, seed = len(train.classes), cfg.data.input_size, cfg.train_params.seed
     reads, reads_of = features_of(cfg.all_terms.values())
     cfg.check_terms()
@@ -125,10 +124,10 @@ def evaluate(cfg: Recipe, what: str, ranks: Ranks) -> None:
 
 @record
 def main() -> None:
-    """Read the settings once, and run or score them."""
+    """Read the settings once, and train or evaluate."""
     with Stop() as stop:
         try:
-            with said_once(), advising():
+            with printed_once(), advising():
                 cfg, options = read_command_line(__doc__ or "")
             code = launch_on_every_gpu(__file__)
             if code is not None:
@@ -146,5 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.enable()  # a file that shrinks while it is mapped ends the process: with a word
+    faulthandler.enable()  # a file that shrinks while it is mapped ends the process: this prints where
     main()

@@ -68,11 +68,11 @@ def check_methods(methods: Sequence[str], data: str) -> None:
         UsageError: one is not; those that there are are named.
     """
     known = setups(METHODS, data)
-    taught = [name for name, setup in known.items() if setup.teachers == ("teacher",)]
+    with_teacher = [name for name, setup in known.items() if setup.teachers == ("teacher",)]
     for method in methods:
-        if method not in taught:
+        if method not in with_teacher:
             why = "does not learn from exactly one teacher" if method in known else f"is no method for {data}"
-            raise UsageError(f"--methods {method}: {method} {why}; there is {', '.join(taught)}")
+            raise UsageError(f"--methods {method}: {method} {why}; there is {', '.join(with_teacher)}")
 
 
 def check_counts(**counts: int) -> None:

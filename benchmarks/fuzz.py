@@ -28,7 +28,7 @@ from PIL import Image
 from dataset.jpeg.damage import sound_pixels
 from dataset.jpeg.decode import decode, decode_window
 from dataset.jpeg.header import BadImage, read_header
-from dataset.jpeg.images import center_view, image_size
+from dataset.jpeg.images import center_crop, image_size
 from dataset.jpeg.raw import encode_raw, padded_window
 from dataset.jpeg.tiles import NotTiled, tile
 from utils.console import exit_with_its_code, progress
@@ -177,7 +177,7 @@ def _read_whole(data: bytes, random: np.random.Generator) -> None:
     pixels = decode(data)
     assert pixels.shape[2] == 3
     out = np.empty((32, 32, 3), np.uint8)
-    center_view(data, (height, width), 36, 32, out)
+    center_crop(data, (height, width), 36, 32, out)
     padded_window(np.ascontiguousarray(pixels), int(random.integers(-9, 9)), int(random.integers(-9, 9)), True, out)
     sound_pixels(data)
 

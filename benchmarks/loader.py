@@ -3,7 +3,7 @@
     pip install -e '.[benchmarks]'
     python -m benchmarks.loader [--data /data/imagenet/train] [--workers 0 2] [--rounds 5] [--copies 5]
 
-The training view (RandomResizedCrop to 224, flip) and the evaluation view (Resize 256, CenterCrop 224), batches of 64,
+The training crop (RandomResizedCrop to 224, flip) and the evaluation crop (Resize 256, CenterCrop 224), batches of 64,
 uint8 unless the name says otherwise. With 0 workers each loader decodes in its training process, on one core; with
 more, on that many cores. Rounds go through the loaders in turn, those that wait stand still, and the median counts. A
 loader whose package is not installed is left out with a line.
@@ -40,21 +40,21 @@ def main() -> None:
     """Pack, measure, print and draw."""
     options = parse()
     prepare(options)
-    rows = [row for view in LOADERS for workers in options.workers for row in measure(options, view, workers)]
+    rows = [row for crop in LOADERS for workers in options.workers for row in measure(options, crop, workers)]
     for row in rows:
         show("loader", row)
     draw(rows, options.work / "loader.png")
 
 
-def measure(options: argparse.Namespace, view: str, workers: int) -> list[dict[str, object]]:
+def measure(options: argparse.Namespace, crop: str, workers: int) -> list[dict[str, object]]:
     """One row for each loader: images/s of each round, their median, and the ratio to the first's, torchvision's."""
     images = len(datasets.ImageFolder(str(copies_of(options))).samples)
-    images -= images % BATCH if view == "train" else 0
+    images -= images % BATCH if crop == "train" else 0
     with cores(max(1, workers)), ExitStack() as stack:
-        started = [stack.enter_context(Runner(view, name, options, workers)) for name in LOADERS[view]]
+        started = [stack.enter_context(Runner(crop, name, options, workers)) for name in LOADERS[crop]]
         runners = [runner for runner in started if runner.works]
         seconds: dict[str, list[float]] = {runner.name: [] for runner in runners}
-        for number in progress(iterable=range(-1, options.rounds), desc=f"{view}, {workers} workers", unit="round"):
+        for number in progress(iterable=range(-1, options.rounds), desc=f"{crop}, {workers} workers", unit="round"):
             for runner in runners:
                 taken = runner.epoch(number + 1)
                 if number >= 0:  # the first round warms up
@@ -62,7 +62,7 @@ def measure(options: argparse.Namespace, view: str, workers: int) -> list[dict[s
     base = median(next(iter(seconds.values())))
     return [
         {
-            "view": view,
+            "crop": crop,
             "loader": name,
             "workers": workers,
             "images_per_second": round(images / median(times)),
@@ -76,10 +76,10 @@ def measure(options: argparse.Namespace, view: str, workers: int) -> list[dict[s
 class Runner:
     """A loader in a process of its own, which stands still while others are measured."""
 
-    def __init__(self, view: str, name: str, options: argparse.Namespace, workers: int) -> None:
+    def __init__(self, crop: str, name: str, options: argparse.Namespace, workers: int) -> None:
         self.name = name
         self._control, theirs = Pipe()
-        self._process = get_context("spawn").Process(target=serve, args=(theirs, view, name, options, workers))
+        self._process = get_context("spawn").Process(target=serve, args=(theirs, crop, name, options, workers))
         self._process.start()
         theirs.close()
         missing = self._control.recv()
@@ -109,12 +109,12 @@ class Runner:
             os.kill(self._process.pid or 0, number)
 
 
-def serve(control: Connection, view: str, name: str, options: argparse.Namespace, workers: int) -> None:
+def serve(control: Connection, crop: str, name: str, options: argparse.Namespace, workers: int) -> None:
     """Run the epochs that are asked for."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        epochs = LOADERS[view][name](options, workers)
+        epochs = LOADERS[crop][name](options, workers)
     except ImportError as error:
         control.send(str(error))
         return
@@ -129,18 +129,18 @@ def serve(control: Connection, view: str, name: str, options: argparse.Namespace
 
 
 def draw(rows: list[dict[str, object]], path: Path) -> None:
-    """Bars of images/s, one panel for each view and number of workers."""
-    panels = list(dict.fromkeys((row["view"], row["workers"]) for row in rows))
-    groups = [[row for row in rows if (row["view"], row["workers"]) == panel][::-1] for panel in panels]
+    """Bars of images/s, one panel for each crop and number of workers."""
+    panels = list(dict.fromkeys((row["crop"], row["workers"]) for row in rows))
+    groups = [[row for row in rows if (row["crop"], row["workers"]) == panel][::-1] for panel in panels]
     heights = [len(group) + 2 for group in groups]
     figure, axes = plt.subplots(
         len(groups), 1, figsize=(9, 0.34 * sum(heights)), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
-    for axis, (view, workers), group in zip(axes[:, 0], panels, groups, strict=True):
+    for axis, (crop, workers), group in zip(axes[:, 0], panels, groups, strict=True):
         colours = ["tab:orange" if str(row["loader"]).startswith("Limbeck") else "tab:gray" for row in group]
         bars = axis.barh([row["loader"] for row in group], [row["images_per_second"] for row in group], color=colours)
         axis.bar_label(bars, [f"{row['ratio']} x" for row in group], padding=3)
-        axis.set(xlabel="images/s", title=f"{view}, {f'{workers} workers' if workers else 'one core'}")
+        axis.set(xlabel="images/s", title=f"{crop}, {f'{workers} workers' if workers else 'one core'}")
         axis.margins(x=0.1)
     figure.tight_layout()
     figure.savefig(path, dpi=150)

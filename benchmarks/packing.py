@@ -44,10 +44,10 @@ def main() -> None:
     sizes: dict[str, int] = {}
     with cores(1):
         for _ in progress(iterable=range(options.rounds), desc="packing", unit="round"):
-            for name, words in PACKERS.items():
-                seconds = [timed(folder, words) for folder in (many, one)]
+            for name, arguments in PACKERS.items():
+                seconds = [timed(folder, arguments) for folder in (many, one)]
                 rates[name].append((count(many) - 1) / (seconds[0] - seconds[1]))
-                sizes[name] = stored_bytes(many, tiled=words is not None)
+                sizes[name] = stored_bytes(many, tiled=arguments is not None)
     base = median(rates["WSLD's design: re-encoded by PIL"])
     files = sum(path.stat().st_size for path in many.glob("images/train/*/*"))
     for name, values in rates.items():
@@ -68,16 +68,16 @@ def copy_photos(options: argparse.Namespace, images: int | None) -> Path:
     return work
 
 
-def timed(work: Path, words: list[str] | None) -> float:
-    """Seconds of packing the photos of ``work``; without ``words``, with WSLD's design."""
+def timed(work: Path, arguments: list[str] | None) -> float:
+    """Seconds of packing the photos of ``work``; without ``arguments``, with WSLD's design."""
     for folder in ("lmdb", "wsld"):
         shutil.rmtree(work / folder, ignore_errors=True)
     start = time.perf_counter()
-    if words is None:
+    if arguments is None:
         reencode(work)
     else:
         paths = ["--image_path", work / "images", "--list_path", work / "lists", "--output_path", work / "lmdb"]
-        run("dataset/img2lmdb.py", *map(str, paths), "--split", "train", "--num_workers", "1", *words)
+        run("dataset/img2lmdb.py", *map(str, paths), "--split", "train", "--num_workers", "1", *arguments)
     return time.perf_counter() - start
 
 

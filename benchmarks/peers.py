@@ -45,9 +45,9 @@ def limbeck_evaluation(options: argparse.Namespace, workers: int) -> Epochs:
     return lambda _epoch: loader
 
 
-def pil_folder(options: argparse.Namespace, *views: Callable) -> Dataset:
+def pil_folder(options: argparse.Namespace, *steps: Callable) -> Dataset:
     """ImageFolder with PIL, as most tutorials have it."""
-    return datasets.ImageFolder(str(copies_of(options)), transforms.Compose(views))
+    return datasets.ImageFolder(str(copies_of(options)), transforms.Compose(steps))
 
 
 def each_sample(samples: Dataset, workers: int, *, train: bool = True) -> Epochs:
@@ -72,9 +72,9 @@ def one_thread(_worker: int) -> None:
 class TorchvisionIo(Dataset):
     """torchvision's own JPEG decoder and tensor transforms."""
 
-    def __init__(self, options: argparse.Namespace, *views: Callable) -> None:
+    def __init__(self, options: argparse.Namespace, *steps: Callable) -> None:
         self._rows = datasets.ImageFolder(str(copies_of(options))).samples
-        self._views = v2.Compose(views)
+        self._transform = v2.Compose(steps)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,7 +82,7 @@ class TorchvisionIo(Dataset):
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         path, label = self._rows[index]
         image = vision_io.decode_image(vision_io.read_file(path), mode="RGB")
-        return self._views(image), label
+        return self._transform(image), label
 
 
 class WsldDesign(Dataset):
@@ -91,7 +91,7 @@ class WsldDesign(Dataset):
     def __init__(self, options: argparse.Namespace) -> None:
         self._path = options.work / "wsld.lmdb"
         self._transaction: lmdb.Transaction | None = None
-        self._views = transforms.Compose(PIL_TRAIN)
+        self._transform = transforms.Compose(PIL_TRAIN)
         with lmdb.open(str(self._path), readonly=True, lock=False) as opened, opened.begin() as transaction:
             self._keys = list(transaction.cursor().iternext(values=False))
 
@@ -103,36 +103,36 @@ class WsldDesign(Dataset):
             environment = lmdb.open(str(self._path), readonly=True, lock=False, readahead=False)
             self._transaction = environment.begin()
         blob = msgpack.unpackb(self._transaction.get(self._keys[index]))
-        return self._views(Image.open(io.BytesIO(blob[:-2])).convert("RGB")), int.from_bytes(blob[-2:], "little")
+        return self._transform(Image.open(io.BytesIO(blob[:-2])).convert("RGB")), int.from_bytes(blob[-2:], "little")
 
 
 class FullDecode(Dataset):
     """LMDB with OpenCV decoding whole images."""
 
-    def __init__(self, options: argparse.Namespace, view: Callable[[np.ndarray], np.ndarray]) -> None:
-        self._reader, self._view = ShardReader(options.work / "lmdb_untiled" / "train"), view
+    def __init__(self, options: argparse.Namespace, crop: Callable[[np.ndarray], np.ndarray]) -> None:
+        self._reader, self._crop = ShardReader(options.work / "lmdb_untiled" / "train"), crop
 
     def __len__(self) -> int:
         return len(self._reader)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         record = self._reader.read(index)
-        return opencv_view(record.image, self._view), record.target  # type: ignore[return-value]
+        return opencv_crop(record.image, self._crop), record.target  # type: ignore[return-value]
 
 
-def opencv_view(data: bytes, view: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
-    """Decode the whole image and look at it with OpenCV; uint8 [3, SIDE, SIDE]."""
+def opencv_crop(data: bytes, crop: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
+    """Decode the whole image and crop it with OpenCV; uint8 [3, SIDE, SIDE]."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     assert pixels is not None
-    return torch.from_numpy(view(pixels)).permute(2, 0, 1)
+    return torch.from_numpy(crop(pixels)).permute(2, 0, 1)
 
 
 def opencv_train(pixels: np.ndarray) -> np.ndarray:
     """RandomResizedCrop and flip, without antialiasing."""
     shape = torch.empty(1).expand(3, *pixels.shape[:2])
     top, left, height, width = transforms.RandomResizedCrop.get_params(shape, [0.08, 1.0], [3 / 4, 4 / 3])
-    view = cv2.resize(pixels[top : top + height, left : left + width], (SIDE, SIDE))
-    return cv2.flip(view, 1) if torch.rand(()) < 0.5 else view
+    crop = cv2.resize(pixels[top : top + height, left : left + width], (SIDE, SIDE))
+    return cv2.flip(crop, 1) if torch.rand(()) < 0.5 else crop
 
 
 def opencv_evaluation(pixels: np.ndarray) -> np.ndarray:
@@ -153,7 +153,7 @@ def web_dataset(options: argparse.Namespace, workers: int) -> Epochs:
         webdataset.WebDataset([tar] * max(1, workers), shardshuffle=False, nodesplitter=None)
         .shuffle(1000)
         .to_tuple("jpg", "cls")
-        .map_tuple(partial(opencv_view, view=opencv_train), int)
+        .map_tuple(partial(opencv_crop, crop=opencv_train), int)
         .batched(BATCH, partial=False)
     )
     if workers:  # every worker reads the whole file: its share of each

@@ -4,9 +4,9 @@
 
 1. Original ImageNet JPEGs are packed: every file's bytes come back (--no_tiles), or every pixel (tiled), under the
    right label.
-2. An ImageNet MobileNetV2 scores through lists, LMDB, loader and `--eval` what it scores in a plain loop of PIL and
+2. An ImageNet MobileNetV2 reaches through lists, LMDB, loader and `--eval` the scores of a plain loop of PIL and
    torchvision over the same files.
-3. It teaches a ShuffleNetV2 with weighted soft labels; the run is killed in mid-epoch and resumed.
+3. It is the teacher of a ShuffleNetV2 with weighted soft labels; the run is killed in mid-epoch and resumed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         show("packing", pack_originals(options.data / "imagenet200", Path(work, "originals")))
         imagenette = unpack_and_pack(options.data, Path(work, "imagenette"))
-        show("teacher", score_teacher(imagenette, weights.resolve()))
+        show("teacher", scores_of_teacher(imagenette, weights.resolve()))
         show("distillation", distill(imagenette, weights.resolve()))
 
 
@@ -96,10 +96,10 @@ def unpack_and_pack(data: Path, work: Path) -> Path:
     return work
 
 
-def score_teacher(work: Path, weights: Path) -> dict[str, object]:
+def scores_of_teacher(work: Path, weights: Path) -> dict[str, object]:
     """The teacher's scores through Limbeck and through a plain loop."""
     settings = ["data.input_size=224", "data.val_resize=256"]
-    printed = door(work, weights, *settings, "--eval", "teacher").stdout
+    printed = trainer(work, weights, *settings, "--eval", "teacher").stdout
     ours = {name: float(value) for name, value in re.findall(r"(top1|top5|loss) ([\d.]+)", printed)}
 
     network = torchvision.models.mobilenet_v2()
@@ -129,12 +129,12 @@ def distill(work: Path, weights: Path) -> dict[str, object]:
     """Train, kill in mid-epoch, resume; the losses of the first and the last logged steps, and the scores."""
     start = time.perf_counter()
     run = work / "runs" / "shufflenetv2_wsld"
-    process = subprocess.Popen(door_command(work, weights), stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command_line(work, weights), stdout=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None and not (run / "last.pt").exists():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    resumed = re.search(r"goes on after step (\d+)", door(work, weights).stdout)
+    resumed = re.search(r"resumes after step (\d+)", trainer(work, weights).stdout)
     rows = read_metrics(run)
     train, val = ([row for row in rows if row["kind"] == kind] for kind in ("train", "val"))
     return {
@@ -148,7 +148,7 @@ def distill(work: Path, weights: Path) -> dict[str, object]:
 
 
 def pack(work: Path, splits: list[str], listing: Sequence[str] = (), packing: Sequence[str] = ()) -> None:
-    """List and pack `work/images` to `work/lmdb`, with more words for either tool."""
+    """List and pack `work/images` to `work/lmdb`, with more arguments for either tool."""
     lists, images = str(work / "lists"), str(work / "images")
     run("dataset/mk_img_list.py", "--image_path", images, "--output_path", lists, *listing)
     for split in splits:
@@ -156,16 +156,16 @@ def pack(work: Path, splits: list[str], listing: Sequence[str] = (), packing: Se
         run("dataset/img2lmdb.py", *paths, "--split", split, *packing)
 
 
-def door(work: Path, weights: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The trainer on this data, with more words on its command line."""
-    return run(*door_command(work, weights, *words)[1:])
+def trainer(work: Path, weights: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The trainer on this data, with more ``overrides``."""
+    return run(*command_line(work, weights, *overrides)[1:])
 
 
-def door_command(work: Path, weights: Path, *words: str) -> list[str]:
+def command_line(work: Path, weights: Path, *overrides: str) -> list[str]:
     """The trainer's command line."""
     settings = [f"data.data_path={work / 'lmdb'}", f"teachers.teacher.weights={weights}"]
     settings.append(f"train_params.output_path={work / 'runs'}")
-    return [sys.executable, "train_with_distillation.py", "--cfg", CONFIG, *settings, *words]
+    return [sys.executable, "train_with_distillation.py", "--cfg", CONFIG, *settings, *overrides]
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:

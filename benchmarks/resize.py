@@ -57,7 +57,7 @@ def main() -> None:
     sizes = np.array([image.shape[:2] for image in images])
     draws = uniform(0, 0, np.arange(len(images)), 44)
     windows = random_resized_crop(draws[:, 4:], sizes, (0.08, 1.0), (3 / 4, 4 / 3))
-    views = [
+    parts = [
         np.ascontiguousarray(image[top : top + height, left : left + width])
         for image, (top, left, height, width) in zip(images, windows, strict=True)
     ]
@@ -68,14 +68,14 @@ def main() -> None:
             expected: list[np.ndarray] = []
             for name, method in METHODS.items():
                 start = time.perf_counter()
-                resized = [method(view) for view in views]
-                microseconds[name].append((time.perf_counter() - start) / len(views) * 1e6)
+                resized = [method(part) for part in parts]
+                microseconds[name].append((time.perf_counter() - start) / len(parts) * 1e6)
                 expected = expected or resized
                 errors = [np.square(a.astype(float) - b).mean() for a, b in zip(resized, expected, strict=True)]
                 squares[name] = float(np.mean(errors))
     for name, times in microseconds.items():
         psnr = round(10 * np.log10(255**2 / squares[name]), 1) if squares[name] else None
-        show("resize", {"resize": name, "microseconds": round(median(times)), "psnr_db": psnr, "images": len(views)})
+        show("resize", {"resize": name, "microseconds": round(median(times)), "psnr_db": psnr, "images": len(parts)})
 
 
 if __name__ == "__main__":

@@ -36,10 +36,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="runs, each killed once")
     parser.add_argument("--cfg", type=Path, default=Path("configs/digits.py"), help="config of the runs")
     parser.add_argument("--work", type=Path, default=Path("runs/restarts"), help="folder of the runs; emptied first")
-    options, words = parser.parse_known_args()
+    options, overrides = parser.parse_known_args()
     check_counts(rounds=options.rounds)
     shutil.rmtree(options.work, ignore_errors=True)
-    settings = [f"train_params.output_path={options.work}", "train_params.print_freq=1", *words]
+    settings = [f"train_params.output_path={options.work}", "train_params.print_freq=1", *overrides]
     settings.append("train_params.checkpoint_steps=7")
     command = [*TORCHRUN, "train_with_distillation.py", "--cfg", str(options.cfg), *settings]
     options.work.mkdir(parents=True)

@@ -68,8 +68,8 @@ class Step:
 
     def __init__(self, options: argparse.Namespace, method: str | None, device: torch.device) -> None:
         teacher, student = options.pair.split("/", 1)
-        words = [f"method={method or options.methods[0]}", f"teacher={teacher}", f"student={student}"]
-        recipe, _ = read_config(config_of(options.on), Recipe, words)
+        overrides = [f"method={method or options.methods[0]}", f"teacher={teacher}", f"student={student}"]
+        recipe, _ = read_config(config_of(options.on), Recipe, overrides)
         terms = recipe.all_terms if method else {"cross_entropy": Term("cross_entropy")}
         reads, reads_of = features_of(terms.values())
         side = recipe.data.input_size
@@ -80,8 +80,8 @@ class Step:
         trained = build_network(network, CLASSES, reads, side, {"teacher": frozen})
         labels = torch.arange(SAMPLES) % CLASSES
         example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-        taught = {"teacher": Live(frozen)}
-        self._distiller = KnowledgeDistiller(trained, taught, terms, example, labels).to(device)
+        teachers = {"teacher": Live(frozen)}
+        self._distiller = KnowledgeDistiller(trained, teachers, terms, example, labels).to(device)
         self._distiller.to(memory_format=torch.channels_last)
         train_only(trainable_parameters(self._distiller), recipe.last.trainable if method else ())
         self._distiller.train()

@@ -7,7 +7,7 @@
 Methods are those of configs/methods.py on CIFAR-100 (--on: on another data set). For each pair the teacher is trained
 first, and the student alone beside the methods, each run by train_with_distillation.py with the same further overrides,
 but for `terms.`, `phases.` and `teachers.`, which go to the methods that have such a setting. Scores are those of the
-last epoch. Interrupted, the same command goes on; runs that are done are not repeated.
+last epoch. Interrupted, the same command resumes; runs that are done are not repeated.
 
 Where there is no GPU this proves the command in minutes, on any small dataset:
 
@@ -35,15 +35,15 @@ from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import write_atomically
 
-DOOR = "train_with_distillation.py"
+SCRIPT = "train_with_distillation.py"
 Scores = dict[str, dict[str, list[float]]]  # pair -> row -> top-1 of each seed
 
 
 @exit_with_its_code
 def main() -> None:
     """Run what is missing and print the table; `table.json` holds what is known so far."""
-    options, words = parse()
-    given = words_by_method(options, words)
+    options, overrides = parse()
+    given = overrides_by_method(options, overrides)
     scores: Scores = {}
     for pair in options.pairs:
         teacher, student = pair.split("/")
@@ -56,46 +56,46 @@ def main() -> None:
         for method in options.methods:
             rows[method] = []
             for seed in range(options.seeds):
-                taught = [f"teachers.teacher.weights={weights.resolve()}", *given[method]]
-                rows[method].append(run(options, taught, method, seed, teacher=teacher, student=student))
+                extra = [f"teachers.teacher.weights={weights.resolve()}", *given[method]]
+                rows[method].append(run(options, extra, method, seed, teacher=teacher, student=student))
                 report(options, scores)
     print(table(options, scores))
 
 
-def words_by_method(options: argparse.Namespace, words: list[str]) -> dict[str, list[str]]:
+def overrides_by_method(options: argparse.Namespace, overrides: list[str]) -> dict[str, list[str]]:
     """The overrides for the runs of each method, and of networks alone, which are tried.
 
     Raises:
         UsageError: one of terms, phases or teachers that fits no method, or another that does not fit every method.
     """
     teacher, student = options.pairs[0].split("/")
-    own = {word for word in words if word.startswith(("first.", "phases.", "terms.", "teachers."))}
+    own = {one for one in overrides if one.startswith(("first.", "phases.", "terms.", "teachers."))}
     given = {}
     for method in (ALONE, *options.methods):
         asked = [f"method={method}", f"student={student}", *([f"teacher={teacher}"] if method != ALONE else [])]
-        recipe, rest = read_config(config_of(options.on), Recipe, [*asked, *words])
-        foreign = own if method == ALONE else {word for word in own if not _fits(recipe, word)}
-        given[method] = [word for word in words if word not in foreign]
-        override(recipe, [word for word in rest if word not in foreign], old=OLD)
+        recipe, rest = read_config(config_of(options.on), Recipe, [*asked, *overrides])
+        foreign = own if method == ALONE else {one for one in own if not _fits(recipe, one)}
+        given[method] = [one for one in overrides if one not in foreign]
+        override(recipe, [one for one in rest if one not in foreign], old=OLD)
     if unused := own.difference(*given.values()):
         raise UsageError(f"no method has the setting of {', '.join(sorted(unused))}")
     return given
 
 
-def _fits(recipe: Recipe, word: str) -> bool:
-    """Whether the method has the term, the phase or the teacher that ``word`` sets something of."""
-    part, name, *_ = word.partition("=")[0].split(".")
+def _fits(recipe: Recipe, key_value: str) -> bool:
+    """Whether the method has the term, the phase or the teacher that ``key_value`` sets something of."""
+    part, name, *_ = key_value.partition("=")[0].split(".")
     known: dict[str, Mapping[str, object]] = {"terms": recipe.last.terms, "teachers": recipe.teachers}
     return name in known.get(part, recipe.phases)
 
 
-def run(options: argparse.Namespace, words: list[str], method: str, seed: int, **pair: str) -> float:
+def run(options: argparse.Namespace, overrides: list[str], method: str, seed: int, **pair: str) -> float:
     """Top-1 after the last epoch of a run, which is trained unless it is done."""
     name = "_".join([method, *pair.values(), f"seed{seed}"])
-    command = [sys.executable, DOOR, "--cfg", str(config_of(options.on)), f"method={method}", f"name={name}"]
+    command = [sys.executable, SCRIPT, "--cfg", str(config_of(options.on)), f"method={method}", f"name={name}"]
     command += [f"train_params.seed={seed}", f"train_params.output_path={options.work}"]
     folder = options.work / name
-    command += [f"{network}={value}" for network, value in pair.items()] + words
+    command += [f"{network}={value}" for network, value in pair.items()] + overrides
     asked = folder / "command.json"
     if not (asked.exists() and json.loads(asked.read_text()) == command):
         print(f"{name}: training", file=sys.stderr)
@@ -130,7 +130,7 @@ def _published(data: str, row: str, teacher: str, student: str) -> float | None:
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:
-    """Options, and the words for the runs.
+    """Options, and the overrides for the runs.
 
     Raises:
         UsageError: a method that is not of one teacher, a count below 1, or a pair that is not teacher/student.
@@ -141,14 +141,14 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--seeds", type=int, default=3, help="runs of each cell (default: 3)")
     parser.add_argument("--on", choices=("cifar100", "imagenet"), default="cifar100", help="default: cifar100")
     parser.add_argument("--work", type=Path, default=Path("runs/table"), help="where the runs go")
-    options, words = parser.parse_known_args()
+    options, overrides = parser.parse_known_args()
     position = next((number for number, pair in enumerate(options.pairs) if "=" in pair), len(options.pairs))
-    options.pairs, words = options.pairs[:position], [*options.pairs[position:], *words]
+    options.pairs, overrides = options.pairs[:position], [*options.pairs[position:], *overrides]
     check_counts(seeds=options.seeds)
     check_methods(options.methods, options.on)
     if bad := [pair for pair in options.pairs if pair.count("/") != 1] or not options.pairs:
         raise UsageError(f"--pairs {bad}: expected teacher/student, such as resnet32x4/resnet8x4")
-    return options, words
+    return options, overrides
 
 
 if __name__ == "__main__":

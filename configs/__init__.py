@@ -1,1 +1,1 @@
-"""Pages: each the difference from another."""
+"""Configs: one for each data set, and the table of methods."""

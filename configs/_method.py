@@ -1,4 +1,4 @@
-"""What an entry of the table of methods says, and the recipe and the lines of text that it makes."""
+"""What an entry of the table of methods holds, and the recipe and the lines of text that it makes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Setup:
     trainable: tuple[str, ...] = ()
     """as in Phase"""
     teachers: tuple[str, ...] = ("teacher",)
-    """words of the command line that name one; the first is part of the run's name"""
+    """overrides that name one, such as teacher=...; the first is part of the run's name"""
     student: Callable[[str], Mapping[str, Any]] = lambda teacher: {}
     """further settings of the student's network, given the teacher's name"""
     batch_size: int | None = None
@@ -91,17 +91,17 @@ class Setup:
             plain: training of the student alone, in one phase without terms; called as the data set.
             method: its name.
             student: its name.
-            teachers: names by word, empty where none was given.
+            teachers: names by override, empty where none was given.
             usual: the names that stand for those.
             network: a teacher by its name.
 
         Raises:
             UsageError: a teacher is named that the method has no use for.
         """
-        for word, name in teachers.items():
-            if name and word not in self.teachers:
-                raise UsageError(f"{word}={name}: method={method} has no such teacher")
-        names = {word: teachers[word] or usual[word] for word in self.teachers}
+        for key, name in teachers.items():
+            if name and key not in self.teachers:
+                raise UsageError(f"{key}={name}: method={method} has no such teacher")
+        names = {key: teachers[key] or usual[key] for key in self.teachers}
         teacher = names.get("teacher", ALONE)
         terms = self.terms if isinstance(self.terms, dict) else self.terms(teacher, student)
         if self.labels:
@@ -119,7 +119,7 @@ class Setup:
             name=(self.name or default).format(**named),
             data=replace(plain.data, batch_size=batch, strong_view=strong_view),
             student=replace(plain.student, **self.student(teacher)),
-            teachers={word: network(name) for word, name in names.items()},
+            teachers={key: network(name) for key, name in names.items()},
             phases={**phases, "distillation" if self.teachers else "training": last},
         )
 
@@ -151,9 +151,9 @@ def listed(methods: Mapping[str, Method], data: str = "") -> str:
         if on := {one: setup for one, setup in method.on.items() if data in ("", one)}:
             lines += ["", *textwrap.wrap(f"{name:18} {method.source}", _WIDTH, subsequent_indent=" " * 19)]
         for one, setup in on.items():
-            told = "; ".join(filter(None, (_scores(setup.published), setup.remark))) or "no published score"
+            text = "; ".join(filter(None, (_scores(setup.published), setup.remark))) or "no published score"
             lines += textwrap.wrap(
-                told, _WIDTH, initial_indent=f"{'':19}{one}: ", subsequent_indent=" " * 21, break_on_hyphens=False
+                text, _WIDTH, initial_indent=f"{'':19}{one}: ", subsequent_indent=" " * 21, break_on_hyphens=False
             )
     return "\n".join(lines)
 

@@ -66,6 +66,6 @@ def _teacher(name: str) -> TeacherConfig:
     return teacher_of(_network(name, "teacher", f"runs/cifar100_{name}/student.safetensors"))
 
 
-def _network(name: str, word: str, weights: str = "none") -> NetworkConfig:
+def _network(name: str, key: str, weights: str = "none") -> NetworkConfig:
     mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-    return NetworkConfig(entry(NETWORKS, name, word), weights, mean=mean, std=std)
+    return NetworkConfig(entry(NETWORKS, name, key), weights, mean=mean, std=std)

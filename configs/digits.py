@@ -2,7 +2,7 @@
 
     method=teacher   a ResNet-20
     method=student   a ResNet-8 alone
-    method=wsld      the ResNet-8, taught by the ResNet-20 with weighted soft labels
+    method=wsld      the ResNet-8 and weighted soft labels of the ResNet-20
 
 Command    make demo
 Hardware   2 CPU cores, under half a minute a run
@@ -21,11 +21,11 @@ from utils.config import entry
 OPTIM = OptimConfig(init_lr=0.1, schedule="cosine", warmup_epochs=1, weight_decay=5e-4)
 LABELS = {"cross_entropy": Term("cross_entropy")}
 WSLD = {**LABELS, "wsld": Term("wsld", weight=2.5, options={"temperature": 2.0})}
-TAUGHT_BY = {"teacher": TeacherConfig("cifar_resnet20", weights="demo/work/runs/digits_teacher/student.safetensors")}
+TEACHERS = {"teacher": TeacherConfig("cifar_resnet20", weights="demo/work/runs/digits_teacher/student.safetensors")}
 METHODS: dict[str, tuple[str, dict[str, TeacherConfig], dict[str, Phase]]] = {  # student, teachers, phases
     "teacher": ("cifar_resnet20", {}, {"training": Phase(15, LABELS, OPTIM)}),
     "student": ("cifar_resnet8", {}, {"training": Phase(5, LABELS, OPTIM)}),
-    "wsld": ("cifar_resnet8", TAUGHT_BY, {"distillation": Phase(5, WSLD, OPTIM)}),
+    "wsld": ("cifar_resnet8", TEACHERS, {"distillation": Phase(5, WSLD, OPTIM)}),
 }
 
 

@@ -50,5 +50,5 @@ def _teacher(name: str) -> TeacherConfig:
     return TeacherConfig(_known(name, "teacher"), weights="IMAGENET1K_V1")
 
 
-def _known(name: str, word: str) -> str:
-    return name if name.startswith("timm/") else entry(NETWORKS, name, word)
+def _known(name: str, key: str) -> str:
+    return name if name.startswith("timm/") else entry(NETWORKS, name, key)

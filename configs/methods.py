@@ -23,8 +23,7 @@ from configs._pieces import (
 from models.heads import HeadConfig
 
 README, MDISTILLER = "the authors' README", "MDistiller's README"
-LISTINGS, DKD = "public listings", "the DKD paper's tables"
-AS_CIFAR = "weighted as on CIFAR-100"
+LISTINGS, DKD, AS_CIFAR = "public listings", "the DKD paper's tables", "weighted as on CIFAR-100"
 MDISTILLERS, AUTHORS = "the weight is MDistiller's", "the weight is the authors'"
 
 
@@ -263,8 +262,8 @@ METHODS = {
     ),
     "mlkd_released": method(
         "Multi-level logit distillation as the released code sums it: masks of half the samples or classes multiply "
-        "the terms of the images after they are averaged; of the strong views' five temperatures two look at the "
-        "images, and their correlations are left out. Jin et al., CVPR 2023.",
+        "the terms of the images after they are averaged; two of the strong views' five temperatures read the "
+        "weak views, and the strong views' correlations are left out. Jin et al., CVPR 2023.",
         cifar100=released(
             term("mlkd", 0.9 / 2) | kds(4.0, 3.0, 5.0, view="strong") | kds(2.0, 6.0),
             on_cifar100(

@@ -52,7 +52,7 @@ def check_apart(train: Samples, val: Samples) -> list[str]:
     file_of = {shard.sha256: shard.file for shard in ours.shards if shard.records}
     if same := next((shard for shard in theirs.shards if shard.sha256 in file_of), None):
         raise UsageError(
-            f"{held_out / same.file} is {trained / file_of[same.sha256]}: validation would score the images "
+            f"{held_out / same.file} is {trained / file_of[same.sha256]}: validation would be on the images "
             f"that are trained on; pack others, or ask for it with data.val_split={trained.name}"
         )
     return [
@@ -63,7 +63,7 @@ def check_apart(train: Samples, val: Samples) -> list[str]:
 
 
 def _names(samples: Samples) -> list[str | None]:
-    """The name of each class by label, as an index spells it; None where nothing tells."""
+    """The name of each class by label, as an index spells it; None where it is not known."""
     labels = samples.labels
     present = set((labels.any(axis=0).nonzero()[0] if labels.ndim == 2 else np.unique(labels)).tolist())
     names = map(in_utf8, samples.classes)

@@ -1,4 +1,4 @@
-"""The settings of data: where the images are and how they are looked at."""
+"""The settings of data: where the images are and how they are cropped and augmented."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from utils.settings import about, check, setting, show
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the images are and how they are looked at."""
+    """Where the images are and how they are cropped and augmented."""
 
     data_path: str = field(metadata=about(affects_result=False))
     """what holds train and val: LMDB shards of img2lmdb.py (a folder, or a URL such as s3://bucket/imagenet), WSLD's
@@ -72,7 +72,7 @@ class DataConfig:
     val_batch_size: int = setting(256, least=1, affects_result=False)
     """images a validation batch of each rank"""
     on_fault: Literal["stop", "skip"] = setting("stop", affects_result=False)
-    """a damaged record, or a decoding process that dies or hangs: stop the run, or report it and go on without"""
+    """a damaged record, or a decoding process that dies or hangs: stop the run, or report it and continue without"""
     worker_timeout: float = setting(300.0, above=0, affects_result=False)
     """seconds on one image after which a decoding process counts as hanging"""
 

@@ -6,7 +6,7 @@
 JPEG files are rewritten without loss so that windows of them can be decoded alone (every pixel, EXIF and ICC stay; see
 docs/format.md), or stored as they are with --no_tiles; --image_size asks for smaller images. Files that are something
 else inside (PNG, CMYK) are converted once and named in the report. A kill loses at most the shards in hand: the same
-command goes on from there, and on a finished split it verifies every checksum. Many machines can share the work on one
+command resumes from there, and on a finished split it verifies every checksum. Many machines can share the work on one
 output folder with --part 1/4 ... --part 4/4; the command without --part then joins the shards.
 """
 
@@ -56,7 +56,7 @@ def _parse() -> argparse.Namespace:
     add(
         "--no_check",
         action="store_true",
-        help="do not look for damage in every image, nor compare its pixels with what is stored",
+        help="do not search every image for damage, nor compare its pixels with what is stored",
     )
     add_flags(parser)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Say what a packed split holds, find damage in it, and draw a contact sheet.
+"""Print what a packed split holds, find damage in it, and draw a contact sheet.
 
     python dataset/inspect_lmdb.py /data/lmdb/train
     python dataset/inspect_lmdb.py /data/lmdb --verify
@@ -50,7 +50,7 @@ from utils.errors import DataError, UsageError
 from utils.files import make_folder, write_atomically
 from utils.text import counted, printable
 
-_SAMPLE = 2000  # records whose images are looked at
+_SAMPLE = 2000  # records whose images are decoded
 _ROWS, _COLUMNS = 4, 6  # of the sheet
 _COLORS = ("#ff3b5c", "#ffd60a", "#30d5ff")  # of the windows
 _RAW = "raw pixels"
@@ -148,8 +148,8 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
 
     count = len(samples) if verify and not sharded else min(len(samples), _SAMPLE)
     chosen = np.linspace(0, len(samples) - 1, count).astype(np.int64).tolist()
-    looked = (_look_at(samples, index, faults) for index in progress(iterable=chosen, desc="decoding", unit="img"))
-    codings = [coding for coding in looked if coding is not None]
+    decoded = (_coding(samples, index, faults) for index in progress(iterable=chosen, desc="decoding", unit="img"))
+    codings = [coding for coding in decoded if coding is not None]
     of = f"of {'all' if count == len(samples) else 'a sample, spread evenly,'} {len(codings):,} images"
     if samples.sizes is not None:
         _print_sizes(samples.sizes, f"of all {len(samples):,} images")
@@ -183,8 +183,8 @@ def _compare_checksums(samples: Samples, folder: Path, shards: tuple[Shard, ...]
                     _read(samples, index, faults)
             first += shard.records
             bar.update(shard.bytes)
-    said = counted(differing, "shard differs", "shards differ")
-    _line("checksums", said if differing else "all shards are as they were packed")
+    text = counted(differing, "shard differs", "shards differ")
+    _line("checksums", text if differing else "all shards are as they were packed")
 
 
 def _read(samples: Samples, index: int, faults: Faults) -> Record | None:
@@ -195,7 +195,7 @@ def _read(samples: Samples, index: int, faults: Faults) -> Record | None:
         return None
 
 
-def _look_at(samples: Samples, index: int, faults: Faults) -> Coding | None:
+def _coding(samples: Samples, index: int, faults: Faults) -> Coding | None:
     record = _read(samples, index, faults)
     if record is None:
         return None

@@ -70,7 +70,7 @@ class TrainLoader:
 
     Args:
         samples: the split.
-        config: how it is looked at.
+        config: how it is cropped and augmented.
         seed: of the order, the crops and all other draws.
         rank: of this process.
         world: number of ranks.
@@ -173,9 +173,9 @@ class EvalLoader:
     def spread(self, images: int) -> EvalLoader:
         """At most ``images`` of the samples, at equal distances, read by the same processes; closed with this one."""
         places = np.linspace(0, len(self.samples) - 1, min(images, len(self.samples))).astype(int)
-        some = copy.copy(self)
-        some._batches = [places[batch] for batch in order.evaluation_batches(len(places), *self._share)]
-        return some
+        spread = copy.copy(self)
+        spread._batches = [places[batch] for batch in order.evaluation_batches(len(places), *self._share)]
+        return spread
 
     def __len__(self) -> int:
         return len(self._batches)

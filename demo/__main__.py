@@ -3,7 +3,7 @@
     make demo
 
 The digits are scikit-learn's (UCI, 8 x 8 pixels), written as JPEG files in ImageNet's folder layout. Everything goes
-through the tools and the door that ImageNet goes through. A second run reuses what the first left in demo/work.
+through the tools and the entry script that ImageNet goes through. A second run reuses what the first left in demo/work.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def pack_command(split: str) -> list[str]:
 
 
 def train_command(method: str, seed: int | None = None) -> list[str]:
-    """The door with one of the demo's methods."""
+    """train_with_distillation.py with one of the demo's methods."""
     command = ["train_with_distillation.py", "--cfg", "configs/digits.py", f"method={method}"]
     return command if seed is None else [*command, f"name=digits_{method}_{seed}", f"train_params.seed={seed}"]
 

@@ -27,7 +27,7 @@ class TopK:
 
     @torch.no_grad()
     def add(self, outputs: Outputs, batch: Batch) -> None:
-        """Take in logits [B, K] for labels [B]; no sample may stand on two ranks."""
+        """Add logits [B, K] for labels [B]; no sample may stand on two ranks."""
         logits, labels = outputs.logits.float(), batch.targets["labels"]
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]  # [B, 5]
         loss = F.cross_entropy(logits, labels, reduction="none").double()
@@ -42,5 +42,5 @@ class TopK:
         """
         top1, top5, loss, images = all_sum(self._sums.clone()).tolist()
         if not images:
-            raise DataError("not one validation image could be read: look at the split with dataset/inspect_lmdb.py")
+            raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
         return {"top1": 100 * top1 / images, "top5": 100 * top5 / images, "loss": loss / images, "images": images}

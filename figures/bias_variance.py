@@ -1,4 +1,4 @@
-"""Bias and variance of students over runs of one page with different seeds: a bar a group of runs.
+"""Bias and variance of students over runs of one config with different seeds: a bar a group of runs.
 
 python -m figures.bias_variance alone=runs/a0,runs/a1 distilled=runs/b0,runs/b1 [--output bias_variance.png]
 
@@ -30,14 +30,14 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from figures.runs import Seen, look
+from figures.runs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one page, and what became of them; means over the images, in nats."""
+    """Runs of one config with other seeds, and their measures; means over the images, in nats."""
 
     name: str
     runs: int
@@ -45,7 +45,7 @@ class Group:
     variance: float
 
 
-def measure(name: str, students: Sequence[Seen]) -> Group:
+def measure(name: str, students: Sequence[NetworkOutputs]) -> Group:
     """Bias and variance of the students of a group."""
     logits = [torch.from_numpy(student.logits) for student in students]
     bias, variance = bias_and_variance(logits, torch.from_numpy(students[0].labels))
@@ -88,14 +88,16 @@ def draw(groups: Sequence[Group], output: Path) -> None:
 def main() -> None:
     """Draw the groups on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="+", metavar="NAME=RUN,RUN[,...]", help="run folders of one page, other seeds")
+    parser.add_argument(
+        "groups", nargs="+", metavar="NAME=RUN,RUN[,...]", help="run folders of one config, other seeds"
+    )
     parser.add_argument("--output", type=png, help="PNG to write (default: bias_variance.png beside the first run)")
     options = parser.parse_args()
     groups = [parse_group(text) for text in options.groups]
-    seen = {run: look(run, teachers=False)[0] for _, runs in groups for run in runs}
-    check_comparable(seen)
-    measured = [measure(name, [seen[run] for run in runs]) for name, runs in groups]
-    output = options.output or next(iter(seen)).parent / "bias_variance.png"
+    outputs = {run: outputs_of_run(run, teachers=False)[0] for _, runs in groups for run in runs}
+    check_comparable(outputs)
+    measured = [measure(name, [outputs[run] for run in runs]) for name, runs in groups]
+    output = options.output or next(iter(outputs)).parent / "bias_variance.png"
     draw(measured, output)
     for group in measured:
         sums = f"bias {group.bias:.4f} + variance {group.variance:.4f} = {group.bias + group.variance:.4f}"
@@ -109,15 +111,15 @@ def parse_group(text: str) -> tuple[str, list[Path]]:
     runs = list(dict.fromkeys(Path(folder) for folder in folders.split(",") if folder))
     if not name or len(runs) < 2:
         raise UsageError(
-            f"{text}: a group is NAME=RUN,RUN with at least two runs; train the page again with another "
+            f"{text}: a group is NAME=RUN,RUN with at least two runs; train the config again with another "
             "train_params.seed and name"
         )
     return name, runs
 
 
-def check_comparable(seen: dict[Path, Seen]) -> None:
+def check_comparable(outputs: dict[Path, NetworkOutputs]) -> None:
     """UsageError unless all students give the same classes to the same images."""
-    (first, one), *others = seen.items()
+    (first, one), *others = outputs.items()
     for run, other in others:
         if one.classes != other.classes or one.logits.shape[1] != other.logits.shape[1]:
             raise UsageError(f"{run} has other classes than {first}: bias and variance need runs on the same data")

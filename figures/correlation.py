@@ -17,24 +17,24 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from figures.runs import Seen, look
+from figures.runs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 _COLORS = plt.get_cmap("magma_r").with_extremes(bad="lightgray")
 
 
-def mean_logits(seen: Seen) -> np.ndarray:
+def mean_logits(outputs: NetworkOutputs) -> np.ndarray:
     """Mean logits of the images of each class, without the diagonal; [C, C], rows of absent classes 0."""
-    count = len(seen.classes)
-    sums, images = np.zeros((count, count)), np.bincount(seen.labels, minlength=count)
-    np.add.at(sums, seen.labels, seen.logits[:, :count])
+    count = len(outputs.classes)
+    sums, images = np.zeros((count, count)), np.bincount(outputs.labels, minlength=count)
+    np.add.at(sums, outputs.labels, outputs.logits[:, :count])
     means = sums / np.maximum(images, 1)[:, None]
     np.fill_diagonal(means, 0)
     return means
 
 
-def draw(student: Seen, teachers: list[Seen], output: Path) -> list[tuple[str, float, float]]:
+def draw(student: NetworkOutputs, teachers: list[NetworkOutputs], output: Path) -> list[tuple[str, float, float]]:
     """One heat map a teacher, with a common scale; returns each one's name, greatest and mean difference."""
     differences = [np.abs(mean_logits(student) - mean_logits(teacher)) for teacher in teachers]
     most = max(difference.max() for difference in differences)
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder of a distillation")
     parser.add_argument("--output", type=png, help="PNG to write (default: correlation.png in the run)")
     options = parser.parse_args()
-    student, *teachers = look(options.run, teachers=True)
+    student, *teachers = outputs_of_run(options.run, teachers=True)
     if not teachers:
         raise UsageError(f"{options.run} has no teacher to compare with")
     output = options.output or options.run / "correlation.png"

@@ -33,7 +33,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from figures.runs import Seen, look
+from figures.runs import NetworkOutputs, outputs_of_run
 from objectives.logits import wsld_weights
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
@@ -52,7 +52,7 @@ class Effect:
     weights: np.ndarray  # of WSLD, [N]
 
 
-def measure(student: Seen, teacher: Seen) -> Effect:
+def measure(student: NetworkOutputs, teacher: NetworkOutputs) -> Effect:
     """Regularisation samples and weights.
 
     Raises:
@@ -104,7 +104,7 @@ def draw(effects: list[Effect], output: Path) -> None:
     weights.axvline(_LEVEL, color="black", linestyle="--", linewidth=1, label="student level with teacher")
     samples.set(xlabel="temperature", ylabel="training images (%)", title="Regularisation samples", ylim=(0, None))
     weights.set(xlabel="weight", ylabel="training images (%)", title="Weights of WSLD", xlim=(0, 1))
-    weights.margins(y=0.3)  # room for the legend
+    weights.margins(y=0.3)  # space for the legend
     for axes in (samples, weights):
         axes.set_axisbelow(True)
         axes.grid(alpha=0.3)
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder of a distillation")
     parser.add_argument("--output", type=png, help="PNG to write (default: regularization.png in the run)")
     options = parser.parse_args()
-    student, *teachers = look(options.run, teachers=True, images=_IMAGES, split="train")
+    student, *teachers = outputs_of_run(options.run, teachers=True, images=_IMAGES, split="train")
     if not teachers:
         raise UsageError(f"{options.run} has no teacher to compare with")
     effects = [measure(student, teacher) for teacher in teachers]

@@ -1,4 +1,4 @@
-"""What a run folder's networks see in its data. N images, D dimensions, K classes."""
+"""The outputs of a run folder's networks on its data. N images, D dimensions, K classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
-class Seen:
+class NetworkOutputs:
     """A network's outputs, on the CPU."""
 
     name: str
@@ -30,12 +30,14 @@ class Seen:
     classes: tuple[str, ...]
 
 
-def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal["train", "val"] = "val") -> list[Seen]:
+def outputs_of_run(
+    run: Path, *, teachers: bool, images: int | None = None, split: Literal["train", "val"] = "val"
+) -> list[NetworkOutputs]:
     """The best student of ``run``, and with ``teachers`` each of its teachers, on images as in validation.
 
     Args:
         run: a run folder.
-        teachers: whether they are looked at too.
+        teachers: whether their outputs are wanted too.
         images: how many, spread over the split; all when not given.
         split: whether the images are the validation images or the training images, these without augmentation.
 
@@ -68,18 +70,18 @@ def look(run: Path, *, teachers: bool, images: int | None = None, split: Literal
             name: build_network(one, len(samples.classes), ["pooled"], data.input_size).to(device).eval()
             for name, one in networks.items()
         }
-        some = loader.spread(images) if images else loader
-        return [_outputs(name, network, some) for name, network in built.items()]
+        chosen = loader.spread(images) if images else loader
+        return [_outputs(name, network, chosen) for name, network in built.items()]
     finally:
         loader.close()
 
 
 @torch.no_grad()
-def _outputs(name: str, network: Network, loader: EvalLoader) -> Seen:
+def _outputs(name: str, network: Network, loader: EvalLoader) -> NetworkOutputs:
     rows: dict[str, list[Tensor]] = {"pooled": [], "logits": [], "labels": []}
     for batch in progress(iterable=loader, desc=name, total=len(loader), unit="batch"):
         outputs = network(network.normalize(batch["images"]))
         for key, value in {**outputs.features, "logits": outputs.logits, "labels": batch["labels"]}.items():
             rows[key].append(value.cpu().clone())
     pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
-    return Seen(name, pooled, logits, labels, loader.samples.classes)
+    return NetworkOutputs(name, pooled, logits, labels, loader.samples.classes)

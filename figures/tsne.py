@@ -16,29 +16,29 @@ import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE
 
-from figures.runs import Seen, look
+from figures.runs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 
 _NAMED = 20  # classes that a legend can tell apart
 
 
-def draw(networks: list[Seen], output: Path) -> None:
+def draw(networks: list[NetworkOutputs], output: Path) -> None:
     """One panel a network."""
     figure, panels = plt.subplots(
         1, len(networks), figsize=(6 * len(networks), 5.5), squeeze=False, layout="constrained"
     )
-    for axes, seen in zip(panels[0], networks):
-        colors = plt.get_cmap("tab20" if len(seen.classes) <= _NAMED else "nipy_spectral")
-        places = TSNE(init="pca", perplexity=min(30, (len(seen.labels) - 1) / 3), random_state=0).fit_transform(
-            seen.pooled
+    for axes, outputs in zip(panels[0], networks):
+        colors = plt.get_cmap("tab20" if len(outputs.classes) <= _NAMED else "nipy_spectral")
+        places = TSNE(init="pca", perplexity=min(30, (len(outputs.labels) - 1) / 3), random_state=0).fit_transform(
+            outputs.pooled
         )
-        for label in np.unique(seen.labels):
-            mine = places[seen.labels == label]
-            share = label if len(seen.classes) <= _NAMED else label / max(1, len(seen.classes) - 1)
-            axes.scatter(*mine.T, s=6, color=colors(share), label=seen.classes[label], linewidths=0)
-        top1 = 100 * (seen.logits.argmax(1) == seen.labels).mean()
-        axes.set(title=f"{seen.name}: {len(seen.labels)} images, top-1 {top1:.1f}", xticks=[], yticks=[])
+        for label in np.unique(outputs.labels):
+            mine = places[outputs.labels == label]
+            share = label if len(outputs.classes) <= _NAMED else label / max(1, len(outputs.classes) - 1)
+            axes.scatter(*mine.T, s=6, color=colors(share), label=outputs.classes[label], linewidths=0)
+        top1 = 100 * (outputs.logits.argmax(1) == outputs.labels).mean()
+        axes.set(title=f"{outputs.name}: {len(outputs.labels)} images, top-1 {top1:.1f}", xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     if len(networks[0].classes) <= _NAMED:
         panels[0][-1].legend(fontsize="small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -58,7 +58,7 @@ def main() -> None:
     if options.images < 10:
         raise UsageError(f"--images {options.images}: t-SNE needs 10 or more")
     output = options.output or options.run / "tsne.png"
-    draw(look(options.run, teachers=options.teachers, images=options.images), output)
+    draw(outputs_of_run(options.run, teachers=options.teachers, images=options.images), output)
     print(output)
 
 

@@ -1,4 +1,4 @@
-"""Weights into a network: beginnings of names, versions of modules, and a last layer for other classes.
+"""Weights into a network: beginnings of names, versions of modules, and a classifier for other classes.
 
 K classes.
 """
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from models.taps import classifier_of
-from models.weights import is_averaged, read_weights, say_choice
-from utils.distributed import say
+from models.weights import is_averaged, print_choice, read_weights
+from utils.distributed import print_on_first
 from utils.errors import UsageError
 
 _COUNTER = "num_batches_tracked"  # files from before PyTorch 0.4.1 lack it
@@ -47,8 +47,8 @@ def load_state(
         state: as `read_weights` gives it.
         path: for messages.
         num_classes: K, of the network.
-        new_classifier: where the file's last layer is for another number of classes, or missing, that of ``network``
-            stays as it is, and a line says so.
+        new_classifier: where the file's classifier is for another number of classes, or missing, that of ``network``
+            stays as it is, which is printed.
 
     Raises:
         UsageError: names or shapes do not fit; every one is named. A tensor is sparse, quantised, of whole numbers or
@@ -99,25 +99,25 @@ def _unfit(value: Tensor) -> str:
 
 
 def differ_in_classes(one: Tensor, other: Tensor, num_classes: int) -> bool:
-    """Whether ``other`` is of a last layer for K classes, and ``one`` of the same for others."""
+    """Whether ``other`` is of a classifier for K classes, and ``one`` of the same for others."""
     return other.ndim > 0 and other.shape[0] == num_classes != one.shape[0] and one.shape[1:] == other.shape[1:]
 
 
 def check_classes(source: str, outputs: int, num_classes: int, *, new_classifier: bool) -> None:
-    """Say that weights for another number of classes get a new last layer, or refuse them.
+    """Print that weights for another number of classes get a new classifier, or refuse them.
 
     Raises:
         UsageError: without ``new_classifier``.
     """
-    have = f"{source} has {outputs} outputs" if outputs else f"{source} has no last layer"
+    have = f"{source} has {outputs} outputs" if outputs else f"{source} has no classifier"
     if not new_classifier:
         as_it_is = f", or keep all its outputs with num_classes={outputs}" if outputs > num_classes else ""
         raise UsageError(
-            f"{have}, {num_classes} are asked for: another last layer would be random. Train it on these classes "
+            f"{have}, {num_classes} are asked for: another classifier would be random. Train it on these classes "
             "first, with --cfg configs/imagenet.py method=none, and give "
             f"weights=runs/NAME/student.safetensors{as_it_is}"
         )
-    say(f"{have}, {num_classes} are asked for: its last layer is new, the others are as in the weights")
+    print_on_first(f"{have}, {num_classes} are asked for: its classifier is new, all else is as in the weights")
 
 
 def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> tuple[str, tuple[str, ...]]:
@@ -132,7 +132,7 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
     averaged, others = ([prefix[:-1] for prefix in best if is_averaged(prefix) is kind] for kind in (True, False))
     if len(averaged) == len(others) == 1:
         used, other = (averaged + others) if others[0] else (others + averaged)  # a plain one has no name to choose
-        say_choice(path, used, other)
+        print_choice(path, used, other)
         return (f"{used}.", ()) if used else ("", (f"{other}.",))
     if len(best) > 1 and best[0]:
         alike = " and ".join(prefix[:-1] for prefix in best)

@@ -22,8 +22,8 @@ class Outputs:
         logits: [B, K].
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
             stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
-            is pooled; `pooled` [B, C], what the classifier sees, before any dropout.
-        context: whatever else a network tells, by name: `head_weight` [K, D] and `head_bias` [K], of its last layer.
+            is pooled; `pooled` [B, C], what the classifier is given, before any dropout.
+        context: whatever else a network gives, by name: `head_weight` [K, D] and `head_bias` [K], of its classifier.
     """
 
     logits: Tensor

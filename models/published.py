@@ -19,7 +19,7 @@ from models.cifar import CIFAR
 from models.fitting import check_classes, differ_in_classes
 from models.outputs import Normalization
 from models.weights import A_FILE, check_name, todays_names
-from utils.distributed import say
+from utils.distributed import print_on_first
 from utils.errors import UsageError
 from utils.files import sha256
 
@@ -59,7 +59,7 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
         name: such as resnet34.
         weights: none, published ones by name, or a file.
         num_classes: K.
-        new_classifier: whether published weights for another number of classes get a new last layer.
+        new_classifier: whether published weights for another number of classes get a new classifier.
 
     Raises:
         UsageError: unknown name, or weights that cannot be had or do not fit.
@@ -133,7 +133,7 @@ def _plain(name: str, num_classes: int, weights: str | File) -> nn.Module:
         versions = getattr(state, "_metadata", {}).get("", {})
         options = {"aux_logits": False, "init_weights": not state, "transform_input": versions.get(_SCALES, False)}
         if isinstance(weights, File) and _SCALES not in versions:
-            say(
+            print_on_first(
                 f"{weights.path} does not say whether {name} scales its input itself ({_SCALES}, as with published "
                 "weights), taken as no; if it does, set mean and std to 0.5,0.5,0.5"
             )
@@ -154,12 +154,12 @@ def _without_helpers(network: nn.Module) -> nn.Module:
 
 
 def _note_scaling(network: Any, _state: object, _prefix: str, versions: dict[str, Any]) -> None:
-    """Let a state dict tell whether its network scales the input itself: nothing else in it does."""
+    """Note in a state dict whether its network scales the input itself: nothing else in it shows it."""
     versions[_SCALES] = network.transform_input
 
 
 def _give_classifier(network: nn.Module, other: nn.Module, num_classes: int) -> None:
-    """Put the last layers of ``other``, a twin for K classes, in the place of those of ``network``."""
+    """Put the classifiers of ``other``, a twin for K classes, in the place of those of ``network``."""
     old, new = network.state_dict(), other.state_dict()
     for name in old.keys() & new.keys():
         if differ_in_classes(old[name], new[name], num_classes):
@@ -174,7 +174,7 @@ def timm_network(name: str, weights: str, num_classes: int, *, new_classifier: b
         name: such as mobilenetv1_100, without `timm/`.
         weights: none or default.
         num_classes: K.
-        new_classifier: whether published weights for another number of classes get a new last layer.
+        new_classifier: whether published weights for another number of classes get a new classifier.
 
     Raises:
         UsageError: unknown name, or weights that cannot be had or do not fit.
@@ -207,7 +207,7 @@ def timm_network(name: str, weights: str, num_classes: int, *, new_classifier: b
 
 
 def sizes_of(name: str, network: nn.Module) -> str:
-    """What a network's library says of the images that it takes; empty where it says nothing."""
+    """What a network's library states of the images that it takes; empty where it states nothing."""
     if (side := getattr(network, "image_size", None)) is not None:
         return f"it takes {side}"
     if (source := getattr(network, "pretrained_cfg", None)) is not None:

@@ -1,9 +1,9 @@
-"""Where the features of a network are read: found by looking at one image pass through it.
+"""Where the features of a network are read: found while one image passes through it.
 
 Stages are told by their stride, not by position: `stage1`..`stage4` are the last maps at strides 4, 8, 16 and 32, or
 the four quarters of a transformer that keeps one stride. So they exist in every classifier whose blocks stand in one
 container; others name their taps in the config. Our own networks give their maps themselves. `pooled` is one thing for
-all: what the last linear layer sees.
+all: what the classifier is given.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
             One image passes through it, in eval mode.
         num_classes: K.
         side: H = W.
-        named: features that the user tells: name -> path of the module that gives it.
+        named: features that the user names: name -> path of the module that gives it.
 
     Raises:
         UsageError: ``named`` names a module that the network lacks or that gives no tensor of a known form.

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from utils.distributed import say
+from utils.distributed import print_on_first
 from utils.errors import DataError, UsageError
 from utils.files import expanded, sha256
 
@@ -63,7 +63,7 @@ def read_weights(path: Path, part: str = "") -> OrderedDict[str, Tensor]:
     Args:
         path: a file of torch.save, old or new, or of safetensors.
         part: which of several, by its key in the file or the beginning of its names; when empty the averaged weights
-            where there are some, with a line that says so.
+            where there are some; the choice is printed.
 
     Raises:
         UsageError: the file cannot be read, or holds no such state dict.
@@ -76,11 +76,11 @@ def read_weights(path: Path, part: str = "") -> OrderedDict[str, Tensor]:
         raise UsageError(f"{path} holds no state dict{keys}")
     averaged, others = ([label for label in found if is_averaged(label) is kind] for kind in (True, False))
     if averaged and others:
-        say_choice(path, averaged[0], others[0])
+        print_choice(path, averaged[0], others[0])
     elif len(others) > 1 and others[0].rpartition(".")[2] not in _HOLDERS:
         raise UsageError(f"{path} holds {' and '.join(others)}: choose, such as weights={path}#{others[0]}")
     elif len(others) > 1:
-        say_choice(path, others[0], others[1])
+        print_choice(path, others[0], others[1])
     state = found[(averaged or others)[0]]
     names = [name for name in state if name.startswith(beginning)]
     if not names:
@@ -106,9 +106,10 @@ def todays_names(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
     return result
 
 
-def say_choice(path: Path, used: str, other: str) -> None:
-    """Tell which of two state dicts in a file is used, and how to take the other."""
-    say(f"{path} holds several sets of weights: {used or 'the first'} is used; weights={path}#{other} takes {other}")
+def print_choice(path: Path, used: str, other: str) -> None:
+    """Print which of two state dicts in a file is used, and how to take the other."""
+    used = used or "the first"
+    print_on_first(f"{path} holds several sets of weights: {used} is used; weights={path}#{other} takes {other}")
 
 
 def is_averaged(label: str) -> bool:
@@ -191,7 +192,7 @@ def check_name(path: Path) -> None:
     """
     if (named := _HASH_IN_NAME.search(path.name)) and not sha256(path).startswith(named[1]):
         raise DataError(
-            f"{path} is damaged: its SHA-256 does not begin with {named[1]}, as its name says; fetch it again, or "
+            f"{path} is damaged: its SHA-256 does not begin with {named[1]}, as its name does; fetch it again, or "
             "rename it if that is no checksum"
         )
 
@@ -266,7 +267,7 @@ def _refusal(path: Path, what: str, load: str, state: str) -> str:
 
 
 class _Unread:
-    """Stands for an object that is no weight: whatever the file says of it, nothing is kept and nothing is run."""
+    """Stands for an object that is no weight: whatever the file holds of it, nothing is kept and nothing is run."""
 
     def __new__(cls, *_args: object) -> _Unread:
         return super().__new__(cls)

@@ -42,7 +42,7 @@ class NetworkConfig:
     num_classes: int | None = setting(None, least=1, most=10**6)
     """outputs; the number of classes in the data when not given"""
     mean: tuple[float, float, float] | None = setting(None, least=0, most=1)
-    """input mean for pixels in [0, 1]; that of the weights where they tell (published ones, those of a run), else
+    """input mean for pixels in [0, 1]; that of the weights where it is known (published ones, those of a run), else
     ImageNet's, when not given"""
     std: tuple[float, float, float] | None = setting(None, above=0, most=1)
     """input standard deviation, likewise"""
@@ -138,8 +138,8 @@ def build_network(
     """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
 
     A name ending in `*` reads every stage: `stage*` or `stage*_pre`. A head may take parts of ``others``. Weights for
-    another number of classes are refused, as a random classifier cannot be told from a trained one; with
-    ``new_classifier``, for a network that is to be trained, it is made, and a line says so. With ``sync_bn`` batch
+    another number of classes are refused, as a random classifier looks like a trained one; with
+    ``new_classifier``, for a network that is to be trained, it is made, which is printed. With ``sync_bn`` batch
     norms go by the samples of all ranks.
 
     Raises:
@@ -185,7 +185,7 @@ def build_network(
 def _note_normalization(
     normalization: Normalization, _network: nn.Module, _state: object, _prefix: str, versions: dict[str, Any]
 ) -> None:
-    """Let a state dict tell how the input was normalised: no tensor in it does."""
+    """Note in a state dict how the input was normalised: no tensor in it shows it."""
     versions[_NOTE] = [list(values) for values in normalization]
 
 
@@ -233,7 +233,7 @@ def _tapped(
 
 @contextmanager
 def fitting_input(name: str, network: nn.Module, side: int) -> Iterator[None]:
-    """Say that a network does not take images of ``side`` x ``side`` pixels, whatever it raises when it is given one.
+    """Report that a network does not take images of ``side`` x ``side`` pixels, whatever error it raises.
 
     Raises:
         UsageError: in place of the network's own error.

@@ -13,7 +13,7 @@ after `*` and, before it, whatever it needs to size itself, by the same names: e
         def __init__(self, student: Tensor, teacher: Tensor, all_labels: Tensor, *, dimensions: int = 128) -> None: ...
         def forward(self, student: Tensor, teacher: Tensor, labels: Tensor, index: Tensor) -> Tensor: ...
 
-The positional parameters say what is needed:
+The positional parameters name what is needed:
 
 - `student`, `teacher`: what ``reads`` names, of each network;
 - `student_X`, `teacher_X`: X of it, whatever ``reads`` is;
@@ -22,7 +22,7 @@ The positional parameters say what is needed:
 
 What can be read, of the view of the batch that the term names: `logits` [B, K]; a feature of `Outputs`, such as
 `pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution. Of the
-network: `head_weight` [K, D] and `head_bias` [K] of the last layer. `VIEW_logits` [B, K] are the logits of that view,
+network: `head_weight` [K, D] and `head_bias` [K] of the classifier. `VIEW_logits` [B, K] are the logits of that view,
 whatever the term names: `student_strong_logits` are the student's of the strong one.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
@@ -73,7 +73,7 @@ class Objective(NamedTuple):
         """``value`` for ``option``, as an integer where it takes one.
 
         Raises:
-            ValueError: it may not be that; says what it may be.
+            ValueError: it may not be that; with what it may be.
         """
         return self.options[option].checked(value)
 

@@ -19,7 +19,7 @@ def in_float64(function: Function) -> Function:
     """Decorate a function of tensors: it computes in float64 and returns the precision of its first one.
 
     Logarithms of probabilities next to 0 or 1, and distances of distributions next to each other, are differences of
-    numbers that float32 does not tell apart: of 100,000 classes it may not give a single digit of a divergence.
+    numbers that are equal in float32: of 100,000 classes it may not give a single digit of a divergence.
     Logits are small beside the maps of a network, so this costs nothing in a step.
     """
 

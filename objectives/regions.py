@@ -70,7 +70,7 @@ class Sdd(nn.Module):
 
 @in_float64
 def regional_kd(student: Tensor, teacher: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
-    """T^2 KL of each region, weighted as `Sdd` says, averaged over B and R.
+    """T^2 KL of each region, weighted as in `Sdd`, averaged over B and R.
 
     Args:
         student: logits [B, K, R], the whole image first.

@@ -1,7 +1,7 @@
-"""What networks are taught: a task says what a target is and how it is scored.
+"""What networks learn: a task defines its targets, and the scores of a network on them.
 
 Importing this package registers every task. A decoding process may import it for a task's targets: torch is imported
-only where a network's outputs are looked at.
+only where a network's outputs are read.
 """
 
 from tasks import single_label

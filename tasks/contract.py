@@ -31,7 +31,7 @@ class Metrics(Protocol):
     """Scores of a network, exact on any number of ranks: every sample counts once."""
 
     def add(self, outputs: Outputs, batch: Batch) -> None:
-        """Take in what a network gives for a batch of this rank."""
+        """Add what a network gives for a batch of this rank."""
         ...
 
     def compute(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""A small packed dataset and the door as a user calls it."""
+"""A small packed dataset, and train_with_distillation.py as a user calls it."""
 
 import gc
 import json
@@ -37,7 +37,7 @@ def digits(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(monkeypatch, capfd):
-    """The door in this process: its exit code, and what it printed."""
+    """train_with_distillation.py in this process: its exit code, and what it printed."""
 
     import train_with_distillation as door
 

@@ -74,7 +74,7 @@ def make_lists(root: Path, code: int = 0):
 
 
 def packing_command(root: Path, *more: str, output: str = "lmdb", split: str = "train") -> list[str]:
-    """The words of img2lmdb.py for ``root``."""
+    """The arguments of img2lmdb.py for ``root``."""
     words = ["--image_path", str(root / "images"), "--list_path", str(root / "lists")]
     words += ["--output_path", str(root / output), "--split", split]
     return ["dataset/img2lmdb.py", *words, *(more if "--num_workers" in more else (*more, "--num_workers", "1"))]

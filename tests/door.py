@@ -1,4 +1,4 @@
-"""The door with something done to it on the way: python tests/door.py 'PYTHON STATEMENTS' [words of the door]."""
+"""train_with_distillation.py after statements that change it: python tests/door.py 'STATEMENTS' [its arguments]."""
 
 import sys
 from pathlib import Path

@@ -9,7 +9,7 @@ from utils.errors import DataError
 
 
 def work(job: str) -> str:
-    """The word of the job in capitals, or what it asks for."""
+    """The text of the job in capitals, or what it asks for."""
     match job:
         case "kill":
             advance(0, "b/bomb.PNG")

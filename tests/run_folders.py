@@ -12,7 +12,7 @@ def no_remarks(begun):
     return ()
 
 
-def begin(folder, goes_on, facts, *, fresh):
+def begin(folder, resume_remarks, facts, *, fresh):
     """As a run does, on its way from the settings to the first step."""
-    folder.claim(goes_on, ONE, fresh=fresh)
-    folder.begin({}, goes_on, facts, ONE, fresh=fresh)
+    folder.claim(resume_remarks, ONE, fresh=fresh)
+    folder.begin({}, resume_remarks, facts, ONE, fresh=fresh)

@@ -1,4 +1,4 @@
-"""A short run through the door, ways to end it, and what it has learned."""
+"""A short run of train_with_distillation.py, ways to end it, and what it has learned."""
 
 from figures.curves import read_metrics
 

@@ -139,7 +139,7 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "@objective" in block]
     (terms,) = re.findall(r"`(terms=\{.*?\})` in a config", readme, re.S)
     (tmp_path / "my_objectives.py").write_text(code)
-    (tmp_path / "my_page.py").write_text(
+    (tmp_path / "my_config.py").write_text(
         "from dataclasses import replace\n"
         "import my_objectives\n"
         "from configs.cifar100 import cfg as cifar100\n"
@@ -152,7 +152,7 @@ def test_the_readmes_objective_trains_from_a_file_of_ones_own(digits, tmp_path):
     )
     words = [f"data.data_path={digits / 'lmdb'}", "epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words += [f"train_params.output_path={tmp_path}", "data.input_size=16", "data.val_resize=16"]
-    call("train_with_distillation.py", "--cfg", str(tmp_path / "my_page.py"), *words)
+    call("train_with_distillation.py", "--cfg", str(tmp_path / "my_config.py"), *words)
     rows = [json.loads(line) for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["distance"] > 0
     assert rows[0]["loss"] == pytest.approx(rows[0]["cross_entropy"] + 0.1 * rows[0]["distance"], rel=1e-5)

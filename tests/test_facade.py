@@ -123,7 +123,7 @@ def test_images_are_normalised_once_a_normalisation(monkeypatch, normalization, 
     assert len(calls) == times
 
 
-def test_ramps_move_the_weight_and_not_the_term():
+def test_ramps_change_the_weight_and_not_the_term():
     distiller = build({"kd": Term("kd", 2.0, ramp=((1, 0.0), (5, 1.0), (9, 0.5)))}).eval()
     terms, losses = [], []
     for epoch in (0, 1, 3, 5, 7, 100):
@@ -286,7 +286,7 @@ def test_a_teacher_may_go_by_the_statistics_of_each_batch():
     assert all(torch.equal(value, teacher.state_dict()[name]) for name, value in before.items())
 
 
-def test_a_student_at_rest_goes_into_eval_mode():
+def test_a_frozen_student_goes_into_eval_mode():
     distiller = build()
     distiller.requires_grad_(False)
     assert not any(module.training for module in distiller.train().student.modules())

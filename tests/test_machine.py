@@ -1,4 +1,4 @@
-"""Machines that lack what most have: a home, a checkout that can be written, locks, room for files of one's own."""
+"""Machines that lack what most have: a home, a checkout that can be written, locks, space for files of one's own."""
 
 import errno
 import fcntl
@@ -98,7 +98,7 @@ def test_paths_of_a_home_without_one(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EPERM])
-def test_without_locks_it_goes_on_with_one_line(monkeypatch, capsys, tmp_path, number):
+def test_without_locks_it_continues_with_one_line(monkeypatch, capsys, tmp_path, number):
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
@@ -174,7 +174,7 @@ def test_a_tool_ends_in_one_line_whatever_the_system_refuses(capsys, error):
     )
 
 
-def test_a_closed_pipe_ends_a_tool_without_a_word():
+def test_a_closed_pipe_ends_a_tool_silently():
     script = "from utils.console import exit_with_its_code as e; e(lambda: print('line\\n' * 10**6))()"
     done = subprocess.run(
         ["sh", "-c", f'"{sys.executable}" -c "$0" | head -1', script],

@@ -94,11 +94,11 @@ class Stored:
 def test_an_ensemble_averages_probabilities_of_any_teachers_and_asks_each_once():
     stored, live, views = Stored(), Live(network(1)), Views(batch())
     both = Ensemble([stored, live])(views, "weak", NOBODY).logits
-    each = [views.given_by(one, "weak", NOBODY).logits for one in (stored, live)]
+    each = [views.outputs_of(one, "weak", NOBODY).logits for one in (stored, live)]
     torch.testing.assert_close(both.exp(), (each[0].softmax(1) + each[1].softmax(1)) / 2)
     assert torch.equal(both, averaged(each))
     assert stored.asked == 1
-    views.given_by(stored, "strong", NOBODY)
+    views.outputs_of(stored, "strong", NOBODY)
     assert stored.asked == 2
 
 

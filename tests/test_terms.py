@@ -1,4 +1,4 @@
-"""What a page may say of a term, and what goes wrong in an objective of one's own: always one line that names it."""
+"""What a config may set of a term, and what goes wrong in an objective of one's own: always one line that names it."""
 
 import inspect
 import math
@@ -51,7 +51,7 @@ def build(term, classes=4):
 
 
 def refused(name, option, value):
-    """The message, of a term that is looked at before anything is sized."""
+    """The message, of a term that is checked before anything is sized."""
     nobody = Example({"student": nn.Module(), "teacher": nn.Module()}, {}, {}, None)
     for network in nobody.networks.values():
         network.num_classes = 4

@@ -1,4 +1,4 @@
-"""What a run says before it begins: what it learns from what, how, for how long, and what does not suit the machine."""
+"""What a run prints before it begins: what learns from what, how, for how long, and what does not suit the machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def described(
     splits: tuple[Samples, Samples],
     configs: Mapping[str, NetworkConfig],
     trainer: Trainer,
-    idle: Iterable[str] = (),
+    unused_settings: Iterable[str] = (),
 ) -> str:
     """At most 20 lines of 80 columns.
 
@@ -37,7 +37,7 @@ def described(
         splits: training and validation.
         configs: of the student, by the name `student`, and of the teachers.
         trainer: before its first step.
-        idle: remarks on settings that have no effect.
+        unused_settings: remarks on settings that have no effect.
     """
     distiller, params, ranks = trainer.state.distiller, trainer.params, trainer.ranks
     phases = list(trainer.state.phases.values())
@@ -46,22 +46,22 @@ def described(
     images = f"{len(train):,} + {counted(len(val), 'image')}"
     lines = [
         ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
-        ("view", _view(data)),
+        ("crop", _crop(data)),
         *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
         *(("then" if number else "loss", _loss(phase, len(phases) > 1)) for number, phase in enumerate(phases)),
         ("optimizer", _optimizer(phases[-1])),
         ("schedule", _schedule(phases[-1].optim)),
         ("length", _length(phases, trainer.loader)),
         ("device", _device(params, ranks)),
-        *(("note", note) for note in (*idle, *_late(phases[-1]), *_notes(data, params, ranks))),
+        *(("note", note) for note in (*unused_settings, *_late(phases[-1]), *_notes(data, params, ranks))),
     ]
-    told = [line for title, text in lines for line in _wrapped(title, text)]
-    if len(told) > _LINES:
-        told = [*told[: _LINES - 1], *_wrapped("", f"and {len(told) - _LINES + 1} lines more")]
-    return "\n".join(told)
+    printed = [line for title, text in lines for line in _wrapped(title, text)]
+    if len(printed) > _LINES:
+        printed = [*printed[: _LINES - 1], *_wrapped("", f"and {len(printed) - _LINES + 1} lines more")]
+    return "\n".join(printed)
 
 
-def _view(data: DataConfig) -> str:
+def _crop(data: DataConfig) -> str:
     extras = {
         "mirrored": data.flip,
         f"colour jitter {data.color_jitter}": data.color_jitter,

@@ -18,13 +18,13 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` to ``path``; a kill or a full disk leaves what was there before.
 
     Raises:
-        DataError, OSError: there is no room, or nothing can be written.
+        DataError, OSError: the disk is full, or nothing can be written.
     """
     try:
         write_atomically(path, lambda file: torch.save(state, file))
     except DataError:
         raise
-    except RuntimeError as error:  # torch's zip writer puts one on top of what the system said
+    except RuntimeError as error:  # torch's zip writer raises one on top of the system's
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise

@@ -11,7 +11,7 @@ from dataset.feed.batch import Batch
 from utils.console import on_terminal, progress
 from utils.text import counted
 
-_TOLD_AFTER = 50  # steps, until the time of a run is told
+_ESTIMATE_AFTER = 50  # steps, until the time left is printed
 _BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"  # with loss, top-1 and time left: 80 columns
 
 
@@ -80,7 +80,7 @@ class Clock:
         if self._own == 1:  # that took the time of starting, too
             self._begun, self._first = time.perf_counter(), self._step
         left = self._left(self._step)
-        if self._own == _TOLD_AFTER and left is not None and self._shown:
+        if self._own == _ESTIMATE_AFTER and left is not None and self._shown:
             steps = counted(self._steps - self._step, "step")
             tqdm.write(f"about {_duration(left)} for the {steps} to come, and validation after each epoch")
 

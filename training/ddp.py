@@ -31,7 +31,7 @@ def under_ddp(distiller: KnowledgeDistiller, ranks: Ranks) -> DistributedDataPar
 
 @torch.no_grad()
 def average_statistics(module: nn.Module, ranks: Ranks) -> None:
-    """Give every rank the mean of the ranks' batch norm statistics, so that all score and save the same network."""
+    """Give every rank the mean of the ranks' batch norm statistics, so that all evaluate and save the same network."""
     if ranks.world > 1:
         for name, buffer in module.named_buffers():
             if name.endswith(("running_mean", "running_var")):

@@ -16,11 +16,11 @@ class Dot(torch.optim.Optimizer):
 
     Zhao et al., Dot: a distillation-oriented trainer, ICCV 2023, algorithm 1; delta 0.075 on CIFAR-100 and 0.09 on
     ImageNet. Both steps have the same rate, the task's comes first and has the weight decay. A parameter that only one
-    of the two moves has the plain momentum, and one that only the teacher moves no weight decay in its first step: both
-    as in the authors' code.
+    of the two changes has the plain momentum, and one that only the teacher changes no weight decay in its first step:
+    both as in the authors' code.
 
     Args:
-        groups: parameters; those of a group with ``taught_only`` have no task.
+        groups: parameters; those of a group with ``taught_only`` have a gradient of the teacher's terms alone.
         lr: rate.
         momentum: of both, before ``delta``.
         weight_decay: times the parameter is added to its gradient.
@@ -32,32 +32,33 @@ class Dot(torch.optim.Optimizer):
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "delta": delta, "taught_only": False}
         super().__init__(groups, defaults)
-        self._taught: dict[Tensor, Tensor] = {}
+        self._of_teacher: dict[Tensor, Tensor] = {}
 
-    def take(self, taught: Tensor) -> None:
-        """Add the gradients of the part of the loss that looks at a teacher, before the whole loss goes backward."""
+    def take(self, loss_of_teachers: Tensor) -> None:
+        """Add the gradients of the part of the loss that reads a teacher, before the backward pass of the whole."""
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for parameter, gradient in zip(
-            parameters, torch.autograd.grad(taught, parameters, retain_graph=True, allow_unused=True)
+            parameters, torch.autograd.grad(loss_of_teachers, parameters, retain_graph=True, allow_unused=True)
         ):
             if gradient is not None:
-                self._taught[parameter] = self._taught[parameter] + gradient if parameter in self._taught else gradient
+                before = self._of_teacher.get(parameter)
+                self._of_teacher[parameter] = gradient if before is None else before + gradient
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter by its whole gradient, of which `take` has the teacher's part."""
+        """Update every parameter by its whole gradient, of which `take` has the teacher's part."""
         for group in self.param_groups:
             for parameter in group["params"]:
-                taught = self._taught.pop(parameter, None)
-                if taught is not None:
-                    taught = all_mean(taught)
+                teacher = self._of_teacher.pop(parameter, None)
+                if teacher is not None:
+                    teacher = all_mean(teacher)
                 if group["taught_only"]:
-                    self._step(parameter, group, taught, "taught", 0.0, decay=bool(self.state[parameter]))
+                    self._step(parameter, group, teacher, "taught", 0.0, decay=bool(self.state[parameter]))
                     continue
-                delta = 0.0 if taught is None else group["delta"]
-                task = parameter.grad if taught is None or parameter.grad is None else parameter.grad - taught
+                delta = 0.0 if teacher is None else group["delta"]
+                task = parameter.grad if teacher is None or parameter.grad is None else parameter.grad - teacher
                 self._step(parameter, group, task, "task", -delta, decay=True)
-                self._step(parameter, group, taught, "taught", delta, decay=False)
+                self._step(parameter, group, teacher, "taught", delta, decay=False)
 
     def _step(
         self, parameter: Tensor, group: dict[str, Any], gradient: Tensor | None, name: str, delta: float, *, decay: bool

@@ -24,7 +24,7 @@ def facts_of(splits: Mapping[str, Samples], teachers: nn.ModuleDict) -> dict[str
 
 
 def changes(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between two `facts_of`, in words; empty where nothing does."""
+    """What differs between two `facts_of`, as a text; empty where nothing does."""
     found = []
     for name, split in now["data"].items():
         if (before := then.get("data", {}).get(name)) is not None and before != split:

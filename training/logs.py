@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, Weights & Biases. None of them ends it."""
+"""The logs of a run: metrics.jsonl, TensorBoard, Weights & Biases. None of them ends it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class Extra:
-    """Something that a run can do without: after its first failure, which one line tells, it is off."""
+    """Something that a run can do without: after its first failure, which is printed in one line, it is off."""
 
     def __init__(self, name: str) -> None:
         self._name, self._works = name, True
@@ -34,8 +34,8 @@ class Extra:
             return work()
         except Exception as error:
             self._works = False
-            first = str(error).partition("\n")[0]
-            print(f"{self._name} is off, the run goes on without: {type(error).__name__}: {first}", file=sys.stderr)
+            first = f"{type(error).__name__}: {error}".partition("\n")[0]
+            print(f"{self._name} is off, the run continues without it: {first}", file=sys.stderr)
             return None
 
 
@@ -44,7 +44,7 @@ class Logs:
 
     Args:
         path: the run folder.
-        epoch: from which the run goes on.
+        epoch: from which the run resumes.
         step: likewise.
         config: for Weights & Biases.
         wandb_project: there; None for none.
@@ -99,7 +99,7 @@ class Logs:
                 start = file.tell()
                 if file.write(self._pending) < len(self._pending):
                     file.truncate(start)
-                    raise OSError("no room for a line")
+                    raise OSError("no space for a line")
         except OSError as error:
             if not self._failing:
                 print(f"{self._metrics} cannot be written, its lines are tried again later: {error}", file=sys.stderr)

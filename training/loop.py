@@ -1,4 +1,4 @@
-"""The training loop: phases, epochs, steps, logs, scores."""
+"""The training loop: phases, epochs, steps, logs, validation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _AGREE_EVERY = 10  # steps between two agreements on whether any rank was asked 
 
 
 class Trainer:
-    """Brings a run from where it stands to its end.
+    """Trains a run to its end, from the state that it is in.
 
     Args:
         state: of the run.
@@ -39,7 +39,7 @@ class Trainer:
         self.state, self.loader, self.run = state, loader, run
         self.params, self.ranks, self.task = state.params, state.ranks, state.task
 
-    def train(self, score: Scorer, config: dict[str, Any], stop: Stop) -> dict[str, float]:
+    def train(self, scorer: Scorer, config: dict[str, Any], stop: Stop) -> dict[str, float]:
         """Train to the last epoch; returns the scores of the best one, on rank 0.
 
         Raises:
@@ -56,7 +56,7 @@ class Trainer:
         try:
             with Clock(steps, self.task.running_scores, shown=self.ranks.first) as self.clock:
                 for number in range(state.next_phase, len(state.phases)):
-                    self._train_phase(number, score, stop)
+                    self._train_phase(number, scorer, stop)
         except RuntimeError as error:
             if (gone := lost(error, self.ranks, f" at step {state.step + 1}")) is not None:
                 raise gone from error
@@ -66,7 +66,7 @@ class Trainer:
             self.run.close()
         return state.best
 
-    def _train_phase(self, number: int, score: Scorer, stop: Stop) -> None:
+    def _train_phase(self, number: int, scorer: Scorer, stop: Stop) -> None:
         state = self.state
         if number != state.phase_number:
             state.begin(number)
@@ -77,7 +77,7 @@ class Trainer:
         module = self.wrapped()
         for epoch in range(state.epoch, state.epochs_before + state.phase.epochs):
             self._train_epoch(epoch, module, stop)
-            self._score_epoch(epoch, score)
+            self._validate(epoch, scorer)
         del module
         gc.collect()  # DDP's hooks are in cycles, and must not see the next phase's gradients
 
@@ -105,7 +105,7 @@ class Trainer:
                 state.save()
             self._stop_if_asked(stop)
         if state.batch:
-            state.save()  # before the scores: a kill during validation costs only the validation
+            state.save()  # before the validation: a kill during it costs nothing else
 
     def _stop_if_asked(self, stop: Stop) -> None:
         state = self.state
@@ -113,7 +113,7 @@ class Trainer:
             state.save()
             state.raise_if_unsaved()
             who = next(filter(None, gather(stop.asked)))
-            raise Stopped(f"stopped by {who} after step {state.step}; the same command goes on from {self.run.last}")
+            raise Stopped(f"stopped by {who} after step {state.step}; the same command resumes from {self.run.last}")
 
     def _log(self, epoch: int, rate: float) -> None:
         state = self.state
@@ -124,12 +124,12 @@ class Trainer:
             self.run.log("train", values, self.phase_name)
             self.clock.show(values)
 
-    def _score_epoch(self, epoch: int, score: Scorer) -> None:
+    def _validate(self, epoch: int, scorer: Scorer) -> None:
         state, primary = self.state, self.task.primary
         state.distiller.eval()
-        values: dict[str, float] = {"epoch": epoch + 1, "step": state.step, **score(state.distiller.student.predict)}
+        values: dict[str, float] = {"epoch": epoch + 1, "step": state.step, **scorer(state.distiller.student.predict)}
         if state.ema is not None:
-            values |= {f"ema_{name}": value for name, value in score(state.ema.module.predict).items()}
+            values |= {f"ema_{name}": value for name, value in scorer(state.ema.module.predict).items()}
             primary = f"ema_{primary}"
         state.epoch, state.batch = epoch + 1, 0
         better = not state.best or values[primary] > state.best[primary]
@@ -140,5 +140,5 @@ class Trainer:
 
     @property
     def phase_name(self) -> str:
-        """Of the phase in hand, where there are several."""
+        """Of the current phase, where there are several."""
         return list(self.state.phases)[self.state.phase_number] if len(self.state.phases) > 1 else ""

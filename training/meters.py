@@ -32,7 +32,7 @@ class Meters:
 
     @torch.no_grad()
     def add(self, given: Distilled, batch: Batch, step: int) -> None:
-        """Take in what the facade gave for a batch."""
+        """Add what the facade gave for a batch."""
         values = torch.stack([value.detach().float() for value in (given.loss, *given.values.values())])
         scores = self._task.running(given.student, batch)
         images = torch.full((), len(batch.index), device=values.device)
@@ -50,7 +50,7 @@ class Meters:
         return all_sum(self._sums.clone()).cpu()
 
     def restore(self, sums: Tensor, rank: int) -> None:
-        """Take up saved sums; rank 0 holds those of all."""
+        """Restore saved sums; rank 0 holds those of all."""
         self._sums.copy_(sums if rank == 0 else torch.zeros_like(sums))
 
     def read(self) -> dict[str, float]:
@@ -81,6 +81,6 @@ class Meters:
             )
         raise Diverged(
             f"the loss is not finite at step {step}: {values}. The last checkpoint, if there is one, is from before. "
-            "Go on with train_params.amp=bf16 in place of fp16, or with a lower optim.init_lr, optim.warmup_epochs or "
+            "Resume with train_params.amp=bf16 in place of fp16, or with a lower optim.init_lr, optim.warmup_epochs or "
             "optim.grad_clip in a new run"
         )

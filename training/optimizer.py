@@ -15,7 +15,7 @@ from utils.settings import setting
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How the student's parameters move."""
+    """How the trainable parameters are updated."""
 
     optimizer: Literal["sgd", "adamw", "adam", "apex_sgd", "dot"] = setting("sgd", also=("opt",))
     """torch's sgd, for convolutional networks; torch's adamw, for transformers such as ViT and DeiT, with an init_lr

@@ -19,6 +19,6 @@ class Phase:
     """parts of the loss, by the name they are logged under; terms of one name in several phases share what they have
     learned"""
     optim: OptimConfig = OptimConfig()
-    """how the parameters move"""
+    """how the trainable parameters are updated"""
     trainable: tuple[str, ...] = ()
     """what is trained: student, student.layer4, terms.ft.paraphraser, ...; everything when not given"""

@@ -1,4 +1,4 @@
-"""A run's folder: what it was told, what it read, what it measured, and where it can go on.
+"""A run's folder: its settings, what it read, what it measured, and the checkpoints from which it resumes.
 
 ::
 
@@ -37,7 +37,7 @@ from utils.files import lock, write_atomically
 from utils.rows import read_rows
 
 Result = TypeVar("Result")
-GoesOn = Callable[[dict[str, Any]], Iterable[str]]  # remarks on a run of other settings that goes on, or its UsageError
+ResumeRemarks = Callable[[dict[str, Any]], Iterable[str]]  # (settings that a run began with) -> remarks, or UsageError
 
 
 class RunFolder:
@@ -51,14 +51,15 @@ class RunFolder:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return self.last.exists() or self.best.exists()
 
-    def claim(self, goes_on: GoesOn, ranks: Ranks, *, fresh: bool) -> None:
+    def claim(self, resume_remarks: ResumeRemarks, ranks: Ranks, *, fresh: bool) -> None:
         """See that the run in the folder, if there is one, is this one; from now on it is this process's, to its end.
 
         Args:
-            goes_on: remarks on a run of other settings that goes on with these, or its UsageError.
+            resume_remarks: of the settings that the run began with, remarks on resuming it with those of now; or it
+                raises the UsageError.
             ranks: this one among all.
             fresh: whether to start over, and so to compare nothing.
 
@@ -67,16 +68,16 @@ class RunFolder:
                 cannot be written. On every rank.
             DataError: a file in it is damaged. On every rank.
         """
-        self._on_first(lambda: self._claim(goes_on, fresh=fresh), ranks)
+        self._on_first(lambda: self._claim(resume_remarks, fresh=fresh), ranks)
 
     def begin(
-        self, config: dict[str, Any], goes_on: GoesOn, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
+        self, config: dict[str, Any], resume_remarks: ResumeRemarks, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
     ) -> None:
         """Make the folder, or see that the run in it read the same data and teachers; write what this one is.
 
         Args:
             config: every setting.
-            goes_on: as for `claim`, for a run that has begun since.
+            resume_remarks: as for `claim`, for a run that has begun since.
             facts: what was read, by `facts_of`; rank 0's count.
             ranks: this one among all.
             fresh: whether an earlier run is put aside first.
@@ -87,7 +88,7 @@ class RunFolder:
             DataError: a file in it is damaged. On every rank.
         """
         places = gather((socket.gethostname(), _device(ranks)))
-        self._on_first(lambda: self._begin(config, goes_on, facts, places, fresh=fresh), ranks)
+        self._on_first(lambda: self._begin(config, resume_remarks, facts, places, fresh=fresh), ranks)
 
     def _on_first(self, work: Callable[[], None], ranks: Ranks) -> None:
         """Let rank 0 work; what it raises is raised on all."""
@@ -103,24 +104,24 @@ class RunFolder:
         if failure is not None:
             raise failure
 
-    def _claim(self, goes_on: GoesOn, *, fresh: bool) -> None:
+    def _claim(self, resume_remarks: ResumeRemarks, *, fresh: bool) -> None:
         if self.path.exists():
             self._lock()
             if not fresh:  # what old runs or killed ones lack is not compared
-                for remark in _read(self.path / "config.json", lambda then: list(goes_on(then))) or ():
+                for remark in _read(self.path / "config.json", lambda then: list(resume_remarks(then))) or ():
                     print(f"{self.path}: {remark}")
 
     def _begin(
         self,
         config: dict[str, Any],
-        goes_on: GoesOn,
+        resume_remarks: ResumeRemarks,
         facts: dict[str, Any],
         places: list[tuple[str, str]],
         *,
         fresh: bool,
     ) -> None:
         if self.path.exists() and not self._is_locked:  # another has begun since
-            self._claim(goes_on, fresh=fresh)
+            self._claim(resume_remarks, fresh=fresh)
         if self.path.exists() and fresh:
             self._move_aside()
         if not self.path.exists():
@@ -137,7 +138,7 @@ class RunFolder:
 
     def _lock(self) -> None:
         """Refuse a folder that another process writes; the kernel gives the lock back when this one ends."""
-        path, held = self.path / ".lock", f"{self.path} is written by a run that lives"
+        path, held = self.path / ".lock", f"{self.path} is written by a run that is still going"
         try:
             self._locked.enter_context(lock(path, held))
         except UsageError as error:
@@ -158,7 +159,7 @@ class RunFolder:
 
     @property
     def has_scores(self) -> bool:
-        """Whether an epoch was scored, before which a checkpoint is written."""
+        """Whether an epoch was validated, before which a checkpoint is written."""
         metrics = self.path / "metrics.jsonl"
         return metrics.exists() and any(row["kind"] == "val" for row in read_rows(metrics)[0])
 

@@ -1,4 +1,4 @@
-"""How networks are scored during a run: on validation batches, in the precision that they are trained in."""
+"""The scores that networks reach on the validation batches, in the precision that they are trained in."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scorer(validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks
     """The scores of ``task`` over the ``validation`` batches of all ranks, of whatever gives outputs for images."""
 
     @torch.no_grad()
-    def score(predict: Callable[[Tensor], Outputs]) -> dict[str, float]:
+    def scores_of(predict: Callable[[Tensor], Outputs]) -> dict[str, float]:
         metrics = task.metrics(ranks.device)
         bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not ranks.first}
         for batch in progress(iterable=validation, total=len(validation), **bar):
@@ -31,4 +31,4 @@ def scorer(validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks
             metrics.add(outputs, batch)
         return metrics.compute()
 
-    return score
+    return scores_of

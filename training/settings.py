@@ -27,7 +27,7 @@ class TrainConfig:
     sync_bn: bool = False
     """batch norm over the ranks' samples together (GPUs only)"""
     ema_decay: float | None = setting(None, least=0, below=1, also=("ema",))
-    """keep an exponential moving average of the student with this decay a step, and score it too"""
+    """keep an exponential moving average of the student with this decay a step, and evaluate it too"""
     print_freq: int = setting(50, least=1, affects_result=False, also=("log_interval",))
     """steps between two lines of the log; each epoch ends with one"""
     checkpoint_steps: int = setting(1000, least=0, affects_result=False, also=("save_freq",))

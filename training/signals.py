@@ -12,19 +12,19 @@ from typing import Any, cast
 from utils.errors import Stopped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)  # SIGUSR1 is Slurm's warning
-_AT_ONCE = 130  # what a shell says of Ctrl-C
+_AT_ONCE = 130  # a shell's exit code for Ctrl-C
 
 
 class Stop:
     """Takes note, while it is entered, of what asks the command to stop.
 
     Until `defer` it ends there and then, with one line and the exit code of `Stopped`, for there is nothing to save.
-    From then on the training loop looks at `asked` after each step; a Ctrl-C that comes after another request ends the
+    From then on the training loop reads `asked` after each step; a Ctrl-C that comes after another request ends the
     process at once.
     """
 
     def __init__(self) -> None:
-        self.asked = ""  # what asked, in words
+        self.asked = ""  # what asked, as messages name it
         self._deferred = False
 
     def __enter__(self) -> Stop:
@@ -47,16 +47,16 @@ class Stop:
         self._deferred = True
 
     def ask(self, who: str, *, why: str = "", at_once: bool = False) -> None:
-        """Stop as soon as may be, because of ``who``; ``why`` is more to say of it."""
+        """Stop as soon as may be, because of ``who``; ``why`` is printed behind it."""
         if not self._deferred:
-            _say(f"{Stopped.__name__}: stopped by {who}{why} before the first step; the same command begins again")
+            _print(f"{Stopped.__name__}: stopped by {who}{why} before the first step; the same command begins again")
             raise SystemExit(Stopped.exit_code)
         if self.asked and at_once:
-            _say("stopped at once; the same command goes on from the last checkpoint, if there is one")
+            _print("stopped at once; the same command resumes from the last checkpoint, if there is one")
             os._exit(_AT_ONCE)
         if not self.asked:
             self.asked = who
-            _say(f"stopped by {who}{why}: saving after this step; Ctrl-C again to stop at once")
+            _print(f"stopped by {who}{why}: saving after this step; Ctrl-C again to stop at once")
 
     def _note(self, number: int, _frame: object) -> None:
         self.ask("a signal", why=f" ({signal.Signals(number).name})", at_once=number == signal.SIGINT)
@@ -96,7 +96,7 @@ class _Stream:
         return getattr(self._stream, name)
 
     def _fail(self, error: OSError) -> None:
-        if error.errno == errno.EPIPE:  # a full disk may have room again
+        if error.errno == errno.EPIPE:  # a full disk may have space again
             self._stop.ask("a closed pipe")
 
 
@@ -104,7 +104,7 @@ def _is_ignored(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     """Past Python's buffers, which a signal may have found half written; on a terminal below the bar."""
     if os.environ.get("RANK", "0") == "0":
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A run's state: what a checkpoint holds, which one a run goes on from, and what is refused as another run's."""
+"""A run's state: what a checkpoint holds, which one a run resumes from, and what is refused as another run's."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class State:
         step: optimizer steps that are done.
         best: scores of the student in best.pt; rank 0's count.
         phase_number, phase: that of the optimizer and the meters; an epoch may have ended it.
-        optimizer, scaler, meters, ema: of the phase in hand; the moving average is None where none is kept.
+        optimizer, scaler, meters, ema: of the current phase; the moving average is None where none is kept.
 
     Raises:
         UsageError: settings of a phase that do not go together.
@@ -93,8 +93,8 @@ class State:
         train_only(self._parameters, self.phase.trainable, self.distiller.matches.keys() - self.phase.terms.keys())
         self.distiller.train(self.distiller.training)  # what is frozen goes into eval mode
         self.optimizer = build_optimizer(self.phase.optim, self.distiller)
-        params, taught = self.params, self.distiller.is_taught
-        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not taught):
+        params, reads_teacher = self.params, self.distiller.reads_teacher
+        if isinstance(self.optimizer, Dot) and (params.compile or params.amp == "fp16" or not reads_teacher):
             raise UsageError(
                 "optim.optimizer=dot needs a term with a teacher, train_params.compile=False and an amp other than fp16"
             )
@@ -107,7 +107,7 @@ class State:
 
     @property
     def epochs_before(self) -> int:
-        """Of the phases before the one in hand."""
+        """Of the phases before the current one."""
         return self._ends[self.phase_number] - self.phase.epochs
 
     @property
@@ -118,7 +118,7 @@ class State:
     def save(self, *, best: dict[str, float] | None = None) -> None:
         """Write `last.pt`, and for a student with the ``best`` scores `best.pt` and its export; every rank takes part.
 
-        What cannot be written is told, and tried again at the next call; the checkpoint before it stays.
+        A failure is printed, and the next call tries again; the checkpoint before it stays.
         """
         self.meters.raise_if_diverged()  # a diverged state never replaces a sound one
         average_statistics(self.distiller.student, self.ranks)
@@ -140,10 +140,10 @@ class State:
             raise DataError(f"the state after step {self.step} is not saved: {unsaved}")
 
     def resume(self) -> bool:
-        """Go on from the last checkpoint, or the best where that is missing; False where there is none.
+        """Resume from the last checkpoint, or the best where that is missing; False where there is none.
 
         Raises:
-            DataError: it is damaged, or the folder tells of one and has none.
+            DataError: it is damaged, or it is missing where metrics.jsonl has scores.
             UsageError: it is not of this run, or not all ranks see the same.
         """
         barrier()  # rank 0 may just have prepared the folder
@@ -183,13 +183,13 @@ class State:
         checkpoint.save(self.run.last, state)
 
     def _restore(self, path: Path, saved: dict[str, Any]) -> None:
-        """Take up what was read from ``path``.
+        """Restore what was read from ``path``.
 
         Raises:
             UsageError: it is another network's, another optimizer's, or not laid out as this version writes it.
         """
         try:
-            self._take_up(saved)
+            self._load(saved)
         except torch.OutOfMemoryError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
@@ -198,7 +198,7 @@ class State:
                 f"{path} does not fit this run ({type(error).__name__}: {first}): set another name=..., or {_OVER}"
             ) from None
 
-    def _take_up(self, saved: dict[str, Any]) -> None:
+    def _load(self, saved: dict[str, Any]) -> None:
         position = json.loads(saved["position"])
         student, ema = self.distiller.student.network, self.ema
         _compare("student", saved["student"], student.state_dict())
@@ -224,10 +224,10 @@ class State:
 
 
 def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
-    """The checkpoint that ``run`` goes on from: the last one, or the best where the last is missing.
+    """The checkpoint that ``run`` resumes from: the last one, or the best where the last is missing.
 
     Raises:
-        DataError: it is damaged, or the folder tells of scores and has neither.
+        DataError: it is damaged, or there is neither where metrics.jsonl has scores.
     """
     if run.last.exists():
         try:
@@ -251,7 +251,7 @@ def _instead(run: RunFolder) -> str:
         where = f"after epoch {position['epoch']}, step {position['step']}"
     except (DataError, KeyError, TypeError, ValueError):
         return _OVER
-    return f"delete it, and the same command goes on from best.pt, {where}"
+    return f"delete it, and the same command resumes from best.pt, {where}"
 
 
 def _compare(what: str, then: dict[str, Tensor] | None, now: dict[str, Tensor]) -> None:

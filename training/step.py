@@ -72,7 +72,7 @@ def _backward(state: State, module: nn.Module, part: Batch, parts: int, *, last:
 
 @contextmanager
 def _enough_images() -> Iterator[None]:
-    """Say in terms of settings what batch norms lack in a batch of one.
+    """Name the settings to change where batch norms see a batch of one.
 
     Raises:
         UsageError: a map of one pixel of one image has no variance.
@@ -89,5 +89,5 @@ def _enough_images() -> Iterator[None]:
 
 
 def autocast(params: TrainConfig, device: torch.device) -> AbstractContextManager:
-    """The precision of a run's networks, in training and when they are scored."""
+    """The precision of a run's networks, in training and validation."""
     return torch.autocast(device.type, _AUTOCAST.get(params.amp), enabled=params.amp != "off")

@@ -1,4 +1,4 @@
-"""Whether teachers know the data: each is scored on some validation images before the first step."""
+"""Whether teachers know the data: each is evaluated on some validation images before the first step."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from torch import Tensor, nn
 
 from models.outputs import Outputs
 from teachers import Live, TeacherConfig
-from utils.distributed import any_rank, say
+from training.scores import Scorer
+from utils.distributed import any_rank, print_on_first
 from utils.errors import UsageError
 
 IMAGES = 512  # at most, for a teacher
-_TOO_FEW = 10  # images that tell nothing
-
-Score = Callable[[Callable[[Tensor], Outputs]], dict[str, float]]  # (images -> outputs) -> scores, and `images`
+_TOO_FEW = 10  # images to judge by
 
 
 def check_teachers(
-    teachers: nn.ModuleDict, configs: Mapping[str, TeacherConfig], primary: str, chance: float, score: Score
+    teachers: nn.ModuleDict, configs: Mapping[str, TeacherConfig], primary: str, chance: float, scorer: Scorer
 ) -> None:
-    """Tell the score of every teacher beside chance, and refuse those that could as well guess.
+    """Print the score of every teacher beside chance, and refuse those that could as well guess.
 
     One whose normalisation, order of classes or weights are wrong trains a student without any other sign of it.
 
     Args:
-        teachers: by name, scored in eval mode.
+        teachers: by name, evaluated in eval mode.
         configs: theirs.
-        primary: the score that tells, percent, such as top1.
+        primary: the score that decides, percent, such as top1.
         chance: what guessing gives, percent.
-        score: on a part of the validation images, over all ranks.
+        scorer: on a part of the validation images, over all ranks.
 
     Raises:
-        UsageError: a teacher is below what its `expect` says, or gives logits that are not finite.
+        UsageError: a teacher is below its `expect`, or gives logits that are not finite.
     """
     shown = re.sub(r"^top(?=\d)", "top-", primary)
     for name, teacher in teachers.items():
@@ -41,7 +40,7 @@ def check_teachers(
         teacher.eval()  # one with batch statistics too: the images lie by class, and the batches with them
         network, config = teacher.network, configs[name]
         if config.weights == "none":
-            say(f"teachers.{name}: weights=none: nothing has trained it")
+            print_on_first(f"teachers.{name}: weights=none: nothing has trained it")
         broken: list[Tensor] = []
 
         def predict(
@@ -51,12 +50,12 @@ def check_teachers(
             broken.append(~outputs.logits.isfinite().all())
             return outputs
 
-        scores = score(predict)
+        scores = scorer(predict)
         if any_rank(any(map(bool, broken))):
             raise UsageError(f"teachers.{name} gives logits that are not finite: check its weights, {config.weights}")
         value, images = scores[primary], scores["images"]
         published = f", published {network.published_top1:.1f} on ImageNet-1K" if network.published_top1 else ""
-        say(
+        print_on_first(
             f"teachers.{name}, {config.name}: {shown} {value:.1f} on {images:g} validation images "
             f"(chance {chance:.1f}{published})"
         )

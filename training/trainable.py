@@ -21,19 +21,19 @@ def trainable_parameters(distiller: KnowledgeDistiller) -> dict[str, nn.Paramete
 
 
 def train_only(
-    parameters: Mapping[str, nn.Parameter], trainable: Collection[str], idle_terms: Collection[str] = ()
+    parameters: Mapping[str, nn.Parameter], trainable: Collection[str], frozen_terms: Collection[str] = ()
 ) -> None:
     """Freeze all parameters but those that are named.
 
     Args:
         parameters: as `trainable_parameters` gives them.
         trainable: beginnings of their names; all when empty.
-        idle_terms: terms whose parameters are frozen in any case.
+        frozen_terms: terms whose parameters are frozen in any case.
 
     Raises:
         UsageError: nothing is called by one of ``trainable``.
     """
-    usable = [name for name in parameters if not any(_is_below(name, f"terms.{term}") for term in idle_terms)]
+    usable = [name for name in parameters if not any(_is_below(name, f"terms.{term}") for term in frozen_terms)]
     for start in trainable:
         if not any(_is_below(name, start) for name in usable):
             parts = [name.split(".") for name in usable]

@@ -1,1 +1,1 @@
-"""What any project would need; imports no room."""
+"""What any project would need; imports no other package of this one."""

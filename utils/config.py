@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from utils.errors import DataError, UsageError
-from utils.renamed import Renamed, advice, file_now, words_now
+from utils.renamed import Renamed, advice, file_now, overrides_now
 from utils.settings import expected, hints, left_out, parse, settings, show
 
 Config = TypeVar("Config")
@@ -37,29 +37,29 @@ class OldNames:
 
 
 def read_config(
-    path: Path, kind: type[Config], words: Sequence[str] = (), old: OldNames = OldNames()
+    path: Path, kind: type[Config], overrides: Sequence[str] = (), old: OldNames = OldNames()
 ) -> tuple[Config, list[str]]:
-    """The object called `cfg` that the Python file at ``path`` builds, and the ``words`` that it had no use for.
+    """The object called `cfg` that the Python file at ``path`` builds, and the ``overrides`` that it had no use for.
 
-    Where `cfg` is a function of strings, such as ``def cfg(teacher: str = "a", student: str = "b")``, words like
+    Where `cfg` is a function of strings, such as ``def cfg(teacher: str = "a", student: str = "b")``, overrides like
     ``teacher=c`` are its arguments.
 
     Raises:
         UsageError: there is no such file, it builds no `cfg` of ``kind``, or it raises an error itself.
     """
-    rest = list(words)
+    rest = list(overrides)
     cfg = run_config(path, kind, old).get("cfg")
     if inspect.isfunction(cfg):
         known = inspect.signature(cfg).parameters
-        own = [word for word in words if word.partition("=")[0] in known]
-        rest = [word for word in words if word not in own]
+        own = [one for one in overrides if one.partition("=")[0] in known]
+        rest = [one for one in overrides if one not in own]
         if {*_HELP} & {*rest}:
-            print(f"words of {path}: {' '.join(f'{name}={word.default}' for name, word in known.items())}")
+            print(f"overrides of {path}: {' '.join(f'{name}={one.default}' for name, one in known.items())}")
             print(f"{inspect.getdoc(cfg) or ''}\n")
-        with _telling(path, kind, old):
-            cfg = cfg(**{word.partition("=")[0]: word.partition("=")[2] for word in own})
+        with _one_line(path, kind, old):
+            cfg = cfg(**{one.partition("=")[0]: one.partition("=")[2] for one in own})
         if isinstance(cfg, kind):
-            _refuse_other_words(path, cfg, list(known), rest)
+            _refuse_unknown(path, cfg, list(known), rest)
     if not isinstance(cfg, kind):
         raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
     return cfg, rest
@@ -76,12 +76,12 @@ def run_config(path: Path, kind: type, old: OldNames = OldNames()) -> dict[str, 
     beside = str(path.resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)  # so that a config can import the file next to it
-    with _telling(path, kind, old):
+    with _one_line(path, kind, old):
         return runpy.run_path(str(path))
 
 
 def _not_there(path: Path, old: OldNames) -> str:
-    """What to say of a config file that is missing, or a folder."""
+    """The message for a config file that is missing, or a folder."""
     if now := file_now(path.as_posix(), old.files):
         return f"--cfg {path}: no such file now; it is --cfg {now}"
     files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
@@ -94,7 +94,7 @@ def _not_there(path: Path, old: OldNames) -> str:
 
 
 @contextmanager
-def _telling(path: Path, kind: type, old: OldNames) -> Iterator[None]:
+def _one_line(path: Path, kind: type, old: OldNames) -> Iterator[None]:
     """Give one line for an error in a config file.
 
     Raises:
@@ -105,19 +105,19 @@ def _telling(path: Path, kind: type, old: OldNames) -> Iterator[None]:
     except UsageError:
         raise
     except Exception as error:  # a config is a program of the user's
-        raise UsageError(_told(error, path, kind, old)) from None
+        raise UsageError(_explained(error, path, kind, old)) from None
 
 
-def _refuse_other_words(path: Path, cfg: Any, known: Sequence[str], rest: Sequence[str]) -> None:
+def _refuse_unknown(path: Path, cfg: Any, known: Sequence[str], rest: Sequence[str]) -> None:
     own = {one.key.partition(".")[0] for one in settings(cfg)}
-    for name in (word.partition("=")[0] for word in rest if "=" in word and word[0] != "-"):
+    for name in (one.partition("=")[0] for one in rest if "=" in one and one[0] != "-"):
         if "." not in name and name not in own:
             near = ", ".join(_near(cfg, name))
             also = f"; settings: {near}" if near else ""
-            raise UsageError(f"{path} has no word {name!r}; its words: {', '.join(known)}{also}")
+            raise UsageError(f"{path} has no override {name!r}; its own: {', '.join(known)}{also}")
 
 
-def _told(error: Exception, config: Path, kind: type, old: OldNames) -> str:
+def _explained(error: Exception, config: Path, kind: type, old: OldNames) -> str:
     """An error that a config raised, with its file and line, and what to write in place of a wrong or an old name."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_config(Path(frame.filename), config)]
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else (str(config), None)
@@ -156,27 +156,27 @@ def _sections(kind: Any, prefix: str = "") -> Iterator[tuple[str, type]]:
 
 def override(
     cfg: Config,
-    words: Sequence[str],
+    overrides: Sequence[str],
     description: str = "",
     more: Callable[[Config], str] = lambda _: "",
     old: OldNames = OldNames(),
     note: Callable[[str], None] = lambda _: None,
 ) -> Config:
-    """``cfg`` with the ``key=value`` words applied; `--key value` and `--help` work too.
+    """``cfg`` with ``key=value`` overrides; `--key value` and `--help` work too.
 
     Args:
         cfg: what is changed.
-        words: in order.
+        overrides: in order.
         description: for the help, before the settings.
         more: for the help, after the settings.
         old: names that are understood too.
-        note: told of each that is used, and what it is now.
+        note: called for each that is used, with a line that says what it is now.
 
     Raises:
         UsageError: a key that is not a setting, where near ones are named, or a value of another type.
         SystemExit: help was asked for, and printed.
     """
-    for key, text in _pairs([word for word in words if word not in _HELP]):
+    for key, text in _pairs([one for one in overrides if one not in _HELP]):
         key = _spelt(cfg, key)
         try:
             cfg = _with_value(cfg, key, text)
@@ -184,14 +184,14 @@ def override(
             cfg = _with_old_name(cfg, key, text, old, note)
         except ValueError as error:
             raise UsageError(f"{key}={text}: expected {error}") from None
-    if {*_HELP} & {*words}:
+    if {*_HELP} & {*overrides}:
         print(help_on(cfg, description, more(cfg)))
         raise SystemExit(0)
     return cfg
 
 
 def _with_value(cfg: Config, key: str, text: str) -> Config:
-    """``cfg`` with the value that ``text`` says at ``key``, which may be in short.
+    """``cfg`` with the value of ``text`` at ``key``, which may be in short.
 
     Raises:
         KeyError: there is no such setting.
@@ -210,7 +210,7 @@ def _with_old_name(cfg: Config, key: str, text: str, old: OldNames, note: Callab
     """
     before = left_out(cfg)
     try:
-        now = words_now(key, text, old.settings, before.rstrip(".").rpartition(".")[2])
+        now = overrides_now(key, text, old.settings, before.rstrip(".").rpartition(".")[2])
         changed = cfg
         for name, value in now.items():
             changed = _with_value(changed, name, value)
@@ -247,7 +247,7 @@ def _spelt(cfg: Any, key: str) -> str:
 
 
 def _changed(part: Any, names: list[str], text: str) -> Any:
-    """``part`` of a configuration with the value at ``names`` that ``text`` says.
+    """``part`` of a configuration with the value of ``text`` at ``names``.
 
     Raises:
         KeyError: there is no such setting.
@@ -345,8 +345,8 @@ def restore_file(
         raise DataError(f"{path} is damaged: {error}") from None
 
 
-def entry(table: Mapping[str, Value], name: str, word: str) -> Value:
-    """What a table of a config holds under ``name``, which ``word`` of the command line gives.
+def entry(table: Mapping[str, Value], name: str, key: str) -> Value:
+    """What a table of a config holds under ``name``, which ``key=name`` on the command line asks for.
 
     Raises:
         UsageError: nothing; near names are given.
@@ -354,7 +354,7 @@ def entry(table: Mapping[str, Value], name: str, word: str) -> Value:
     if name not in table:
         near = difflib.get_close_matches(name, table, cutoff=0.5)
         known = f"near: {', '.join(near)}" if near else f"it has {', '.join(table)}"
-        raise UsageError(f"{word}={name}: this config does not know it; {known}")
+        raise UsageError(f"{key}={name}: this config does not know it; {known}")
     return table[name]
 
 

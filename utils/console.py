@@ -32,7 +32,7 @@ def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
         except OSError as error:
             sys.exit(report(UsageError(f"{error.filename or 'input or output'}: {error.strerror or error}")))
         except KeyboardInterrupt:
-            print("stopped; the same command goes on from here", file=sys.stderr)
+            print("stopped; the same command resumes from here", file=sys.stderr)
             sys.exit(130)
 
     return command

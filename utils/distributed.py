@@ -91,7 +91,7 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
         known = error if isinstance(error, ExpectedError) else lost(error, place, "")
         if known is None:
             raise
-        if _is_first_to_say(known, place):
+        if _is_first_to_print(known, place):
             report(known)
         if isinstance(known, RankLost):
             sys.stdout.flush()
@@ -103,22 +103,22 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
 
 
 @contextmanager
-def said_once() -> Iterator[None]:
-    """Before the ranks have met: what ends all ranks of a machine alike is said by its first.
+def printed_once() -> Iterator[None]:
+    """Before the ranks have met: what ends all ranks of a machine alike is printed by its first.
 
-    The others wait for torchrun to end them because that one has ended; one that is left alone says what it has.
+    The others wait for torchrun to end them because that one has ended; one that is left alone prints its own.
     """
     if os.environ.get("LOCAL_RANK", "0") == "0":
         yield
         return
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with redirect_stdout(said), redirect_stderr(said):
+        with redirect_stdout(printed), redirect_stderr(printed):
             yield
     except (SystemExit, *ExpectedError) as error:
         if not isinstance(error, SystemExit) or error.code:
             time.sleep(_PATIENCE)
-            sys.stderr.write(said.getvalue())
+            sys.stderr.write(printed.getvalue())
         raise
 
 
@@ -161,13 +161,13 @@ def lost(error: RuntimeError, place: Ranks, when: str) -> RankLost | None:
     gone = f"rank {', '.join(map(str, _silent(place)))}" if place.store else "another rank"
     why = next((one for one in _GONE[:-1] if one in text), text.partition("\n")[0])
     return RankLost(
-        f"{gone} ended or does not answer{when} ({why}; seen by rank {place.rank}). The same command goes on from the "
+        f"{gone} ended or does not answer{when} ({why}; seen by rank {place.rank}). The same command resumes from the "
         "last checkpoint; where a rank is only slow, raise train_params.timeout_minutes"
     )
 
 
 def _silent(place: Ranks) -> list[int]:
-    """The ranks that do not say within seconds that they live."""
+    """The ranks that do not show within seconds that they live."""
     assert place.store is not None
     silent = [rank for rank in range(place.world) if rank != place.rank]
     end = time.monotonic() + _PATIENCE
@@ -181,7 +181,7 @@ def _silent(place: Ranks) -> list[int]:
     return silent
 
 
-def _is_first_to_say(error: BaseException, place: Ranks) -> bool:
+def _is_first_to_print(error: BaseException, place: Ranks) -> bool:
     """Whether no other rank has printed ``error``, or what made it lose this rank."""
     if place.store is None:
         return True
@@ -204,7 +204,7 @@ def launch_on_every_gpu(script: str) -> int | None:
         return None
     from torch.distributed.run import main as torchrun
 
-    logging.disable(logging.ERROR)  # the ranks say what is wrong; torchrun would add a page
+    logging.disable(logging.ERROR)  # the ranks print what is wrong; torchrun would add sixty lines
     forwarded = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1"]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup sets it
         forwarded.append("SIGHUP")
@@ -270,7 +270,7 @@ def from_first(value: Value) -> Value:
     return box[0]
 
 
-def say(line: str) -> None:
+def print_on_first(line: str) -> None:
     """Print ``line`` on the first rank alone."""
     if not dist.is_initialized() or dist.get_rank() == 0:
         print(line)

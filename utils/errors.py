@@ -28,7 +28,7 @@ class RankLost(Exception):
 
 
 class Stopped(Exception):
-    """A signal asked the run to stop; its state is saved and the same command goes on."""
+    """A signal asked the run to stop; its state is saved and the same command resumes it."""
 
     exit_code = 75
 

@@ -84,7 +84,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Wait until the disk has it; file systems that cannot say so refuse, and each with an error of its own."""
+    """Wait until the disk has it; file systems that cannot do so refuse, and each with an error of its own."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -118,7 +118,7 @@ def _sha256(file: BinaryIO) -> str:  # Python 3.10 has no hashlib.file_digest
 def lock(path: Path, message: str = "", *, shared: bool = False, wait: bool = False) -> Iterator[None]:
     """Hold ``path`` as an advisory lock that the kernel drops when the process ends, however it ends.
 
-    A file system without locks is said once, for this process and those that it starts, and then goes without.
+    Where the file system has no locks, it holds none, and prints so once for this process and those that it starts.
 
     Raises:
         UsageError: with ``message``, when another process holds it and ``wait`` is off; or the file cannot be opened.

@@ -34,7 +34,7 @@ class Option(NamedTuple):
         """``value``, as an integer where it takes one.
 
         Raises:
-            ValueError: it may not be that; says what it may be.
+            ValueError: it may not be that; with what it may be.
         """
         default, kind = self.default, self.parameter.annotation
         is_number = isinstance(value, float | int) and not isinstance(value, bool)
@@ -72,7 +72,7 @@ def check_options(options: Mapping[str, Option], given: Mapping[str, Any], *, ke
         options: by name.
         given: values, by name.
         key: of the setting that gives them, such as `terms.kd.options`.
-        owner: what has these options, in words.
+        owner: what has these options, as messages name it.
 
     Raises:
         UsageError: there is no such option, a value is none that it may have, or one without a default is missing.

@@ -21,7 +21,7 @@ class Renamed:
         old: that name, dotted; * is any one name.
         new: the name now, with a * for each of those, and `<last>` for the name of the last phase; or a function of the
             old value that gives the new ones by such names.
-        write: what a config file says now.
+        write: what a config file has now.
         kind: where ``new`` is a function, the type of the old value.
     """
 
@@ -61,8 +61,8 @@ def converted(values: Mapping[str, Any], table: Sequence[Renamed], last: str) ->
     return made
 
 
-def words_now(key: str, text: str, table: Sequence[Renamed], last: str) -> dict[str, str]:
-    """What is to be typed in place of ``key=text``, by key; the same where nothing had that name.
+def overrides_now(key: str, text: str, table: Sequence[Renamed], last: str) -> dict[str, str]:
+    """The overrides of today in place of ``key=text``, by key; the same where nothing had that name.
 
     Raises:
         ValueError: ``text`` is no value of that setting.
@@ -74,7 +74,7 @@ def words_now(key: str, text: str, table: Sequence[Renamed], last: str) -> dict[
 
 
 def advice(key: str, table: Sequence[Renamed]) -> str:
-    """What a config file says in place of the setting ``key``, whose names may be *; empty where none had that name."""
+    """What a config file has now in place of ``key``, whose names may be *; empty where no setting had that name."""
     return next((one.write for one in table if _fits(key.split("."), one.old.split("."))), "")
 
 

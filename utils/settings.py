@@ -69,7 +69,7 @@ def about(
         most: highest value of every number in it.
         below: what every number in it is less than.
         rising: whether its numbers, or the first ones of its tuples, must not fall.
-        affects_result: whether another value changes what a run learns, by more than rounding; a run may go on with
+        affects_result: whether another value changes what a run learns, by more than rounding; a run may resume with
             other values of settings that do not.
         used_with: the settings beside it, and their values, without which it has no effect.
         also: what other trainers call it.
@@ -115,7 +115,7 @@ class Setting:
 
     @property
     def text(self) -> str:
-        """What the string below the field says."""
+        """The string below the field."""
         return texts(type(self.owner)).get(self.field.name, "")
 
     @property
@@ -188,10 +188,10 @@ def texts(kind: Any) -> dict[str, str]:
 
 
 def parse(text: str, kind: Any) -> Any:
-    """What ``text`` says, as a value of type ``kind``.
+    """The value of type ``kind`` that ``text`` spells.
 
     Raises:
-        ValueError: it says no such value.
+        ValueError: it spells none.
     """
     word, origin = text.strip().lower(), get_origin(kind)
     if origin in (Union, UnionType):
@@ -255,7 +255,7 @@ def _items(text: str) -> list[str]:
 
 
 def expected(kind: Any, field: dataclasses.Field) -> str:
-    """What a value of type ``kind`` is, in words, with its range."""
+    """What a value of type ``kind`` is, as messages name it, with its range."""
     return ", ".join(filter(None, (_words(kind), str(range_of(field)))))
 
 

@@ -33,7 +33,7 @@ def look_alike(names: Collection[str]) -> tuple[str, str] | None:
     return None
 
 
-def some(names: Collection[str]) -> str:
+def first_few(names: Collection[str]) -> str:
     """The first five of them."""
     return ", ".join([*list(names)[:5], *(["..."] if len(names) > 5 else [])])
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Batch(Mapping[str, Tensor]):
-    """B samples of a rank, on its device; read by name, as a dictionary is, it gives what `named` says.
+    """B samples of a rank, on its device; read by name, as a dictionary is, it gives what `named` lists.
 
     Attributes:
         images: by view, uint8 [B, 3, H, W], RGB, channels_last: `weak`, cropped and mirrored, always; `strong` with

@@ -17,7 +17,7 @@ from dataset.config import DataConfig
 from dataset.feed import crops
 from dataset.feed.targets import Arrays, Fields, Targets, Window
 from dataset.jpeg.decode import decode, decode_window
-from dataset.jpeg.images import center_view, image_size
+from dataset.jpeg.images import center_crop, image_size
 from dataset.jpeg.raw import padded_window
 from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.scratch import scratch
@@ -27,7 +27,7 @@ from utils.errors import DataError
 
 _INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
-Drawn = tuple[Window, bool]  # what an image shows, and whether it is mirrored
+Drawn = tuple[Window, bool]  # where the crop lies, and whether it is mirrored
 Draw = Callable[[int, Record, np.ndarray], Drawn]  # number among the rows, record, pixels to fill
 
 
@@ -53,17 +53,17 @@ class BatchMaker:
         """Fill ``rows`` of a batch whose "index" is set; calls ``watch`` with each row before it is worked on.
 
         Returns:
-            A line for each sample that could not be read, where the page says that such are skipped.
+            A line for each sample that could not be read, where `on_fault` is skip.
 
         Raises:
-            DataError: a sample cannot be read, where the page says to stop.
+            DataError: a sample cannot be read, where `on_fault` is stop.
         """
         records: list[Record | None] = []
         remarks: list[str] = []
         for row in rows:
             watch(row)
             try:
-                records.append(self.samples.view(int(batch["index"][row])))
+                records.append(self.samples.mapped(int(batch["index"][row])))
             except DataError as error:
                 records.append(None)
                 self._skip(batch, row, error, remarks)
@@ -87,7 +87,7 @@ class BatchMaker:
 
     def _center(self, _number: int, record: Record, out: np.ndarray) -> Drawn:
         shape = image_size(record.image), self.config.val_resize, self.config.input_size
-        center_view(record.image, *shape, out)
+        center_crop(record.image, *shape, out)
         return crops.center_window(*shape), False
 
     def _random(self, batch: Arrays, rows: range, epoch: int, records: list[Record | None]) -> Draw:
@@ -138,10 +138,10 @@ class BatchMaker:
                 vertical = filter_weights(pixels.shape[0], side)
                 resample(pixels, vertical, filter_weights(pixels.shape[1], side, mirror=mirror), out)
             else:
-                view = scratch("view", out.size).reshape(out.shape) if mirror else out
-                cv2.resize(pixels, (side, side), dst=view, interpolation=_INTERPOLATION[config.resize])
+                crop = scratch("crop", out.size).reshape(out.shape) if mirror else out
+                cv2.resize(pixels, (side, side), dst=crop, interpolation=_INTERPOLATION[config.resize])
                 if mirror:
-                    cv2.flip(view, 1, dst=out)
+                    cv2.flip(crop, 1, dst=out)
             return Window(top, left, height, width), mirror
 
         return draw

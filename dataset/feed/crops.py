@@ -110,8 +110,8 @@ def padded_crop(numbers: np.ndarray, sizes: np.ndarray, pad: int, crop: int) -> 
         int64 [B, 2], top and left in the image; below zero in the frame. Where the window is larger than image and
         frame, both are at their centre.
     """
-    room = sizes + 2 * pad - crop  # [B, 2]
-    return np.where(room >= 0, np.floor(numbers * (room + 1)), room // 2).astype(np.int64) - pad
+    space = sizes + 2 * pad - crop  # [B, 2]
+    return np.where(space >= 0, np.floor(numbers * (space + 1)), space // 2).astype(np.int64) - pad
 
 
 def jitter_factors(numbers: np.ndarray, strength: float) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Preallocated batches in shared memory, filled in place by decoding processes.
 
 A batch is asked for with `submit` and is there after `wait`; its arrays are the shared memory itself, so nothing is
-copied, pickled or allocated, until `release` gives the slot back. The memory is an anonymous file: it takes no room in
+copied, pickled or allocated, until `release` gives the slot back. The memory is an anonymous file: it takes no space in
 /dev/shm, which containers keep small, and goes when the last process that maps it ends, however it ends. Decoding
 processes read their tasks from one pipe, whoever is free first, and end when the trainer closes it or dies.
 """
@@ -34,7 +34,7 @@ from dataset.store.samples import Samples
 from utils.errors import DataError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
-_PIECE = (16, 64)  # samples a task: enough to draw views for at once, few enough to share a batch
+_PIECE = (16, 64)  # samples a task: enough to draw crops for at once, few enough to share a batch
 
 
 class Ring:
@@ -98,10 +98,10 @@ class Ring:
         return not self._owed[slot]
 
     def wait(self, slot: int) -> Arrays:
-        """The batch in ``slot``, views of the shared memory.
+        """The batch in ``slot``, arrays in the shared memory.
 
         Raises:
-            DataError: a sample could not be read, or a worker died or hangs, and the page says to stop; or no worker
+            DataError: a sample could not be read, or a worker died or hangs, and `on_fault` is stop; or no worker
                 is left.
         """
         if not self._layout.workers and self._owed[slot]:
@@ -220,7 +220,7 @@ class Ring:
                 self._lose(worker, f"was still at work after {limit:.0f} s")
 
     def _look_for_lost(self, slot: int) -> None:
-        """Hand out again what a worker took from the pipe and died before it could say so."""
+        """Hand out again what a worker took from the pipe and died before it could report."""
         queue = select.poll()
         queue.register(self._waiting, select.POLLIN)
         if not self._status[:, 4].any() and not queue.poll(0):
@@ -230,7 +230,7 @@ class Ring:
                 self._send(slot, start, stop)
 
     def _lose(self, worker: _Worker, how: str) -> None:
-        """Replace a worker, if the page allows; the sample it was at is given up, the rest handed out again."""
+        """Replace a worker, unless `on_fault` is stop; the sample it was at is given up, the rest handed out again."""
         slot, start, stop, row, since = self._status[worker.number].tolist()
         busy = since != 0 and start in self._owed[slot]
         index = int(self.slots[slot]["index"][row])
@@ -240,14 +240,14 @@ class Ring:
         self._selector.unregister(worker.control)
         self._workers.remove(worker)
         if self._maker.config.on_fault == "stop":
-            raise DataError(f"{message}. Is memory short, or the disk gone? data.on_fault=skip goes on without")
+            raise DataError(f"{message}. Is memory short, or the disk gone? data.on_fault=skip continues without it")
         began = self._status[worker.number].any()
         self._status[worker.number] = 0
         if began:
             self._start_worker(worker.number)
             message += "; another takes its place"
         elif self._workers:  # one that dies before its first sample would do so again
-            message += f"; going on with {len(self._workers)}"
+            message += f"; continuing with {len(self._workers)}"
         else:
             raise DataError(f"{message}; none is left. Is memory short?")
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -289,7 +289,7 @@ def _anonymous_file(size: int) -> int:
 
 
 def _end(workers: list[_Worker], pipes: tuple[int, ...], selector: selectors.BaseSelector) -> None:
-    os.close(pipes[0])  # which tells the workers to go
+    os.close(pipes[0])  # at which the workers end
     for worker in workers:
         worker.control.close()
     deadline = time.monotonic() + 5

@@ -34,7 +34,7 @@ class Targets(Protocol):
 
         Args:
             target: as `dataset.store.record` gives it.
-            window: what is seen of the image.
+            window: where the crop lies in the image.
             mirror: whether left and right are exchanged after that.
             out: the arrays of `layout`.
             row: which.
@@ -56,7 +56,7 @@ class Labels:
         return {"labels": (np.int64, (rows,))}
 
     def put(self, target: object, window: Window, mirror: bool, out: Arrays, row: int) -> None:
-        """The same wherever one looks."""
+        """The same for every window."""
         if type(target) is not int or not 0 <= target < self._classes:
             raise DataError(f"{target!r:.80} is not a label in 0 to {self._classes - 1}")
         out["labels"][row] = target

@@ -92,7 +92,7 @@ def main() -> None:
             control.send(error)
             return
         os.write(done, DONE.pack(slot, start))
-        mine[4] = 0  # last: one that looks idle has nothing unsaid
+        mine[4] = 0  # last: one that seems idle has sent everything
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class Fitting:
         longest_side: whether that is the longest side.
         quality: of a shrunk JPEG, 1 to 100.
         tiles: whether to put restart markers in, so that windows can be decoded alone.
-        check: whether to look for damage, and to compare what is stored with the file.
+        check: whether to search for damage, and to compare what is stored with the file.
     """
 
     image_size: int | None = None

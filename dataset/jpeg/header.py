@@ -31,7 +31,7 @@ _PROBLEMS = {
 
 
 class BadImage(DataError):
-    """An image that cannot be read whole; says why, the caller says which."""
+    """An image that cannot be read whole; with the reason, to which the caller adds its name."""
 
 
 class Segment(NamedTuple):
@@ -44,7 +44,7 @@ class Segment(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What the headers say; numbers alone, for compiled loops."""
+    """The contents of the headers; numbers alone, for compiled loops."""
 
     problem: int  # 0, or a key of _PROBLEMS; the rest holds only without one
     sof: int  # marker of the frame header

@@ -1,4 +1,4 @@
-"""Image files: what is read of them, what is stored, the views of evaluation.
+"""Image files: what is read of them, what is stored, the crops of evaluation.
 
 Orientation tags are ignored throughout, as torchvision's ImageFolder does: pixels are those stored in the file.
 """
@@ -89,7 +89,7 @@ def resized_shape(height: int, width: int, side: int, *, longest: bool = False) 
     return max(1, height * side // reference), max(1, width * side // reference)
 
 
-def center_view(data: bytes, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
+def center_crop(data: bytes, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
     """Fill ``out``, uint8 [crop, crop, 3], with what torchvision's Resize(resize_side) and CenterCrop(crop) show.
 
     Args:

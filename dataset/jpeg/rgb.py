@@ -62,7 +62,7 @@ def rgb_pixels(data: bytes) -> tuple[str, np.ndarray]:
 
 
 def describe(data: bytes) -> str:
-    """What a file that is no image looks like."""
+    """What a file that is no image seems to be."""
     if data[4:8] == b"ftyp":
         return "HEIC or another film format: convert it to JPEG or PNG beforehand"
     start = data[:64].lstrip().lower()
@@ -98,7 +98,7 @@ def _as_bytes(gray: np.ndarray) -> np.ndarray:
         return np.rint(255 * gray).astype(np.uint8)
     if gray.dtype.kind in "iu" and low >= 0 and (high == 0 or 1 << 8 <= high < 1 << 16):
         return (gray >> 8).astype(np.uint8)
-    raise BadImage(f"its values reach from {low:g} to {high:g}, which says not what is black and white: convert it")
+    raise BadImage(f"its values reach from {low:g} to {high:g}, from which black and white do not follow: convert it")
 
 
 @cache

@@ -44,7 +44,7 @@ _EXCHANGE, _BLOCK_BYTES = 8.5, 3.3
 
 
 class NotTiled(ValueError):
-    """A JPEG that is kept as it is; says why."""
+    """A JPEG that is kept as it is; with the reason."""
 
 
 class WindowJpeg(NamedTuple):
@@ -126,7 +126,7 @@ def find_flaw(data: bytes) -> str | None:
 
 @lru_cache(maxsize=1)
 def _walk(data: bytes) -> _Walk:
-    """Of a file that is looked at for flaws and then tiled."""
+    """Of a file that is searched for flaws and then tiled."""
     frame = read_frame(data)
     interval = _interval(frame, (len(data) - frame.scan) / (frame.mcus[0] * frame.mcus[1]))
     symbols, counts, end, unread = huffman.read_symbols(
@@ -167,7 +167,7 @@ def _align(pixels: np.ndarray, top: int, lefts: np.ndarray, strip: int, out: np.
 def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int], margin: int = 2) -> WindowJpeg | None:
     """The intervals of ``data``, uint8 [bytes], under ``window`` (top, left, height, width), as a JPEG.
 
-    ``margin`` is how many pixels around the window upsampling of chroma looks at: 2, twice that at half size. The bytes
+    ``margin`` is how many pixels around the window upsampling of chroma reads: 2, twice that at half size. The bytes
     hold until the next call. None when ``data`` is not tiled, or not so that it makes a rectangle: decode it whole.
     """
     strips = max(window[2], 0) // 8 + 4  # at most
@@ -197,7 +197,7 @@ def _interval(frame: Frame, mcu_bytes: float) -> int:
 
 
 def read_frame(data: bytes) -> Frame:
-    """What the headers say.
+    """The contents of the headers.
 
     Raises:
         NotTiled, BadImage: as `tile`.

@@ -27,7 +27,7 @@ class ImageFiles(Source):
             UsageError: files are missing, or something else than files.
         """
         sizes, missing = list[int](), list[str]()
-        for key in progress(iterable=self.keys, desc="looking at files", unit="img"):
+        for key in progress(iterable=self.keys, desc="checking files", unit="img"):
             path = self.folder / key
             try:
                 status = path.stat()

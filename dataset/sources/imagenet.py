@@ -13,12 +13,12 @@ from pathlib import Path
 
 from dataset.sources.walk import folders_in, look_into
 from utils.errors import UsageError
-from utils.text import counted, look_alike, printable, some, spelled
+from utils.text import counted, first_few, look_alike, printable, spelled
 
 SPLITS = ("train", "val")
 CLASSES = "classes.txt"
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
-_MOST_CLASSES = 1 << 20  # of a list without class names, so that a slip of the pen makes no billion names
+_MOST_CLASSES = 1 << 20  # of a list without class names, so that a mistyped label makes no billion names
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def find_classes(image_path: Path, listed: tuple[str, ...] | None = None) -> tup
     if listed is None:
         return tuple(names)
     if strangers := sorted(set(names) - set(listed)):
-        raise UsageError(f"{train} has {_folders(strangers)} not listed: {some([*map(spelled, strangers)])}")
+        raise UsageError(f"{train} has {_folders(strangers)} not listed: {first_few([*map(spelled, strangers)])}")
     if odd := [name for name in listed if "/" in name or "\0" in name or name in ("", ".", "..")]:
         raise UsageError(f"{spelled(odd[0])} is listed as a class, and cannot be the name of a folder")
     return listed
@@ -64,7 +64,7 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
     """
     labels = {name: label for label, name in enumerate(classes)}
     if strangers := [name for name in folders_in(folder) if name not in labels]:
-        shown = some([*map(spelled, strangers)])
+        shown = first_few([*map(spelled, strangers)])
         alike = look_alike([*classes, *strangers])
         if alike and alike[0] in labels:
             shown += f"; train has {spelled(alike[0])}, the same letters in another form of Unicode (NFC, NFD)"
@@ -98,7 +98,7 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
         n = counted(
             len(empty), "class has no images and keeps its label", "classes have no images and keep their labels"
         )
-        remarks.append(f"{n}: {some(empty)}")
+        remarks.append(f"{n}: {first_few(empty)}")
     return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), remarks
 
 

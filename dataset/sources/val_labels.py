@@ -2,7 +2,7 @@
 
 Either ILSVRC2012_validation_ground_truth.txt of ImageNet's devkit, whose line n is the ILSVRC2012_ID of
 ILSVRC2012_val_<n>.JPEG. These IDs are not the positions of the sorted class folders: `meta.mat`, which lies beside the
-file in the devkit, says which folder an ID is. Or a CSV file of a file's name, with or without its extension, and its
+file in the devkit, gives the folder of an ID. Or a CSV file of a file's name, with or without its extension, and its
 class folder, which may be followed by a space and more, as in Kaggle's LOC_val_solution.csv.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from dataset.sources.imagenet import EXTENSIONS, Entry, lines_of
 from dataset.sources.walk import folders_in, look_into
 from utils.errors import UsageError
-from utils.text import counted, printable, some, spelled
+from utils.text import counted, first_few, printable, spelled
 
 _NUMBERED = re.compile(r"ILSVRC20\d\d_val_(\d{8})\.[A-Za-z]+")
 
@@ -30,9 +30,10 @@ def find_labelled(folder: Path, labels: Path, classes: tuple[str, ...]) -> tuple
             the devkit's `meta.mat` is missing.
     """
     if folders := folders_in(folder):
+        shown = first_few([*map(spelled, folders)])
         raise UsageError(
-            f"--val_labels: {folder} has {counted(len(folders), 'folder')} ({some([*map(spelled, folders)])}): it is "
-            "for images that lie in one folder"
+            f"--val_labels: {folder} has {counted(len(folders), 'folder')} ({shown}): it is for images that lie in one "
+            "folder"
         )
     found = look_into(folder)
     images = sorted(path for path in found.files if path.lower().endswith(EXTENSIONS))
@@ -50,7 +51,7 @@ def find_labelled(folder: Path, labels: Path, classes: tuple[str, ...]) -> tuple
     if strangers := [name for name in dict.fromkeys(named.values()) if name not in label_of]:
         raise UsageError(
             f"--val_labels: {labels} names {counted(len(strangers), 'class')} that train lacks: "
-            f"{some([*map(spelled, strangers)])}"
+            f"{first_few([*map(spelled, strangers)])}"
         )
     entries = [Entry(image, label_of[named[image]]) for image in images]
     return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), found.remarks()
@@ -81,7 +82,7 @@ def _devkit_folders(meta: Path) -> dict[int, str]:
     if not meta.exists():
         raise UsageError(
             f"--val_labels: {meta} is missing. The devkit's numbers are not the positions of the sorted class folders, "
-            "and this file of the same devkit says which they are; or give a CSV file of names and class folders"
+            "and this file of the same devkit names them; or give a CSV file of names and class folders"
         )
     from scipy.io import loadmat  # which scikit-learn brings
 

@@ -1,4 +1,4 @@
-"""What a user's folders hold, apart from what systems and tools leave there. Every reader of folders looks here.
+"""What a user's folders hold, apart from what systems and tools leave there. Every reader of folders uses it.
 
 Links are followed, but each file is found once: a plain path goes before a link, and a link to what was found before
 is passed over. What cannot be read, and a link that leads nowhere, is an error and never an empty folder.

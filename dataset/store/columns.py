@@ -28,7 +28,7 @@ def parse_columns(data: bytes, records: int, classes: int, *, single: bool) -> d
         single: whether every record has one label.
 
     Raises:
-        DataError: saying what is wrong with them.
+        DataError: something is wrong with them; with what it is.
     """
     try:
         with np.load(io.BytesIO(data)) as arrays:

@@ -35,7 +35,7 @@ _MAGIC, _BRANCH, _LEAF, _META, _BIG = 0xBEEFC0DE, 0x01, 0x02, 0x08, 0x01
 _PAGE_SIZES = tuple(1 << power for power in range(8, 17))
 _MOST, _DEEPEST = 1 << 46, 32  # bytes that a process can map; levels that LMDB's cursors can follow
 _NO_PAGE = (1 << 64) - 1  # the root of an empty tree
-_CHUNK = 256  # pages looked at at a time
+_CHUNK = 256  # pages checked at a time
 _PAGE = np.dtype([("pgno", "<u8"), ("pad", "<u2"), ("flags", "<u2"), ("lower", "<u2"), ("upper", "<u2")])
 _DATABASE = np.dtype(
     [("pad", "<u4"), ("flags", "<u2"), ("depth", "<u2"), ("pages", "<u8", 3), ("entries", "<u8"), ("root", "<u8")]
@@ -50,10 +50,10 @@ _METADATA = np.dtype(
 _ADVICE = {
     errno.EMFILE: "more files may not be open: raise the limit (ulimit -n)",
     errno.ENFILE: "more files may not be open on this machine: raise fs.file-max, or end other programs",
-    errno.ENOMEM: "no room to map it: raise the limit of address space (ulimit -v), or free memory",
+    errno.ENOMEM: "no address space to map it: raise the limit of address space (ulimit -v), or free memory",
     errno.EACCES: "make it readable for this user",
     errno.EPERM: "make it readable for this user",
-    errno.EIO: "the disk or the network does not give it: look there, and run the same command again",
+    errno.EIO: "the disk or the network does not give it: check them, and run the same command again",
     errno.ESTALE: "the network's file system does not give it: mount it again, and run the same command again",
 }
 _opened: weakref.WeakValueDictionary[tuple[int, int], _Environment] = weakref.WeakValueDictionary()
@@ -72,7 +72,7 @@ class Reading:
     """A read-only transaction on an LMDB file or folder, without a lock file, so that a read-only disk serves.
 
     Raises:
-        DataError: the file is damaged or cannot be opened; ``mend`` says what to do for a damaged one.
+        DataError: the file is damaged or cannot be opened; ``mend`` is what to do with a damaged one.
     """
 
     def __init__(self, path: Path, mend: str, *, readahead: bool = False) -> None:
@@ -172,7 +172,7 @@ def check_pages(file: Path, mend: str) -> None:
                 numbers = level[start : start + _CHUNK]
                 raw = b"".join(os.pread(descriptor, page_size, int(number) * page_size) for number in numbers)
                 chunk = np.frombuffer(raw, np.uint8).reshape(len(numbers), page_size)
-                sound, children = _look_at(chunk, numbers, pages, leaves=depth == 1)
+                sound, children = _check_pages(chunk, numbers, pages, leaves=depth == 1)
                 if not sound:
                     raise DataError(f"{file}: its tree of pages is damaged; {mend}")
                 below.append(children)
@@ -199,8 +199,8 @@ def _metas(descriptor: int) -> tuple[int, list[np.void]] | None:
     return (page_size, list(metas)) if sound.all() else None
 
 
-def _look_at(chunk: np.ndarray, numbers: np.ndarray, pages: int, *, leaves: bool) -> tuple[bool, np.ndarray]:
-    """Whether all that pages say is inside them and inside the file, and the pages below.
+def _check_pages(chunk: np.ndarray, numbers: np.ndarray, pages: int, *, leaves: bool) -> tuple[bool, np.ndarray]:
+    """Whether all that pages refer to is inside them and inside the file, and the pages below.
 
     Args:
         chunk: uint8 [N, page size].

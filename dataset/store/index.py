@@ -41,7 +41,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """What `index.json` says of a split."""
+    """What `index.json` holds of a split."""
 
     split: str
     target: str  # one of TARGETS

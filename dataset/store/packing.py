@@ -1,6 +1,6 @@
 """The packing engine: from a source to a finished split, by many processes or machines.
 
-A kill loses at most the shards in hand: packing again goes on from there, and on a finished split verifies every
+A kill loses at most the shards in hand: packing again resumes from there, and on a finished split verifies every
 checksum. The split is the same bytes however the work was divided.
 """
 
@@ -90,9 +90,9 @@ def _plan(source: Source, storage: Storage, folder: Path, options: Options) -> l
     settings["shuffle"] = options.shuffle
     jobs: list[Job] = []
     for start, end in pairwise([0, *agreed_ends(folder, settings, deal(sizes, options.shard_mb << 20))]):
-        room = storage.map_bytes(sum(sizes[start:end]), end - start)
+        map_bytes = storage.map_bytes(sum(sizes[start:end]), end - start)
         path = folder / f"{len(jobs):05d}.lmdb"
-        jobs.append(Job(path, source.take(range(start, end)), storage, room, options.skip_bad))
+        jobs.append(Job(path, source.take(range(start, end)), storage, map_bytes, options.skip_bad))
     return jobs
 
 
@@ -200,5 +200,5 @@ def _pack(job: Job) -> Outcome:
 
 
 def _remarks_path(shard: Path) -> Path:
-    """`00000.remarks.json` for `00000.lmdb`: its row of the index, and what the report is to say of it."""
+    """`00000.remarks.json` for `00000.lmdb`: its row of the index, and its lines of the report."""
     return shard.with_suffix(".remarks.json")

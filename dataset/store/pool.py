@@ -27,7 +27,7 @@ _packer: Connection | None = None  # of a process at work: where its progress an
 
 
 def advance(steps: int, name: str = "") -> None:
-    """Tell how far the job in hand has come, and what it is at now, if that may take too long."""
+    """Report how far the current job has come, and what it is at now, if that may take too long."""
     assert _packer is not None
     _packer.send((steps, name))
 

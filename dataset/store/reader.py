@@ -26,7 +26,7 @@ class ShardReader(Samples):
         sizes: int32 [N, 2], height and width of each stored image.
         labels: int32 [N], or bool [N, C].
         folder: of the split.
-        index: what the split says of itself.
+        index: of the split.
 
     Raises:
         DataError: a file is missing, of another size than the index says, or its columns are damaged.
@@ -63,13 +63,13 @@ class ShardReader(Samples):
         """The record at ``index``.
 
         Raises:
-            DataError: as `view`.
+            DataError: as `mapped`.
         """
-        record = self.view(index)
+        record = self.mapped(index)
         return replace(record, image=bytes(record.image))
 
-    def view(self, index: int) -> Record:
-        """The record at ``index``, its image a view of the shard's memory, which holds until `close`.
+    def mapped(self, index: int) -> Record:
+        """The record at ``index``, its image a memoryview of the shard, valid until `close`.
 
         It is a copy where there are more shards than may be open, for the shard may be closed at the next call.
 
@@ -91,7 +91,7 @@ class ShardReader(Samples):
         return record if len(self.index.shards) <= self._files.most else replace(record, image=bytes(record.image))
 
     def check(self, index: int) -> None:
-        """Look whether the shard of a sample is still as long as it was.
+        """Check that the shard of a sample is still as long as it was.
 
         Raises:
             DataError: it is not.
@@ -110,7 +110,7 @@ class ShardReader(Samples):
 
     @property
     def packed(self) -> tuple[Path, Index]:
-        """Its folder and what it says of itself."""
+        """Its folder and its index."""
         return self.folder, self.index
 
     @property

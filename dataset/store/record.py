@@ -60,7 +60,7 @@ def pack(record: Record) -> bytes:
 
 
 def unpack(data: bytes | memoryview) -> Record:
-    """The record in ``data``; its image is a slice of it: a view, where ``data`` is one.
+    """The record in ``data``; its image is a slice of it: a memoryview, where ``data`` is one.
 
     Raises:
         DataError: ``data`` is not a record of this version.

@@ -1,7 +1,7 @@
 """Shards behind a URL: whole ones are fetched into a folder of this machine, checked, and read from there.
 
 Every rank and decoding process of a machine shares the folder through file locks. Its size is bounded: the shards that
-were asked for longest ago make room. What a killed fetch leaves is a `.partial` file, which the next fetch removes.
+were asked for longest ago make space. What a killed fetch leaves is a `.partial` file, which the next fetch removes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from utils.files import disk_is_full, lock, make_folder, write_atomically
 _ATTEMPTS, _PAUSE = 3, 2.0  # of a fetch; seconds, doubled each time
 _CHUNK = 1 << 24  # bytes a request: enough that its delay does not count
 _SLOW = 10  # seconds of a fetch that are worth a line
-_LOOK_EVERY = 64  # records, between two looks for shards that made room
+_CHECK_EVERY = 64  # records, between two checks for shards that made space
 
 Result = TypeVar("Result")
 
@@ -66,15 +66,15 @@ class RemoteReader(ShardReader):
     _mend = "delete this file, and it is fetched again"
 
     def __init__(self, url: str, folder: Path, cache: ShardCache) -> None:
-        self._url, self._cache, self._views = url, cache, 0
+        self._url, self._cache, self._reads = url, cache, 0
         super().__init__(folder)
 
-    def view(self, index: int) -> Record:
-        """The record at ``index``, copied, for its shard may be closed to make room."""
-        record = super().view(index)
+    def mapped(self, index: int) -> Record:
+        """The record at ``index``, copied, for its shard may be closed to make space."""
+        record = super().mapped(index)
         record = replace(record, image=bytes(record.image))
-        self._views += 1
-        if self._views % _LOOK_EVERY == 0:
+        self._reads += 1
+        if self._reads % _CHECK_EVERY == 0:
             self._close_removed()
         return record
 
@@ -104,7 +104,7 @@ class RemoteReader(ShardReader):
                 group = group_of[self._place(int(index[0]))[0]]
                 if group != reading:
                     reading = group
-                    # Those being read once more: they count as asked for later than the last group, which makes room.
+                    # Those being read once more: they count as asked for later than the last group, which makes space.
                     fetcher.ask(self.index.shards[shard] for group in groups[reading : reading + 2] for shard in group)
                 yield index
         finally:
@@ -127,7 +127,7 @@ class RemoteReader(ShardReader):
                     raise
 
     def _close_removed(self) -> None:
-        """Let go of shards that made room: the disk keeps a file for as long as it is open."""
+        """Close shards that made space: the disk keeps a file for as long as it is open."""
         self._files.close(lambda number: not (self.folder / self.index.shards[number].file).exists())
 
     def _check_size(self, shard: Shard) -> None:
@@ -148,7 +148,7 @@ class ShardCache:
         """A local copy of the shard, fetched and checked if it is not there.
 
         Raises:
-            DataError: it cannot be fetched whole, or there is no room for it; or another process is at it and ``wait``
+            DataError: it cannot be fetched whole, or there is no space for it; or another process is at it and ``wait``
                 is off.
         """
         target = self._folder / shard.file
@@ -191,19 +191,21 @@ class ShardCache:
                 partial.unlink(missing_ok=True)
                 files = dict(filter(None, map(_status, self._folder.parent.glob("*/*"))))
                 shards = {path: status for path, status in files.items() if path.suffix == ".lmdb"}
-                room = self.limit - sum(status.st_size for status in files.values())
-                if room + sum(status.st_size for status in shards.values()) >= shard.bytes:
+                space = self.limit - sum(status.st_size for status in files.values())
+                if space + sum(status.st_size for status in shards.values()) >= shard.bytes:
                     for path in sorted(shards, key=lambda path: shards[path].st_mtime_ns):
-                        if room >= shard.bytes:
+                        if space >= shard.bytes:
                             break
                         path.unlink()
-                        room += shards[path].st_size
+                        space += shards[path].st_size
                     with partial.open("wb") as file:
                         file.truncate(shard.bytes)
                     return
             if not fetched - {partial}:
                 size = f"{shard.bytes / 1e9:.3g} GB"
-                raise DataError(f"data.cache_gb={self.limit / 1e9:g}: no room for the {size} of {shard.file}; raise it")
+                raise DataError(
+                    f"data.cache_gb={self.limit / 1e9:g}: no space for the {size} of {shard.file}; raise it"
+                )
             time.sleep(0.1)  # those that others fetch can go once they are whole
 
     def _alone(self) -> AbstractContextManager[None]:
@@ -297,7 +299,7 @@ def _fetched(url: str, use: Callable[[Any], Result]) -> Result:
             time.sleep(_PAUSE * 2**attempt)
     cause = failure.__cause__ or failure
     raise DataError(
-        f"{url} cannot be fetched ({type(cause).__name__}: {cause}): look at the network and run the same command again"
+        f"{url} cannot be fetched ({type(cause).__name__}: {cause}): check the network and run the same command again"
     )
 
 
@@ -307,7 +309,7 @@ def _to_mend(url: str, error: BaseException) -> str | None:
         package = getattr(error.__cause__, "name", None)
         return f"{url}: {error}" + (f"; pip install {package}" if package else "")
     if url.startswith("http") and isinstance(error, FileNotFoundError) and error.__cause__:
-        error = error.__cause__  # fsspec says so of everything that a web server may answer
+        error = error.__cause__  # fsspec raises it for everything that a web server may answer
     status = getattr(error, "status", None)
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__ or status in (401, 403):
         return f"{url} may not be read with the credentials that this machine has: {error}"

@@ -41,8 +41,8 @@ class Samples(ABC):
             DataError: it is damaged.
         """
 
-    def view(self, index: int) -> Record:
-        """As `read`; the image may be a view of memory that holds until `close`."""
+    def mapped(self, index: int) -> Record:
+        """As `read`; the image may be a memoryview, valid until `close`."""
         return self.read(index)
 
     def describe(self, index: int) -> str:
@@ -50,7 +50,7 @@ class Samples(ABC):
         return f"sample {index}"
 
     def check(self, index: int) -> None:
-        """Look whether the file that a sample lies in is whole.
+        """Check that the file that a sample lies in is whole.
 
         Raises:
             DataError: it is not.
@@ -65,12 +65,12 @@ class Samples(ABC):
         return hashlib.sha256(self.labels.astype(np.int64).tobytes() + self._content()).hexdigest()
 
     def _content(self) -> bytes:
-        """What tells these samples from others of the same labels."""
+        """What distinguishes these samples from others of the same labels."""
         return "\n".join(self.keys()).encode(errors="surrogateescape")
 
     @property
     def packed(self) -> tuple[Path, Index] | None:
-        """Of a packed split, its folder and what it says of itself."""
+        """Of a packed split, its folder and its index."""
         return None
 
     @property
@@ -82,7 +82,7 @@ class Samples(ABC):
         """Get ready for training that reads so many shards at a time, or all of them.
 
         Raises:
-            UsageError: there is no room for them.
+            UsageError: there is no space for them.
         """
 
     def reading(self, groups: list[list[int]], batches: Iterator[np.ndarray]) -> Generator[np.ndarray]:

@@ -80,7 +80,7 @@ class WsldReader(Samples):
             raise DataError(f"{self._folders[number]}, key {os.fsdecode(key)}: not a WSLD record ({error})") from None
 
     def check(self, index: int) -> None:
-        """Look whether the file of a sample is still whole.
+        """Check that the file of a sample is still whole.
 
         Raises:
             DataError: it is not.

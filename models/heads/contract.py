@@ -10,7 +10,7 @@ A head is what stands behind a backbone: a class whose options are the keyword-o
         def attach(self, backbone: Backbone) -> nn.Module: ...
 
 A file in this folder is found by lying here, one of your own by being imported in a config. `embedding.py` changes the
-last layers that a network has; `reused.py` puts others in their place, as a `Behind`. B samples, K classes.
+classifiers that a network has; `reused.py` puts others in their place, as a `Behind`. B samples, K classes.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def head(name: str, **ranges: Range) -> Callable[[Kind], Kind]:
     """Register the decorated class as the head called ``name``, and return it unchanged.
 
     Args:
-        name: as configs say it.
+        name: as in configs.
         ranges: of its options.
 
     Raises:

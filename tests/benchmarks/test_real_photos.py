@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from benchmarks.real_photos import pack_originals
-from dataset.jpeg.images import center_view
+from dataset.jpeg.images import center_crop
 from dataset.jpeg.tiles import tile
 
 PHOTOS = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200"
@@ -33,5 +33,5 @@ def test_evaluation_pixels_equal_torchvision():
         image = Image.open(io.BytesIO(data)).convert("RGB")
         expected = np.asarray(transform(image))
         for kept in (data, tile(data)):
-            center_view(kept, image.size[::-1], 256, 224, out)
+            center_crop(kept, image.size[::-1], 256, 224, out)
             assert np.array_equal(out, expected), path.name

@@ -53,10 +53,10 @@ def parsed(module, monkeypatch, *words):
     return module.parse()
 
 
-def test_words_of_terms_and_phases_go_to_the_methods_that_have_them(monkeypatch):
+def test_overrides_of_terms_and_phases_go_to_the_methods_that_have_them(monkeypatch):
     words = ["--methods", "ab", "kd", "--pairs", "resnet20/resnet8", "epochs=2"]
     own = ["phases.boundaries.epochs=1", "terms.kd.weight=2", "terms.cross_entropy.weight=1"]
-    given = table.words_by_method(*parsed(table, monkeypatch, *words, *own))
+    given = table.overrides_by_method(*parsed(table, monkeypatch, *words, *own))
     assert given == {
         "none": ["epochs=2"],
         "ab": ["epochs=2", "phases.boundaries.epochs=1", "terms.cross_entropy.weight=1"],
@@ -64,11 +64,11 @@ def test_words_of_terms_and_phases_go_to_the_methods_that_have_them(monkeypatch)
     }
 
 
-@pytest.mark.parametrize("word", ["terms.dkd.weight=2", "phases.boundaries.epochs=1", "optim.nosuch=1"])
-def test_a_word_that_fits_no_method_is_refused_before_training(tmp_path, word):
+@pytest.mark.parametrize("typed", ["terms.dkd.weight=2", "phases.boundaries.epochs=1", "optim.nosuch=1"])
+def test_an_override_that_fits_no_method_is_refused_before_training(tmp_path, typed):
     words = ["--methods", "kd", "--pairs", "resnet20/resnet8", "--work", str(tmp_path)]
-    done = call("-m", "benchmarks.table", *words, word, code=2)
-    assert word.partition("=")[0] in done.stderr
+    done = call("-m", "benchmarks.table", *words, typed, code=2)
+    assert typed.partition("=")[0] in done.stderr
     assert "training" not in done.stderr
 
 
@@ -108,7 +108,7 @@ def test_a_step_on_another_data_set_takes_its_first_pair(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["loader", "packing", "resize", "ring", "real_photos"])
-def test_a_benchmark_without_its_photos_ends_in_a_line_that_says_what_it_needs(name, monkeypatch, capsys, tmp_path):
+def test_a_benchmark_without_its_photos_ends_in_a_line_with_what_it_needs(name, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [name, "--data", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
         importlib.import_module(f"benchmarks.{name}").main()

@@ -110,8 +110,8 @@ def test_it_has_every_packers_abilities(tmp_path):
     words = ("--shard_mb", "0", "--shuffle")
     call(*paths, whole, *words)
     for part in ("1/2", "2/2"):
-        said = call(*paths, parts, *words, "--part", part).stdout
-        assert "10 of 20 shards; run the command without --part to join them" in said
+        printed = call(*paths, parts, *words, "--part", part).stdout
+        assert "10 of 20 shards; run the command without --part to join them" in printed
     finished = (tmp_path / "parts/train/00003.lmdb").stat().st_mtime_ns
     call(*paths, parts, *words)
     assert (tmp_path / "parts/train/00003.lmdb").stat().st_mtime_ns == finished
@@ -196,7 +196,7 @@ def test_superclasses_that_are_not_there_are_refused(form, tmp_path):
         find_cifar(tmp_path, "train", coarse=True)
 
 
-def test_a_missing_validation_split_is_said_before_anything_is_written(tmp_path):
+def test_a_missing_validation_split_is_reported_before_anything_is_written(tmp_path):
     write_tree(tmp_path, {"train/cat/0.png": image_bytes(0, kind="PNG")})
     words = ("--image_path", str(tmp_path), "--output_path", str(tmp_path / "lmdb"))
     assert "has train/, but neither val/ nor test/" in call("dataset/cifar2lmdb.py", *words, code=2).stderr

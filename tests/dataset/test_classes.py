@@ -68,7 +68,7 @@ def test_one_split_in_the_place_of_another_is_noticed(tmp_path):
     val.index = replace(val.index, split="val")
     assert check_apart(train, val) == check_apart(train, train) == []
     shutil.copytree(tmp_path / "train", tmp_path / "copy")
-    with pytest.raises(UsageError, match=r"copy/00000\.lmdb is .*train/00000\.lmdb: validation would score"):
+    with pytest.raises(UsageError, match=r"copy/00000\.lmdb is .*train/00000\.lmdb: validation would be on"):
         check_apart(train, ShardReader(tmp_path / "copy"))
 
 

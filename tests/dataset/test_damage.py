@@ -94,7 +94,7 @@ def test_a_damaged_file_is_refused_however_it_is_packed(name, kind):
         (photo(progressive=True)[:-2] + b"\0" + EOI, "extraneous bytes before marker 0xd9"),
     ],
 )
-def test_a_harmless_flaw_is_kept_and_said(data, why):
+def test_a_harmless_flaw_is_kept_and_reported(data, why):
     for way in ("tiled", "untiled"):
         stored, *_, remark = fit.fit(data, WAYS[way])
         assert why in remark

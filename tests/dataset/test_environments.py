@@ -167,17 +167,17 @@ def test_readers_of_one_file_share_it(tmp_path):
     for file in folder.iterdir():
         (tmp_path / "hard" / file.name).hardlink_to(file)
     readers = [ShardReader(tmp_path / name) for name in ("split", "split", "link", "hard")]
-    views = [reader.view(1) for reader in readers]
-    assert len({bytes(view.image) for view in views}) == 1
+    mapped = [reader.mapped(1) for reader in readers]
+    assert len({bytes(record.image) for record in mapped}) == 1
     readers[0].close()
-    assert bytes(views[1].image) == records(4)[1].image  # which the others still hold
+    assert bytes(mapped[1].image) == records(4)[1].image  # which the others still hold
     for reader in readers:
         reader.close()
     other = lmdb.open(str(folder / "00000.lmdb"), subdir=False, readonly=True, lock=False)
     with closing(other), pytest.raises(DataError, match="close what else has it open in this process"):
         readers[0].read(0)
     assert readers[0].read(1) == records(4)[1]
-    del readers, views  # a reader that is not closed closes with its last name
+    del readers, mapped  # a reader that is not closed closes with its last name
     with lmdb.open(str(folder / "00000.lmdb"), subdir=False, readonly=True, lock=False):
         pass
 
@@ -233,9 +233,11 @@ def test_more_shards_than_may_be_open(tmp_path, few):
     reader = ShardReader(write_split(tmp_path / "split", *shards))
     written = [record for shard in shards for record in shard]
     order = np.random.default_rng(0).permutation(24).tolist()
-    views = [reader.view(number) for number in order]
+    mapped = [reader.mapped(number) for number in order]
     assert open_files(tmp_path) == 4
-    assert [bytes(view.image) for view in views] == [written[number].image for number in order]  # none was pulled away
+    assert [bytes(record.image) for record in mapped] == [
+        written[number].image for number in order
+    ]  # none was pulled away
     reader.close()
     assert open_files(tmp_path) == 0
     wsld = tmp_path / "wsld"

@@ -198,7 +198,7 @@ def flat(root, **more):
     return root
 
 
-def test_a_split_without_class_folders_says_what_to_do(tmp_path, monkeypatch):
+def test_a_split_without_class_folders_is_refused_with_what_to_do(tmp_path, monkeypatch):
     flat(tmp_path)
     for read in (lambda: make_lists_here(tmp_path, monkeypatch), lambda: ImageFolder(tmp_path, "val")):
         with pytest.raises(UsageError, match=r"val holds 3 images and no class folders: sort .* --val_labels"):

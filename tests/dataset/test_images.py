@@ -14,7 +14,7 @@ from dataset.jpeg import rgb
 from dataset.jpeg.damage import find_damage
 from dataset.jpeg.decode import decode
 from dataset.jpeg.header import BadImage, read_header
-from dataset.jpeg.images import as_jpeg, center_view, encode
+from dataset.jpeg.images import as_jpeg, center_crop, encode
 
 JPEG = image_bytes(0, 40, 60)
 
@@ -42,7 +42,7 @@ def evaluation_view(image, side, crop):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     out = np.full((crop, crop, 3), 77, np.uint8)
-    center_view(file.getvalue(), image.shape[:2], side, crop, out)
+    center_crop(file.getvalue(), image.shape[:2], side, crop, out)
     return out
 
 
@@ -99,7 +99,7 @@ def test_a_sound_jpeg_is_kept_byte_for_byte(data):
     ("kind", "mode"),
     [("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "RGBA"), ("PNG", "1"), ("JPEG", "CMYK"), ("GIF", "P")],
 )
-def test_another_kind_is_converted_once_and_said_so(kind, mode):
+def test_another_kind_is_converted_once_and_reported(kind, mode):
     data = image_bytes(2, 33, 21, kind=kind, mode=mode)
     stored, header, remark = packable_jpeg(data)
     assert remark == f"{mode} {kind} converted to RGB JPEG, quality 100"

@@ -81,25 +81,25 @@ def damage(folder, shard):
 
 
 def test_facts_of_a_split(root, command, tmp_path):
-    said, _ = command(root / "train", "--verify")
-    assert said["images"] == "6"
-    assert said["shards"].startswith("6, ")
-    assert said["checksums"] == "all shards are as they were packed"
-    assert "tiles=True" in said["packed with"]
-    assert said["remarks"] == "2 in report.txt"
-    assert said["classes"].startswith("4;")
-    assert said["smallest"].split() == ["0", "empty"]
-    assert said["median"].split() == ["2", "two"]
-    assert said["largest"].split() == ["3", "many"]
-    assert said["empty"] == "1: empty"
-    assert said["height"].split() == ["24", "24", "24", "36", "40"]
-    assert said["most pixels"] == "200 wide, 24 high"
-    assert said["JPEG"] == "of all 6 images"
-    assert said["chroma"] == "50.0 % 4:2:0, 33.3 % 4:4:4, 16.7 % gray"
-    assert said["tiled"] == "83.3 % in restart intervals, 16.7 % whole (it is progressive)"
-    assert said["intervals"] == "60.0 % 8 pixels high, 40.0 % 16 pixels high"
-    assert int(said["width"].split()[0]) % 8 == 0  # the least of the intervals
-    assert said["sheet"] == "contact_sheet.png"
+    printed, _ = command(root / "train", "--verify")
+    assert printed["images"] == "6"
+    assert printed["shards"].startswith("6, ")
+    assert printed["checksums"] == "all shards are as they were packed"
+    assert "tiles=True" in printed["packed with"]
+    assert printed["remarks"] == "2 in report.txt"
+    assert printed["classes"].startswith("4;")
+    assert printed["smallest"].split() == ["0", "empty"]
+    assert printed["median"].split() == ["2", "two"]
+    assert printed["largest"].split() == ["3", "many"]
+    assert printed["empty"] == "1: empty"
+    assert printed["height"].split() == ["24", "24", "24", "36", "40"]
+    assert printed["most pixels"] == "200 wide, 24 high"
+    assert printed["JPEG"] == "of all 6 images"
+    assert printed["chroma"] == "50.0 % 4:2:0, 33.3 % 4:4:4, 16.7 % gray"
+    assert printed["tiled"] == "83.3 % in restart intervals, 16.7 % whole (it is progressive)"
+    assert printed["intervals"] == "60.0 % 8 pixels high, 40.0 % 16 pixels high"
+    assert int(printed["width"].split()[0]) % 8 == 0  # the least of the intervals
+    assert printed["sheet"] == "contact_sheet.png"
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.format == "PNG"
         assert min(sheet.size) >= 1000
@@ -113,8 +113,8 @@ def test_every_split_below_a_folder_and_damage_in_one(root, command, tmp_path):
     damage(train, "00001.lmdb")
     damage(train, "00004.lmdb")
     for words, reports in ((), 3), (("--verify",), 5):
-        said, error = command(tmp_path / "lmdb", *words, code=3)
-        assert said["images"] == "2"  # of val, the last
+        printed, error = command(tmp_path / "lmdb", *words, code=3)
+        assert printed["images"] == "2"  # of val, the last
         assert "damaged: many/1.JPEG: " in error
         assert "damaged: two/4.JPEG: " in error
         assert "unfinished: " in error
@@ -131,8 +131,8 @@ def test_verifying_names_every_damaged_record(root, command, tmp_path, monkeypat
     folder = copied(root / "train", tmp_path / "train")
     damage(folder, "00002.lmdb")
     command(folder)
-    said, error = command(folder, "--verify", code=3)
-    assert said["checksums"] == "1 shard differs"
+    printed, error = command(folder, "--verify", code=3)
+    assert printed["checksums"] == "1 shard differs"
     assert "damaged: many/2.JPEG: " in error
 
 
@@ -142,14 +142,14 @@ def test_wsld_folders(command, tmp_path, write, monkeypatch):
     for split in ("train", "val"):
         write(tmp_path / "lmdb" / split, files)
     for path in (tmp_path / "lmdb", tmp_path / "lmdb/val"):
-        said, _ = command(path)
-        assert said["images"] == "4"
-        assert said["format"].startswith("WSLD's, without checksums")
-        assert said["largest"].split() == ["2", "n2"]
-        assert said["empty"] == "1: 1"
-        assert said["width"].split() == ["32"] * 5
-        assert said["tiled"] == "100.0 % whole (no restart markers)"
-        assert said["windows"] == "read 100.0 % of the bytes"
+        printed, _ = command(path)
+        assert printed["images"] == "4"
+        assert printed["format"].startswith("WSLD's, without checksums")
+        assert printed["largest"].split() == ["2", "n2"]
+        assert printed["empty"] == "1: 1"
+        assert printed["width"].split() == ["32"] * 5
+        assert printed["tiled"] == "100.0 % whole (no restart markers)"
+        assert printed["windows"] == "read 100.0 % of the bytes"
     monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
     monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
     bad = damaged_in_midstream(image_bytes(1, 90, 90))
@@ -160,10 +160,10 @@ def test_wsld_folders(command, tmp_path, write, monkeypatch):
 
 def test_a_large_split_is_sampled(root, command, monkeypatch):
     monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
-    said, _ = command(root / "train", "--sheet", "other.png")
-    assert said["JPEG"] == "of a sample, spread evenly, 2 images"
-    assert said["size"] == "of all 6 images"
-    assert said["sheet"] == "other.png"
+    printed, _ = command(root / "train", "--sheet", "other.png")
+    assert printed["JPEG"] == "of a sample, spread evenly, 2 images"
+    assert printed["size"] == "of all 6 images"
+    assert printed["sheet"] == "other.png"
 
 
 def test_detection_targets_are_counted_and_drawn(command, tmp_path):
@@ -179,9 +179,9 @@ def test_detection_targets_are_counted_and_drawn(command, tmp_path):
             writer.finish()
         shard = describe(folder / "00000.lmdb", 3)
         Index("train", "detection", ("a", "b", "c $x$"), 3, (shard,)).write(folder)
-        said, _ = command(folder)
-        assert said["largest"].split() == ["2", "c", "$x$"]  # images, not boxes
-        assert said["empty"] == "2: a, b"
+        printed, _ = command(folder)
+        assert printed["largest"].split() == ["2", "c", "$x$"]  # images, not boxes
+        assert printed["empty"] == "2: a, b"
         sheets.append((tmp_path / "contact_sheet.png").read_bytes())
     assert sheets[0] != sheets[1]
 
@@ -191,14 +191,14 @@ def test_raw_pixels(command, tmp_path):
         names = [f"{split}/{'cat' if number % 2 else 'dog'}/{number}.png" for number in range(count)]
         write_tree(tmp_path / "images", {name: image_bytes(number, kind="PNG") for number, name in enumerate(names)})
     call("dataset/cifar2lmdb.py", "--image_path", str(tmp_path / "images"), "--output_path", str(tmp_path / "lmdb"))
-    said, error = command(tmp_path / "lmdb/train", "--verify")
+    printed, error = command(tmp_path / "lmdb/train", "--verify")
     assert "damaged" not in error
-    assert said["packed with"] == "pixels=raw"
-    assert said["largest"].split() == ["3", "dog"]
-    assert said["most pixels"] == "32 wide, 24 high"
-    assert said["raw pixels"] == "of all 6 images"
-    assert said["bytes"] == "2,317 an image"  # 32 x 24 x 3 and the header
-    assert not said.keys() & {"JPEG", "chroma", "tiled"}
+    assert printed["packed with"] == "pixels=raw"
+    assert printed["largest"].split() == ["3", "dog"]
+    assert printed["most pixels"] == "32 wide, 24 high"
+    assert printed["raw pixels"] == "of all 6 images"
+    assert printed["bytes"] == "2,317 an image"  # 32 x 24 x 3 and the header
+    assert not printed.keys() & {"JPEG", "chroma", "tiled"}
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert min(sheet.size) >= 1000
 
@@ -220,13 +220,13 @@ def test_images_that_are_not_whole_though_their_checksums_agree(command, tmp_pat
         writer.finish()
     shard = describe(tmp_path / "00000.lmdb", len(images))
     Index("train", "single", ("a",), len(images), (shard,)).write(tmp_path)
-    said, error = command(tmp_path, code=3)
+    printed, error = command(tmp_path, code=3)
     assert all(f"damaged: {key}: " in error for key in ("cut", "empty", "text"))
     assert error.count("damaged: ") == 3
-    assert said["chroma"] == "50.0 % raw pixels, 50.0 % 4:2:0"
+    assert printed["chroma"] == "50.0 % raw pixels, 50.0 % 4:2:0"
 
 
-def test_wrong_words_are_refused_before_any_work(root, command, tmp_path):
+def test_wrong_arguments_are_refused_before_any_work(root, command, tmp_path):
     assert "is not a folder" in command(tmp_path / "absent", code=2)[1]
     assert "--sheet: absent is not a folder" in command(root, "--sheet", "absent/sheet.png", code=2)[1]
     assert f"--sheet: {tmp_path} is a folder" in command(root, "--sheet", str(tmp_path), code=2)[1]

@@ -203,9 +203,9 @@ def test_an_empty_line_is_no_class(tmp_path, text, reason):
         read_classes(tmp_path / "classes.txt")
 
 
-def test_numbers_that_sort_as_text_are_told(tmp_path):
+def test_numbers_that_sort_as_text_are_reported(tmp_path):
     write_tree(tmp_path / "images/train", {f"{number}/a.JPEG": image_bytes(number) for number in (1, 2, 10)})
-    told = make_lists(tmp_path).stdout
-    assert "class folders are sorted as text, not as numbers: 1, 10, 2" in told
+    output = make_lists(tmp_path).stdout
+    assert "class folders are sorted as text, not as numbers: 1, 10, 2" in output
     (tmp_path / "images/train/10").rename(tmp_path / "images/train/3")
     assert "sorted as text" not in make_lists(tmp_path).stdout

@@ -89,7 +89,7 @@ def test_cross_entropy_of_two_labels_is_weighted_by_their_shares():
 
 def test_an_objective_of_one_label_is_refused(digits, tmp_path):
     words = [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.mixup=0.2"]
-    page = [
+    config = [
         "--cfg",
         "configs/cifar100.py",
         "method=dkd",
@@ -98,8 +98,8 @@ def test_an_objective_of_one_label_is_refused(digits, tmp_path):
         "teachers.teacher.weights=none",
     ]
     words.append("teachers.teacher.expect=0")
-    done = call("train_with_distillation.py", *page, *words, code=2)
+    done = call("train_with_distillation.py", *config, *words, code=2)
     assert "terms.dkd: dkd knows one label an image; set data.mixup=0 data.cutmix=0" in done.stderr
-    page[2] = "method=kd"
+    config[2] = "method=kd"
     sizes = ["data.batch_size=40", "train_params.epochs=1", "data.num_workers=0"]
-    call("train_with_distillation.py", *page, *words, *sizes, "data.input_size=16", "data.val_resize=16")
+    call("train_with_distillation.py", *config, *words, *sizes, "data.input_size=16", "data.val_resize=16")

@@ -1,4 +1,4 @@
-"""Which samples a rank sees, where each is looked at, and what is done to its pixels."""
+"""Which samples a rank sees, where each is cropped, and what is done to its pixels."""
 
 import numpy as np
 import pytest

@@ -181,7 +181,7 @@ def test_a_missing_file_is_named_before_any_work(plain):
         ["--part", "x"],
     ],
 )
-def test_wrong_words_are_refused(plain, words):
+def test_wrong_arguments_are_refused(plain, words):
     assert words[0] in pack_images(plain, *words, code=2).stderr
     assert not (plain / "lmdb").exists()
 
@@ -327,7 +327,7 @@ def test_running_again_verifies_and_finds_damage(plain, file):
     packed(plain)
 
 
-def test_too_little_space_is_said_before_any_work(plain, monkeypatch, capsys):
+def test_too_little_space_is_reported_before_any_work(plain, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", packing_command(plain))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1 << 20))
     with pytest.raises(SystemExit) as stopped:

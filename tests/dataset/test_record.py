@@ -129,7 +129,7 @@ def test_what_is_not_a_record_is_refused(value):
         unpack(msgpack.packb(value))
 
 
-def test_another_version_says_so():
+def test_another_version_is_refused():
     with pytest.raises(DataError, match="record version 2, expected 1"):
         unpack(msgpack.packb([2, b"k", b"i", 0]))
 

@@ -137,7 +137,7 @@ def test_the_cache_keeps_within_its_size(root, tmp_path, monkeypatch):
     assert room_for(3, root / "lmdb/train") < most <= limit
 
 
-def test_another_split_in_the_same_cache_makes_room(root, tmp_path):
+def test_another_split_in_the_same_cache_makes_space(root, tmp_path):
     limit = 2 * room_for(2.5, root / "lmdb/train")
     shutil.copytree(root / "lmdb", tmp_path / "copy")
     for url in (root / "lmdb", tmp_path / "copy"):
@@ -193,7 +193,7 @@ def test_a_fetch_that_is_killed_is_done_again(root, tmp_path):
     assert process.exitcode == -signal.SIGKILL
     assert len(list(tmp_path.glob("*/*.partial"))) == 1
     split = open_remote(url, tmp_path, room_for(1.5, root / "lmdb/train"))
-    split.read(5)  # another shard: the room of the dead one is needed
+    split.read(5)  # another shard: the space of the dead one is needed
     assert not list(tmp_path.glob("*/*.partial"))
     split.read(0)
     split.close()
@@ -210,7 +210,7 @@ def test_a_cached_shard_of_another_size_is_fetched_again(root, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["00003.lmdb", "00003.columns.npz"])
-def test_a_file_that_is_not_what_the_index_says_is_named(root, tmp_path, quick, file):
+def test_a_file_that_is_not_as_in_the_index_is_named(root, tmp_path, quick, file):
     shutil.copytree(root / "lmdb/train", tmp_path / "train")
     damaged = bytearray((tmp_path / "train" / file).read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -238,7 +238,7 @@ def test_a_connection_that_fails_is_tried_again(root, tmp_path, quick, monkeypat
         open_remote(f"file://{root / 'lmdb/train'}", tmp_path / "other", 1 << 30).read(0)
 
 
-def test_what_the_user_can_mend_is_said(root, tmp_path, quick):
+def test_what_the_user_can_mend_is_printed(root, tmp_path, quick):
     def message(path, **more):
         config = configure(path, tmp_path / "cache", **more)
         with pytest.raises(UsageError) as error:
@@ -252,7 +252,7 @@ def test_what_the_user_can_mend_is_said(root, tmp_path, quick):
     assert "lower data.open_shards" in message(url, cache_gb=1e-5, order="blocks", open_shards=4)
     with pytest.raises(UsageError, match="must be local"):
         open_split(configure(url, tmp_path), "train", "img")
-    with pytest.raises(DataError, match=r"no room for the .* of 00000.lmdb; raise it"):
+    with pytest.raises(DataError, match=r"no space for the .* of 00000.lmdb; raise it"):
         open_remote(f"{url}/train", tmp_path / "tiny", room_for(0.9, root / "lmdb/train")).read(0)
 
 
@@ -264,7 +264,7 @@ def test_what_the_user_can_mend_is_said(root, tmp_path, quick):
         (503, DataError, "cannot be fetched"),
     ],
 )
-def test_what_a_web_server_answers_is_told_apart(tmp_path, quick, status, error, match):
+def test_the_answers_of_a_web_server_are_distinguished(tmp_path, quick, status, error, match):
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_error(status)

@@ -97,7 +97,7 @@ def test_a_process_that_hangs_is_named_with_its_sample():
 
 
 @pytest.mark.parametrize("fault", ["die", "hang"])
-def test_the_run_goes_on_without_it_where_the_page_says_so(fault):
+def test_the_run_continues_without_it_where_the_config_allows_it(fault):
     samples = Faulty(200, _23=fault, _150=fault)
     with pytest.warns(RuntimeWarning, match=r"at square (23|150); another takes its place"):
         index, brightness = evaluate(samples, val_batch_size=40, num_workers=4, on_fault="skip", worker_timeout=3.0)
@@ -108,14 +108,14 @@ def test_the_run_goes_on_without_it_where_the_page_says_so(fault):
 def test_a_process_is_replaced_and_what_ended_it_is_not_tried_again():
     loader = EvalLoader(Faulty(60, _0="die", _3="die", _30="die"), configure(on_fault="skip", num_workers=1), 0, 1, CPU)
     wanted = [number for number in range(60) if number not in (0, 3, 30)]
-    with pytest.warns(RuntimeWarning, match="another takes its place") as said:
+    with pytest.warns(RuntimeWarning, match="another takes its place") as warned:
         assert torch.cat([batch["index"] for batch in loader]).tolist() == wanted
-    assert len(said) == 3
+    assert len(warned) == 3
     assert torch.cat([batch["index"] for batch in loader]).tolist() == wanted  # without a word
     loader.close()
 
 
-def test_a_file_that_cannot_be_looked_at_is_what_is_wrong():
+def test_a_file_that_cannot_be_read_is_what_is_wrong():
     class Gone:
         def check(self, index):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -132,7 +132,7 @@ def test_damage_before_the_sample_that_ends_a_process():
 
 def test_without_any_process_left_the_run_ends():
     loader = EvalLoader(Stillborn(60), configure(on_fault="skip", val_batch_size=40), 0, 1, CPU)
-    with pytest.warns(RuntimeWarning, match="going on with 1"), pytest.raises(DataError, match="none is left"):
+    with pytest.warns(RuntimeWarning, match="continuing with 1"), pytest.raises(DataError, match="none is left"):
         list(loader)
     with pytest.raises(DataError, match="no decoding process is left"):
         list(loader)
@@ -153,7 +153,7 @@ def test_an_idle_process_that_is_killed(on_fault):
                 ring.wait(slots[0])
         else:
             # the second, where the other one did all the work before it
-            with pytest.warns(RuntimeWarning, match="another takes its place|going on with 1"):
+            with pytest.warns(RuntimeWarning, match="another takes its place|continuing with 1"):
                 batch = ring.wait(slots[0])
             assert np.array_equal(batch["images"][:, 0, 0, 0], np.arange(40) + 3)
 

@@ -29,9 +29,9 @@ class Own(Samples):
         return Record(f"{index}", b"image", int(self.labels[index]))
 
 
-def test_what_need_not_be_said():
+def test_what_need_not_be_defined():
     samples = Own()
-    assert samples.view(1) == samples.read(1)
+    assert samples.mapped(1) == samples.read(1)
     assert (samples.sizes, list(samples.remarks), samples.keys(), samples.packed) == (None, [], [], None)
     assert (samples.shards, samples.describe(2)) == ([3], "sample 2")
     samples.check(0)
@@ -41,7 +41,7 @@ def test_what_need_not_be_said():
     samples.close()
 
 
-def test_what_must_be_said():
+def test_what_must_be_defined():
     class Silent(Samples):
         classes, labels = ("a",), np.zeros(1)
 
@@ -57,7 +57,7 @@ def splits(tmp_path):
 
 
 def test_a_digest_is_of_labels_and_content(splits, tmp_path):
-    """As runs of before wrote it down: they compare it when they go on."""
+    """As runs of before wrote it down: they compare it when they are resumed."""
     packed, *others = splits
     digest = hashlib.sha256(packed.labels.astype(np.int64).tobytes())
     for shard in Index.read(tmp_path / "split").shards:
@@ -75,7 +75,7 @@ def test_every_kind_has_its_shards_and_keys(splits):
     assert [samples.shards for samples in splits] == [[3, 2], [6], [6], [3]]
     for samples in splits[:3]:
         assert [samples.read(index).key for index in range(len(samples))] == samples.keys()
-        assert samples.view(1).key == samples.keys()[1]
+        assert samples.mapped(1).key == samples.keys()[1]
         samples.check(1)
         samples.close()
     for one, other in itertools.combinations(splits, 2):

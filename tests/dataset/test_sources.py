@@ -112,11 +112,11 @@ def test_other_targets_are_another_list(tmp_path):
         pack(replace(tagged(), targets=[(1,), *TAGS[1:]]), AsPixels(), tmp_path, SHARD_AN_IMAGE)
 
 
-@pytest.mark.parametrize("told", ["by a number", "in the remarks alone"])
-def test_images_left_out_are_counted(tmp_path, told):
-    """Packers of before told them in the remarks alone."""
+@pytest.mark.parametrize("counted", ["by a number", "in the remarks alone"])
+def test_images_left_out_are_counted(tmp_path, counted):
+    """Packers of before counted them in the remarks alone."""
     files = {"a.png": image_bytes(1, kind="PNG"), "b.png": b"x", "c.png": b"hello"}
-    if told == "by a number":  # which no name of a file confuses
+    if counted == "by a number":  # which no name of a file confuses
         files["d: left out, .png"] = image_bytes(2, kind="PNG")
     write_tree(tmp_path / "images", files)
     source = ImageFiles("val", "multi", ("x",), list(files), [(0,)] * len(files), tmp_path / "images")
@@ -126,7 +126,7 @@ def test_images_left_out_are_counted(tmp_path, told):
     for path in sorted((tmp_path / "lmdb").glob("*.remarks.json")):
         saved = json.loads(path.read_bytes())
         counts.append(saved.pop("left_out", 0))
-        if told != "by a number":
+        if counted != "by a number":
             path.write_text(json.dumps(saved))
     assert counts[:3] == [0, 1, 1]
     pack(source, AsJpeg(Fitting()), tmp_path / "lmdb", options)

@@ -149,8 +149,8 @@ def test_a_teacher_sees_the_views_that_its_terms_ask_for():
     terms = {"strong_ce": Term("cross_entropy", view="strong")}
     images, strong = photos(4, 32, 32), photos(4, 32, 32).flip(3)
     for views in (["weak"], ["strong"], ["weak", "strong"]):
-        taught, seen = {f"{view}_kd": Term("kd", view=view) for view in views}, []
-        both = distiller({**terms, **taught})
+        matched, seen = {f"{view}_kd": Term("kd", view=view) for view in views}, []
+        both = distiller({**terms, **matched})
         both.teachers["teacher"].network.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
         both(batch_of(images, torch.arange(4), strong))
         shown = {"weak": images, "strong": strong}
@@ -169,12 +169,12 @@ def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
     words = ["--cfg", "configs/digits.py", "method=wsld", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
     done = call("train_with_distillation.py", *words, code=2)
-    assert "terms.wsld: crld looks at strong views; set data.strong_view=True" in done.stderr
+    assert "terms.wsld: crld reads strong views; set data.strong_view=True" in done.stderr
 
 
 def test_mlkd_trains_on_both_views(digits, tmp_path):
-    page = tmp_path / "page.py"
-    page.write_text(
+    config = tmp_path / "config.py"
+    config.write_text(
         "from dataclasses import replace\n"
         "from configs.digits import cfg as digits\n"
         "from knowledge_distiller import Term\n"
@@ -190,7 +190,7 @@ def test_mlkd_trains_on_both_views(digits, tmp_path):
         "phases = {'distillation': replace(base.last, terms=terms)}\n"
         "cfg = replace(base, name='run', data=data, phases=phases, teachers=teachers)\n"
     )
-    words = ["--cfg", str(page), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
+    words = ["--cfg", str(config), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
     words += ["data.batch_size=20", "data.num_workers=1", "epochs=1", "train_params.accumulate=2"]
     done = call("train_with_distillation.py", *words)
     assert "best after epoch 1" in done.stdout

@@ -158,7 +158,7 @@ def test_rgb_files_keep_their_colours():
         (with_a_third_table(odd_jpeg(1, 24, 32, interval=2)), "more than two Huffman tables"),
     ],
 )
-def test_what_cannot_be_tiled_says_why_and_is_read_whole(data, why):
+def test_what_cannot_be_tiled_has_a_reason_and_is_read_whole(data, why):
     with pytest.raises(NotTiled, match=why):
         tile(data)
     assert np.array_equal(decode_window(data, (2, 3, 10, 20)), opencv(data)[2:12, 3:23])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from figures import bias_variance, regularization
 from figures.correlation import mean_logits
-from figures.runs import Seen, look
+from figures.runs import NetworkOutputs, outputs_of_run
 from objectives.logits import kd, wsld_weights
 from utils.errors import UsageError
 
@@ -27,31 +27,31 @@ def run(digits, tmp_path_factory):
     alone = ["--cfg", "configs/cifar100.py", "method=none", "student=resnet8", "name=teacher"]
     call("train_with_distillation.py", *alone, *words)
     weights = f"teachers.teacher.weights={folder / 'teacher' / 'student.safetensors'}"
-    taught = [
+    distilled = [
         "--cfg",
         "configs/cifar100.py",
         "method=lshfm",
         "teacher=resnet8",
         "student=resnet8",
-        "name=taught",
+        "name=distilled",
         weights,
     ]
-    taught.append("teachers.teacher.expect=0")
-    call("train_with_distillation.py", *taught, *words)
-    return folder / "taught"
+    distilled.append("teachers.teacher.expect=0")
+    call("train_with_distillation.py", *distilled, *words)
+    return folder / "distilled"
 
 
 def test_what_the_networks_see(run):
-    student, teacher = look(run, teachers=True)
+    student, teacher = outputs_of_run(run, teachers=True)
     assert (student.name, teacher.name) == ("student", "teacher")
     assert student.logits.shape == (41, 10)
     assert teacher.pooled.shape == (41, 64)
     assert np.array_equal(student.labels, teacher.labels)
     assert not np.allclose(student.logits, teacher.logits)
-    some = look(run, teachers=False, images=11)
-    assert [len(one.labels) for one in some] == [11]
-    assert np.array_equal(some[0].logits, student.logits[::4])
-    (training,) = look(run, teachers=False, split="train")
+    spread = outputs_of_run(run, teachers=False, images=11)
+    assert [len(one.labels) for one in spread] == [11]
+    assert np.array_equal(spread[0].logits, student.logits[::4])
+    (training,) = outputs_of_run(run, teachers=False, split="train")
     assert len(training.labels) == 120
 
 
@@ -85,8 +85,8 @@ def test_curves_of_several_runs_leave_each_its_own(tmp_path):
 
 def test_mean_logits_by_hand():
     logits = np.array([[1, 2, 3], [3, 4, 7], [5, 6, 7]], np.float32)
-    seen = Seen("student", logits, logits, np.array([0, 0, 2]), ("a", "b", "c"))
-    assert mean_logits(seen).tolist() == [[0, 3, 5], [0, 0, 0], [5, 6, 0]]
+    outputs = NetworkOutputs("student", logits, logits, np.array([0, 0, 2]), ("a", "b", "c"))
+    assert mean_logits(outputs).tolist() == [[0, 3, 5], [0, 0, 0], [5, 6, 0]]
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
@@ -123,7 +123,7 @@ def test_runs_that_do_not_compare_are_named():
     for group in ("alone=a", "alone=a,a", "a,b"):
         with pytest.raises(UsageError, match=f"{group}: a group is NAME=RUN,RUN with at least two runs"):
             bias_variance.parse_group(group)
-    seen = Seen("student", np.zeros((2, 4)), np.zeros((2, 3)), np.array([0, 1]), ("a", "b", "c"))
+    outputs = NetworkOutputs("student", np.zeros((2, 4)), np.zeros((2, 3)), np.array([0, 1]), ("a", "b", "c"))
     others = {
         "other classes": [{"classes": ("a", "b", "x")}, {"logits": np.zeros((2, 1000))}],
         "other validation images": [{"labels": np.array([1, 0])}],
@@ -131,9 +131,9 @@ def test_runs_that_do_not_compare_are_named():
     for message, changes in others.items():
         for change in changes:
             with pytest.raises(UsageError, match=f"y has {message} than x"):
-                bias_variance.check_comparable({Path("x"): seen, Path("y"): dataclasses.replace(seen, **change)})
+                bias_variance.check_comparable({Path("x"): outputs, Path("y"): dataclasses.replace(outputs, **change)})
     with pytest.raises(UsageError, match="1000 outputs and the student 3"):
-        regularization.measure(seen, dataclasses.replace(seen, logits=np.zeros((2, 1000))))
+        regularization.measure(outputs, dataclasses.replace(outputs, logits=np.zeros((2, 1000))))
 
 
 def test_gradients_by_hand():

@@ -21,7 +21,7 @@ def embedded(dimensions):
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_vgg8", "resnet18", "cifar_mobilenetv2"])
-def test_an_embedding_is_what_the_classifier_sees_and_merges_into_it(name, tmp_path):
+def test_an_embedding_is_what_the_classifier_is_given_and_merges_into_it(name, tmp_path):
     torch.manual_seed(0)
     config = NetworkConfig(name, head=embedded(12))
     network = build_network(config, 10, ["pooled"], 32).eval()
@@ -45,7 +45,7 @@ def test_an_embedding_is_what_the_classifier_sees_and_merges_into_it(name, tmp_p
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet8", "cifar_wrn_16_1", "cifar_shufflenetv2", "vgg11_bn", "resnet18"])
-def test_pooled_is_what_the_classifier_sees(name):
+def test_pooled_is_what_the_classifier_is_given(name):
     network = build_network(NetworkConfig(name), 10, ["pooled"], 32).eval()
     with torch.no_grad():
         outputs = network(network.normalize(IMAGES))

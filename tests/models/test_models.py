@@ -175,7 +175,7 @@ def test_published_weights_bring_their_normalisation(monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_timm_says_what_to_fetch_or_to_install(monkeypatch):
+def test_timm_names_what_to_fetch_or_to_install(monkeypatch):
     def offline(*_args, **_options):
         raise OSError("no\nnetwork")
 
@@ -187,7 +187,7 @@ def test_timm_says_what_to_fetch_or_to_install(monkeypatch):
         build_network(NetworkConfig("timm/mobilenetv1_100"), 1000)
 
 
-def test_a_failed_download_says_which_file_to_put_where(tmp_path, monkeypatch):
+def test_a_failed_download_names_which_file_to_put_where(tmp_path, monkeypatch):
     def offline(*_args, **_options):
         raise urllib.error.URLError("no network")
 
@@ -337,7 +337,7 @@ def test_a_tensor_that_a_relu_overwrites_is_copied_first():
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(20, 80.4), (56, 82.5)])
-def test_published_cifar10_weights_score(depth, expected, tmp_path):
+def test_published_cifar10_weights_reach_their_score(depth, expected, tmp_path):
     """The expected top-1 is that on the lossy copies of 1,000 test images, by the notes beside the weights."""
     weights = next((DATA.parent / "weights").glob(f"resnet{depth}-*.th"), None)
     archive = DATA / "cifar10_subset" / "cifar10_subset.zip"

@@ -1,4 +1,4 @@
-"""Published weights give what their library gives, and a last layer for other classes only to learners."""
+"""Published weights give what their library gives, and a classifier for other classes only to learners."""
 
 import re
 
@@ -127,7 +127,7 @@ def test_published_weights_give_the_librarys_logits_and_a_student_a_new_last_lay
     with pytest.raises(UsageError, match=rf"{name}.* has 1000 outputs, 7 are asked for: .*num_classes=1000"):
         build_network(NetworkConfig(name, "default"), 7, side=side)
     learner = build_network(NetworkConfig(name, "default"), 7, side=side, new_classifier=True)
-    assert capsys.readouterr().out.count("its last layer is new") == 1
+    assert capsys.readouterr().out.count("its classifier is new") == 1
     with torch.no_grad():
         assert learner.train().predict(images).logits.shape == (2, 7)  # of GoogLeNet and Inception too: logits alone
     kept = {key: value for key, value in theirs.state_dict().items() if not key.startswith("AuxLogits")}
@@ -156,8 +156,8 @@ def test_scaling_of_the_input_goes_with_the_weights(name, tmp_path, monkeypatch,
         assert_alike(own.predict(images).logits, expected)
         assert capsys.readouterr().out == ""
         half = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-        told = build_network(NetworkConfig(name, str(tmp_path / "theirs.pth"), **half), 1000, side=side).eval()
-        assert_alike(told.predict(images).logits, expected)
+        built = build_network(NetworkConfig(name, str(tmp_path / "theirs.pth"), **half), 1000, side=side).eval()
+        assert_alike(built.predict(images).logits, expected)
         assert "theirs.pth does not say whether" in capsys.readouterr().out
         beginning = torchvision.models.get_model_weights(name).DEFAULT.url[-12:-4]
         monkeypatch.setattr("models.published.sha256", lambda _path: beginning + 56 * "0")
@@ -197,7 +197,7 @@ def test_a_damaged_download_is_found(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("reads", [(), ("last",)])
-def test_images_of_another_size_are_refused_in_the_librarys_words(name, side, message, reads, monkeypatch):
+def test_images_of_another_size_are_refused_with_the_librarys_message(name, side, message, reads, monkeypatch):
     skip_initialisation(monkeypatch)
     with pytest.raises(UsageError, match=rf"data\.input_size={side}: {name} does not take .*{message} \(") as error:
         build_network(NetworkConfig(name), 10, reads, side)

@@ -78,7 +78,7 @@ def test_compiled_parts_inside_a_network_are_found(state, tmp_path):
         ("mine", "my.averaged"),
     ],
 )
-def test_averaged_weights_are_used_and_a_line_says_so(raw, averaged, state, tmp_path, capsys):
+def test_averaged_weights_are_used_and_that_is_printed(raw, averaged, state, tmp_path, capsys):
     path = tmp_path / "w.pth"
     torch.save({raw: zeros(state), averaged: below("module.", state), "optimizer": {"state": {}}, "epoch": 3}, path)
     assert equal(loaded(path), state)
@@ -89,7 +89,7 @@ def test_averaged_weights_are_used_and_a_line_says_so(raw, averaged, state, tmp_
     assert capsys.readouterr().out == ""
 
 
-def test_averaged_weights_are_told_by_their_names_too(state, tmp_path, capsys):
+def test_averaged_weights_are_known_by_their_names_too(state, tmp_path, capsys):
     path = tmp_path / "w.pth"
     torch.save({**below("model.", zeros(state)), **below("ema_model.module.", state)}, path)
     assert equal(loaded(path), state)
@@ -114,7 +114,7 @@ def test_several_networks_in_a_file_are_named(state, tmp_path):
         loaded(path)
 
 
-def test_two_usual_keys_in_a_file_are_said(state, tmp_path, capsys):
+def test_two_usual_keys_in_a_file_are_printed(state, tmp_path, capsys):
     path = tmp_path / "w.pth"
     torch.save({"student": zeros(state), "model": state}, path)
     assert equal(loaded(path), state)
@@ -150,17 +150,17 @@ def test_a_pipe_is_no_file_of_weights(tmp_path):
         loaded(tmp_path / "w.pth")
 
 
-def test_a_learner_gets_a_last_layer_for_other_classes_and_others_are_refused(state, tmp_path, capsys):
+def test_a_student_gets_a_classifier_for_other_classes_and_others_are_refused(state, tmp_path, capsys):
     path = tmp_path / "w.pth"
     body = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    for content, has in ((state, "10 outputs"), (body, "no last layer")):
+    for content, has in ((state, "10 outputs"), (body, "no classifier")):
         torch.save(content, path)
         for classes in (7, 16) if has == "10 outputs" else (7, 10):  # 16 is the width of the first stage too
             with pytest.raises(UsageError, match=rf"has {has}, {classes} are asked for: .* Train it on these classes"):
                 loaded(path, classes)
             assert capsys.readouterr().out == ""
             new = loaded(path, classes, new_classifier=True)
-            assert f"has {has}, {classes} are asked for: its last layer is new" in capsys.readouterr().out
+            assert f"has {has}, {classes} are asked for: its classifier is new" in capsys.readouterr().out
             assert new["fc.weight"].shape == (classes, 64)
             assert equal(new, body)
     assert build_network(NetworkConfig("cifar_resnet8", num_classes=1000), 10, side=32).num_classes == 1000
@@ -349,7 +349,7 @@ def test_networks_with_versions_are_read_back(form, tmp_path):
         ("", "cifar_resnet8 has no published weights ; give"),
     ],
 )
-def test_what_is_no_file_is_said_in_a_line(weights, message, tmp_path):
+def test_what_is_no_file_is_named_in_a_line(weights, message, tmp_path):
     (tmp_path / "w.pth").touch()
     with pytest.raises(UsageError, match=message) as error:
         loaded(weights.format(folder=tmp_path))

@@ -38,7 +38,7 @@ def test_a_file_of_ones_own_registers_by_being_imported(tmp_path, monkeypatch):
     assert entry.inputs == ("student", "teacher", "labels", "index")
     assert [*entry.options] == ["power", "scale"]
     assert entry.made is module.my_distance
-    importlib.reload(module)  # the same file may come again, as a page that is read twice does
+    importlib.reload(module)  # the same file may come again, as a config that is read twice does
     assert objectives.get("my_distance").made is module.my_distance
 
 

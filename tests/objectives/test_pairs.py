@@ -47,7 +47,7 @@ def batch(side, size=4):
 def test_every_objective_trains_every_published_pair(teacher, student, side):
     names = sorted(name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives."))
     assert len(names) >= 38
-    for name in ("lshfm", "simkd"):  # they change the student's last layers
+    for name in ("lshfm", "simkd"):  # they change the student's classifiers
         names.remove(name)
     train_a_step(teacher, student, side, names)
     train_a_step(teacher, student, side, ["cross_entropy", "lshfm"])

@@ -77,7 +77,7 @@ def test_what_cannot_be_reused_is_refused(reusing):
         build(reads=["stage4"], head=HeadConfig("reused"))
 
 
-def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
+def test_a_run_trains_resumes_evaluates_and_exports(digits, tmp_path):
     config = tmp_path / "config.py"
     config.write_text(
         "from dataclasses import replace\n"
@@ -104,5 +104,5 @@ def test_a_run_trains_resumes_scores_and_exports(digits, tmp_path):
     assert scores[0] == scores[1]
     assert "top1" in scores[0]
     call("-m", "figures.tsne", str(tmp_path / "run"))
-    hard = ["name=hard", "terms.simkd.objective=cross_entropy"]  # no term looks at the teacher whose classifier it has
+    hard = ["name=hard", "terms.simkd.objective=cross_entropy"]  # no term reads the teacher whose classifier it has
     assert "best after epoch 1" in call("train_with_distillation.py", *words, *hard).stdout

@@ -81,7 +81,7 @@ def squares(count, seed):
     return [Record(f"{seed}/{number}", image, present[number % 4]) for number, image in enumerate(images)]
 
 
-def test_a_task_in_a_config_trains_scores_and_resumes(run, tmp_path):
+def test_a_task_in_a_config_trains_evaluates_and_resumes(run, tmp_path):
     for split, count in (("train", 40), ("val", 12)):
         images = squares(count, len(split))
         write_split(tmp_path / "lmdb" / split, images, target="multi", classes=("a", "b"), size=(16, 16))

@@ -1,4 +1,4 @@
-"""What a run says: before it begins, and while it goes on."""
+"""What a run prints: before it begins, and while it trains."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ from utils.distributed import Ranks
 GPU = Ranks(0, 1, torch.device("cuda", 0))
 
 
-def test_what_does_not_suit_the_machine_is_told(monkeypatch):
+def test_what_does_not_suit_the_machine_is_printed(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(announce.os, "sched_getaffinity", lambda _: range(4))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
@@ -64,7 +64,7 @@ def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
         (1, {"milestones": (), "warmup_epochs": 1}, ["optim.warmup_epochs=1 lasts for all of 1 epoch"]),
     ],
 )
-def test_what_of_the_schedule_the_epochs_do_not_reach_is_told(epochs, optim, notes):
+def test_what_of_the_schedule_the_epochs_do_not_reach_is_printed(epochs, optim, notes):
     assert [*announce._late(Phase(epochs, {}, OptimConfig(**optim)))] == notes
 
 
@@ -85,26 +85,26 @@ class Time:
         return self.now
 
 
-def steps(told, time, number, each, ends=True):
-    """A run of ``number`` steps, each of ``each`` seconds, told of every ten."""
+def steps(bar, time, number, each, ends=True):
+    """A run of ``number`` steps, each of ``each`` seconds, shown every ten."""
 
     def batches():
         for _ in range(number):
             time.now += each
             yield {}
 
-    for step, _ in enumerate(told.epoch("epoch 1/1", batches(), number, 0, 0), start=1):
+    for step, _ in enumerate(bar.epoch("epoch 1/1", batches(), number, 0, 0), start=1):
         if step % 10 == 0:
-            told.show({"step": step, "epoch": 1, "loss": 2.3456, "kd": 1.0, "top1": 45.678})
+            bar.show({"step": step, "epoch": 1, "loss": 2.3456, "kd": 1.0, "top1": 45.678})
         if step == number and not ends:
             return
 
 
-def test_the_time_left_is_told_in_lines_and_after_fifty_steps(monkeypatch, capsys):
+def test_the_time_left_is_printed_in_lines_and_after_fifty_steps(monkeypatch, capsys):
     time = Time()
     monkeypatch.setattr(clock, "time", time)
-    with clock.Clock(120, ("top1",), shown=True) as told:
-        steps(told, time, 100, 2.0)
+    with clock.Clock(120, ("top1",), shown=True) as bar:
+        steps(bar, time, 100, 2.0)
     output = capsys.readouterr().out
     assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 01:58, left 02:00" in output
     assert output.count("about 02:20 for the 70 steps to come") == 1
@@ -116,8 +116,8 @@ def test_the_bar_shows_loss_accuracy_and_time_at_eighty_columns_and_no_more_afte
     monkeypatch.setattr(clock, "on_terminal", lambda: True)
     monkeypatch.setattr(console, "on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    with clock.Clock(10**6, ("top1",), shown=True) as told:
-        steps(told, time, 33, 5.0, ends=False)
+    with clock.Clock(10**6, ("top1",), shown=True) as bar:
+        steps(bar, time, 33, 5.0, ends=False)
     drawn = capsys.readouterr().err.split("\r")
     assert any("loss 2.346, top1 45.68, left 1388:5" in line for line in drawn), drawn
     assert max(map(len, drawn)) <= 80

@@ -1,4 +1,4 @@
-"""Checkpoints and logs that are damaged, of another run, or find no room."""
+"""Checkpoints and logs that are damaged, of another run, or find no space."""
 
 import errno
 import json
@@ -37,15 +37,15 @@ def test_a_damaged_last_checkpoint_names_the_way_to_the_best(digits, run, copy, 
     best = json.loads(torch.load(copy / "best.pt", weights_only=True)["position"])
     for content in (bytes(flipped), whole[: len(whole) // 2], b""):
         (copy / "last.pt").write_bytes(content)
-        code, _, said = run(*command)
+        code, _, error = run(*command)
         assert code == 3
-        assert "last.pt is damaged" in said
-        assert f"delete it, and the same command goes on from best.pt, after epoch {best['epoch']}" in said
+        assert "last.pt is damaged" in error
+        assert f"delete it, and the same command resumes from best.pt, after epoch {best['epoch']}" in error
     (copy / "last.pt").unlink()
-    code, told, _ = run(*command)
+    code, output, _ = run(*command)
     assert code == 0
-    assert "last.pt is missing: best.pt takes its place" in told
-    assert f" after step {best['step']}" in told
+    assert "last.pt is missing: best.pt takes its place" in output
+    assert f" after step {best['step']}" in output
     assert learned(copy) == learned(finished)
 
 
@@ -53,13 +53,13 @@ def test_no_checkpoint_is_never_a_silent_start(digits, run, copy):
     command, scores = words(digits, copy.parent), (copy / "metrics.jsonl").read_text()
     (copy / "last.pt").unlink()
     (copy / "best.pt").write_bytes(b"")
-    code, _, said = run(*command)
+    code, _, error = run(*command)
     assert code == 3
-    assert "best.pt is damaged" in said
+    assert "best.pt is damaged" in error
     (copy / "best.pt").unlink()
-    code, _, said = run(*command)
+    code, _, error = run(*command)
     assert code == 3
-    assert "metrics.jsonl has scores: put one back, or start over with --fresh" in said
+    assert "metrics.jsonl has scores: put one back, or start over with --fresh" in error
     assert (copy / "metrics.jsonl").read_text() == scores
 
 
@@ -91,10 +91,10 @@ def replaced(name, value):
 )
 def test_a_checkpoint_of_another_run_is_refused_by_name(digits, run, copy, spoil, message):
     torch.save(spoil(torch.load(copy / "last.pt", weights_only=True)), copy / "last.pt")
-    code, _, said = run(*words(digits, copy.parent))
+    code, _, error = run(*words(digits, copy.parent))
     assert code == 2
-    assert message in said
-    assert "last.pt does not fit this run" in said
+    assert message in error
+    assert "last.pt does not fit this run" in error
 
 
 @pytest.mark.parametrize("name", ["config.json", "facts.json"])
@@ -126,7 +126,7 @@ def test_json_with_damage_inside_is_named(tmp_path):
         begun = {} if name == "lacks" else {**asdict(demo.cfg()), "train_params": {"epochs": {}}}
         (tmp_path / "run/config.json").write_text(json.dumps(begun))
         with pytest.raises(DataError, match=f"config.json is damaged .*{message}"):
-            begin(second, demo.cfg().goes_on, facts, fresh=False)
+            begin(second, demo.cfg().resume_remarks, facts, fresh=False)
         second.close()
 
 
@@ -159,7 +159,7 @@ def read_only(*_args, **_more):
         (full, 5, ["last.pt"], 1),  # best.pt and the exported student are there
     ],
 )
-def test_a_checkpoint_without_room_is_tried_again(
+def test_a_checkpoint_without_space_is_tried_again(
     digits, tmp_path, run, finished, monkeypatch, fail, first, fails, best_epoch
 ):
     write, calls = checkpoint.write_atomically, []
@@ -171,9 +171,9 @@ def test_a_checkpoint_without_room_is_tried_again(
     monkeypatch.setattr(checkpoint, "write_atomically", failing)
     tops = iter(range(60, 0, -10))  # of student and EMA in turn: the first epoch is the best
     monkeypatch.setattr(door, "scorer", lambda *_: lambda logits: {"top1": next(tops), "images": 41.0})
-    code, _, said = run(*words(digits, tmp_path))
+    code, _, error = run(*words(digits, tmp_path))
     assert code == 0
-    assert said.count("the one before it stays") == len(fails)
+    assert error.count("the one before it stays") == len(fails)
     assert calls[first - 1 :][: len(fails)] == fails
     last, best = (torch.load(tmp_path / "run" / name, weights_only=True)["position"] for name in ("last.pt", "best.pt"))
     assert json.loads(last)["step"] == 18
@@ -187,12 +187,12 @@ def test_a_run_whose_last_checkpoint_is_not_saved_fails(digits, tmp_path, run, m
     monkeypatch.setattr(checkpoint, "write_atomically", full)
     if stopped:
         at_step(2, lambda: signal.raise_signal(signal.SIGTERM), monkeypatch)
-    code, _, said = run(*words(digits, tmp_path, "train_params.epochs=1"))
+    code, _, error = run(*words(digits, tmp_path, "train_params.epochs=1"))
     assert code == 3
-    assert f"the state after step {2 if stopped else 6} is not saved: the disk is full" in said
+    assert f"the state after step {2 if stopped else 6} is not saved: the disk is full" in error
 
 
-def test_lines_without_room_are_written_later(tmp_path, monkeypatch, capsys):
+def test_lines_without_space_are_written_later(tmp_path, monkeypatch, capsys):
     log = logs.Logs(tmp_path, 0, 0, {}, None)
     opened = Path.open
     for step in range(1, 6):
@@ -208,7 +208,7 @@ def test_half_a_line_is_taken_back(tmp_path, monkeypatch, capsys):
     log, limits = logs.Logs(tmp_path, 0, 0, {}, None), resource.getrlimit(resource.RLIMIT_FSIZE)
     log.log("train", {"epoch": 1, "step": 1})
     size = (tmp_path / "metrics.jsonl").stat().st_size
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))  # as a disk with room for ten bytes
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))  # as a disk with space for ten bytes
     try:
         log.log("train", {"epoch": 1, "step": 2})
         assert (tmp_path / "metrics.jsonl").stat().st_size == size
@@ -216,10 +216,10 @@ def test_half_a_line_is_taken_back(tmp_path, monkeypatch, capsys):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     log.log("train", {"epoch": 1, "step": 3})
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2, 3]
-    assert "no room for a line" in capsys.readouterr().err  # and not in a file, for which there is no room
+    assert "no space for a line" in capsys.readouterr().err  # and not in a file, for which there is no space
 
 
-def test_lines_without_room_at_the_end_are_printed(tmp_path, monkeypatch, capsys):
+def test_lines_without_space_at_the_end_are_printed(tmp_path, monkeypatch, capsys):
     log = logs.Logs(tmp_path, 0, 0, {}, None)
     monkeypatch.setattr(Path, "open", read_only)
     log.log("train", {"epoch": 1, "step": 77})

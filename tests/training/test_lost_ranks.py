@@ -1,4 +1,4 @@
-"""Ranks that die or hang: the others say which and when, and a restart goes on; what all would say is said once."""
+"""Ranks that die or hang: the others print which and when, a restart resumes; what all would print is printed once."""
 
 import os
 import random
@@ -16,7 +16,7 @@ from small_run import KILL_AT_STEP, learned, words
 from torch import distributed as dist
 
 from utils.console import exit_with_its_code
-from utils.distributed import _attempt, ranks, said_once
+from utils.distributed import _attempt, printed_once, ranks
 from utils.errors import RankLost, UsageError
 
 # Both ranks give up after seconds in a collective, but wait for each other at the start however slow the machine is.
@@ -35,7 +35,7 @@ def test_a_killed_rank_comes_back_at_the_first_restart(digits, tmp_path):
     kill = KILL_AT_STEP.format(step=9, signal="SIGKILL").replace("\n", "\n    ")
     once = f'import os\nif (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):\n    {kill}'
     done = call(*torchrun, "tests/door.py", once, *words(digits, tmp_path))
-    assert "goes on after step 8" in done.stdout
+    assert "resumes after step 8" in done.stdout
     assert done.stderr.count("RankLost: rank 1 ended or does not answer at step 10") == 1
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
 
@@ -51,14 +51,14 @@ def test_a_hung_rank_is_named_with_the_step_and_the_setting(digits, tmp_path):
         command = [sys.executable, "tests/door.py", hang, *words(digits, tmp_path)]
         started.append(subprocess.Popen(command, cwd=ROOT, env=place, stderr=subprocess.PIPE, text=True))
     try:
-        _, said = started[0].communicate(timeout=120)
+        _, printed = started[0].communicate(timeout=120)
     finally:
         started[1].send_signal(signal.SIGKILL)
         started[1].communicate()
-    assert started[0].returncode == 5, said
-    assert "RankLost: rank 1 ended or does not answer at step 5 (Timed out waiting; seen by rank 0)" in said
-    assert "train_params.timeout_minutes" in said
-    assert "Traceback" not in said
+    assert started[0].returncode == 5, printed
+    assert "RankLost: rank 1 ended or does not answer at step 5 (Timed out waiting; seen by rank 0)" in printed
+    assert "train_params.timeout_minutes" in printed
+    assert "Traceback" not in printed
 
 
 def test_every_start_of_the_ranks_has_a_name_of_its_own():
@@ -98,22 +98,22 @@ def test_half_of_an_environment_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rank", "ended", "said", "code"),
+    ("rank", "ended", "printed", "code"),
     [
         ("0", False, "warning\nUsageError: wrong\n", 2),
         ("1", True, "", 75),  # by torchrun, because the first has ended
         ("1", False, "warning\nUsageError: wrong\n", 2),  # the others know nothing of it
     ],
 )
-def test_what_all_would_say_before_they_meet_is_said_once(monkeypatch, capsys, rank, ended, said, code):
+def test_what_all_would_print_before_they_meet_is_printed_once(monkeypatch, capsys, rank, ended, printed, code):
     monkeypatch.setenv("LOCAL_RANK", rank)
     monkeypatch.setattr(time, "sleep", lambda seconds: ended and sys.exit(75))
     with pytest.raises(SystemExit) as end:
         exit_with_its_code(_warn_and_fail)()
-    assert (capsys.readouterr().err, end.value.code) == (said, code)
+    assert (capsys.readouterr().err, end.value.code) == (printed, code)
 
 
 def _warn_and_fail():
-    with said_once():
+    with printed_once():
         print("warning", file=sys.stderr)
         raise UsageError("wrong")

@@ -53,7 +53,7 @@ def test_apex_is_asked_for_clearly(monkeypatch, impostor):
         build_optimizer(OptimConfig(optimizer="apex_sgd"), nn.Linear(1, 1))
 
 
-def test_words_override_values_of_every_type():
+def test_overrides_change_values_of_every_type():
     words = ["optim.init_lr=0.2", "optim.nesterov=False", "optim.milestones=10,20", "terms.wsld.weight=3"]
     words += ["terms.wsld.options.temperature=4", "optim.grad_clip=5", "data.scale=(0.2,1)", "data.data_path=/a=b, c"]
     changed = override(cfg, [*words, "--train_params.seed", "7"], "")
@@ -67,12 +67,12 @@ def test_words_override_values_of_every_type():
 
 
 @pytest.mark.parametrize(
-    ("word", "near"),
+    ("typed", "near"),
     [("optim.init_rl=1", "optim.init_lr"), ("optin.init_lr=1", "optim"), ("terms.wsl.weight=1", "wsld")],
 )
-def test_an_unknown_setting_brings_its_neighbours(word, near):
+def test_an_unknown_setting_brings_its_neighbours(typed, near):
     with pytest.raises(UsageError, match=near):
-        override(cfg, [word], "")
+        override(cfg, [typed], "")
 
 
 def test_a_wrong_type_names_the_field():
@@ -80,11 +80,11 @@ def test_a_wrong_type_names_the_field():
         override(cfg, ["optim.init_lr=fast"])
 
 
-def test_pages_build_a_recipe_or_say_so(tmp_path):
-    page = tmp_path / "page.py"
-    page.write_text("cfg = 3\n")
+def test_a_config_builds_a_recipe_or_is_refused(tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text("cfg = 3\n")
     with pytest.raises(UsageError, match="must set `cfg`"):
-        read_config(page, Recipe)
+        read_config(config, Recipe)
     with pytest.raises(UsageError, match="no such file"):
         read_config(tmp_path / "none.py", Recipe)
 

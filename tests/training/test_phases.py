@@ -29,7 +29,7 @@ from utils.distributed import Ranks
 from utils.errors import UsageError
 
 # FitNet's hint for an epoch, factor transfer's paraphraser for another, then both terms for two.
-PAGE = """
+CONFIG = """
 from dataclasses import replace
 from configs.digits import cfg as digits
 from knowledge_distiller import Term
@@ -52,13 +52,13 @@ cfg = replace(
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    path = tmp_path_factory.mktemp("page") / "staged.py"
-    path.write_text(PAGE)
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "staged.py"
+    path.write_text(CONFIG)
     return path
 
 
-def words(page, digits, runs, *more):
+def words(config, digits, runs, *more):
     settings = {
         "data.data_path": digits / "lmdb",
         "train_params.output_path": runs,
@@ -68,13 +68,13 @@ def words(page, digits, runs, *more):
         "train_params.checkpoint_steps": 4,
         "train_params.print_freq": 6,
     }
-    return ["--cfg", str(page), *(f"{key}={value}" for key, value in settings.items()), *more]
+    return ["--cfg", str(config), *(f"{key}={value}" for key, value in settings.items()), *more]
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(page, digits, tmp_path_factory):
+def uninterrupted(config, digits, tmp_path_factory):
     runs = tmp_path_factory.mktemp("uninterrupted")
-    call("train_with_distillation.py", *words(page, digits, runs))
+    call("train_with_distillation.py", *words(config, digits, runs))
     return runs / "run"
 
 
@@ -94,17 +94,17 @@ def test_each_phase_logs_its_own_terms(uninterrupted):
         pytest.param(KILL_AT_STEP.format(step=20, signal="SIGKILL"), id="in the last phase"),
     ],
 )
-def test_a_killed_run_of_phases_resumes_bit_for_bit(page, digits, tmp_path, uninterrupted, breaking):
-    call("tests/door.py", breaking, *words(page, digits, tmp_path), code=-signal.SIGKILL)
-    call("train_with_distillation.py", *words(page, digits, tmp_path))
+def test_a_killed_run_of_phases_resumes_bit_for_bit(config, digits, tmp_path, uninterrupted, breaking):
+    call("tests/door.py", breaking, *words(config, digits, tmp_path), code=-signal.SIGKILL)
+    call("train_with_distillation.py", *words(config, digits, tmp_path))
     assert learned(tmp_path / "run") == learned(uninterrupted)
 
 
-def test_two_ranks_go_through_all_phases(page, digits, tmp_path):
+def test_two_ranks_go_through_all_phases(config, digits, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     # Everything is trained in the last phase, but for the hint, which is no part of it and gets no gradient.
     more = ["trainable=()", "optim.init_lr=1e-5"]
-    call(*torchrun, "train_with_distillation.py", *words(page, digits, tmp_path, *more))
+    call(*torchrun, "train_with_distillation.py", *words(config, digits, tmp_path, *more))
     assert [row["epoch"] for row in read_metrics(tmp_path / "run") if row["kind"] == "val"] == [1, 2, 3, 4]
 
 
@@ -145,7 +145,7 @@ def test_a_phase_trains_what_its_loss_reaches():
     assert not [name for name in changed if name.startswith(("teachers", "student.body.fc"))]
 
 
-def test_a_phase_trains_what_it_names_and_the_rest_keeps_its_statistics():
+def test_a_phase_trains_what_it_names_and_what_is_frozen_keeps_its_statistics():
     changed = moved(state_of([Phase(1, {"ft": Term("ft")}, trainable=("terms.ft.paraphraser",))]))
     assert changed
     assert all(name.startswith("matches.ft.function.paraphraser.") for name in changed)
@@ -176,14 +176,14 @@ def test_a_term_of_another_phase_is_frozen():
         state_of([first, replace(second, trainable=("terms.hint",))])
 
 
-def test_a_schedule_begins_with_its_phase(page, digits, tmp_path):
-    call("train_with_distillation.py", *words(page, digits, tmp_path, "optim.schedule=cosine", "optim.init_lr=0.02"))
+def test_a_schedule_begins_with_its_phase(config, digits, tmp_path):
+    call("train_with_distillation.py", *words(config, digits, tmp_path, "optim.schedule=cosine", "optim.init_lr=0.02"))
     rates = [row["lr"] for row in read_metrics(tmp_path / "run") if row["kind"] == "train"]
     assert rates[:2] == [0.01, 0.01]
     assert rates[2] == pytest.approx(0.02 * (1 + torch.cos(torch.tensor(torch.pi * 5 / 12)).item()) / 2)
 
 
-def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
+def test_what_does_not_go_together_is_refused(config, digits, tmp_path):
     with pytest.raises(UsageError, match=r"^terms\.ft differs from phases\.0\.terms\.ft: set both alike"):
         state_of([Phase(1, {"ft": Term("ft", options={"rate": 0.25})}), Phase(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
@@ -191,18 +191,18 @@ def test_what_does_not_go_together_is_refused(page, digits, tmp_path):
     with pytest.raises(UsageError, match=r"terms\.hint: the loss has no gradient for student\.fc; see trainable"):
         moved(state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("student.fc",))]))
     # What is wrong in the last phase shows before the first.
-    done = call("train_with_distillation.py", *words(page, digits, tmp_path, "trainable=teacher"), code=2)
+    done = call("train_with_distillation.py", *words(config, digits, tmp_path, "trainable=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
     with pytest.raises(UsageError, match=r"called studnet; near: student"):
         state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("studnet",))])
     assert not (tmp_path / "run").exists()
 
 
-def test_the_order_of_phases_is_part_of_the_configuration(page, digits, tmp_path, uninterrupted):
+def test_the_order_of_phases_is_part_of_the_configuration(config, digits, tmp_path, uninterrupted):
     shutil.copytree(uninterrupted, tmp_path / "run")
     other = tmp_path / "other.py"
     swapped = '{"paraphraser": paraphraser, "hint": hint,'
-    other.write_text(page.read_text().replace('{"hint": hint, "paraphraser": paraphraser,', swapped))
+    other.write_text(config.read_text().replace('{"hint": hint, "paraphraser": paraphraser,', swapped))
     done = call("train_with_distillation.py", *words(other, digits, tmp_path), code=2)
     assert "settings: phases ['hint', 'paraphraser', 'last'] -> ['paraphraser', 'hint', 'last']" in done.stderr
     assert "--fresh" in done.stderr
@@ -221,12 +221,12 @@ def test_two_momenta_need_a_teacher_in_their_phase():
         state_of([Phase(1, {"kd": Term("kd")}), Phase(1, {"cross_entropy": Term("cross_entropy")}, dot)])
 
 
-def test_overrides_reach_into_a_first_phase(page, digits, tmp_path):
+def test_overrides_reach_into_a_first_phase(config, digits, tmp_path):
     old = "first.hint.epochs=2"  # as older versions called it
-    done = call("train_with_distillation.py", *words(page, digits, tmp_path, old, "epochs=1"))
+    done = call("train_with_distillation.py", *words(config, digits, tmp_path, old, "epochs=1"))
     assert done.stderr.count(f"{old} is now phases.hint.epochs=2") == 1
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert config["phases"]["hint"]["epochs"] == 2
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert written["phases"]["hint"]["epochs"] == 2
     assert len([row for row in read_metrics(tmp_path / "run") if row["kind"] == "val"]) == 4
 
 

@@ -42,7 +42,7 @@ def test_a_lengthened_run_equals_one_that_was_as_long_from_the_start(digits, tmp
     steps = ["optim.schedule=step", "optim.milestones=1"]
     call("train_with_distillation.py", *words(digits, tmp_path, *steps, "epochs=2"))
     longer = call("train_with_distillation.py", *words(digits, tmp_path, *steps))
-    assert "goes on with other settings: epochs 2 -> 3" in longer.stdout
+    assert "resumes with other settings: epochs 2 -> 3" in longer.stdout
     call("train_with_distillation.py", *words(digits, tmp_path, *steps, "name=whole"))
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
     # Any run may start from its student.
@@ -54,18 +54,18 @@ def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted):
     stopped = call("tests/door.py", KILL_AT_STEP.format(step=9, signal="SIGTERM"), *words(digits, tmp_path), code=75)
     assert "stopped by a signal after step 9" in stopped.stderr
     resumed = call("train_with_distillation.py", *words(digits, tmp_path))
-    assert "goes on after step 9" in resumed.stdout
+    assert "resumes after step 9" in resumed.stdout
     assert learned(tmp_path / "run") == uninterrupted
 
 
-def test_two_ranks_stop_and_one_goes_on(digits, tmp_path):
+def test_two_ranks_stop_and_one_resumes(digits, tmp_path):
     run = tmp_path / "run"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     stop = KILL_AT_STEP.format(step=9, signal="SIGTERM")
     stopped = call(*torchrun, "tests/door.py", stop, *words(digits, tmp_path), code=1)
     assert stopped.stderr.count("stopped by a signal after step 10") == 1  # ranks agree every ten steps
     resumed = call("train_with_distillation.py", *words(digits, tmp_path))
-    assert "goes on after step 10" in resumed.stdout
+    assert "resumes after step 10" in resumed.stdout
     assert [row["step"] for row in read_metrics(run) if row["kind"] == "train"] == [3, 6, 9, 12, 15, 18]
 
 

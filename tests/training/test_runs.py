@@ -37,7 +37,7 @@ ONE = Ranks(0, 1, torch.device("cpu"))
 def test_a_folder_that_a_living_run_writes_is_refused(tmp_path):
     first, second = (RunFolder(tmp_path / "run") for _ in range(2))
     begin(first, no_remarks, {}, fresh=False)
-    holder = rf"run is written by a run that lives \(process {os.getpid()} on {socket.gethostname()}\)"
+    holder = rf"run is written by a run that is still going \(process {os.getpid()} on {socket.gethostname()}\)"
     for fresh in (False, True):
         with pytest.raises(UsageError, match=holder):
             begin(second, no_remarks, {}, fresh=fresh)
@@ -49,7 +49,7 @@ def test_a_folder_that_a_living_run_writes_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
-def test_without_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch, capsys, number):
+def test_without_locks_a_run_prints_so_and_continues(tmp_path, monkeypatch, capsys, number):
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
@@ -104,7 +104,7 @@ class Split(Samples):
         (Split(keys="wxzy"), "had other images or labels (SHA-256"),
     ],
 )
-def test_other_data_is_told_from_the_same_data_elsewhere(now, message):
+def test_other_data_is_distinguished_from_the_same_data_elsewhere(now, message):
     then, none = facts_of({"train": Split()}, torch.nn.ModuleDict()), torch.nn.ModuleDict()
     found = changes(json.loads(json.dumps(then)), facts_of({"train": now}, none))
     assert message in found
@@ -124,9 +124,9 @@ def test_a_resumed_run_refuses_other_data_and_other_teachers(digits, tmp_path, r
     assert run(*distilled, f"data.data_path={moved}")[0] == 0
     for name, other in (("train", "x"), ("val", "train"), ("x", "val")):
         (moved / name).rename(moved / other)
-    code, _, said = run(*distilled, f"data.data_path={moved}")
+    code, _, errors = run(*distilled, f"data.data_path={moved}")
     assert code == 2
-    assert "the train split had 120 images then, 41 now" in said
+    assert "the train split had 120 images then, 41 now" in errors
     (tmp_path / "run/facts.json").unlink()  # as older versions left it
     other = torch.load(finished / "last.pt", weights_only=True)["student"]
     torch.save({name: value + 1 for name, value in other.items()}, weights.with_suffix(".pth"))
@@ -136,9 +136,9 @@ def test_a_resumed_run_refuses_other_data_and_other_teachers(digits, tmp_path, r
     distilled[-1] = f"teachers.teacher.weights={weights.with_suffix('.pth')}"
     assert run(*distilled)[0] == 0  # notes what there is now
     torch.save(other, weights.with_suffix(".pth"))
-    code, _, said = run(*distilled)
+    code, _, errors = run(*distilled)
     assert code == 2
-    assert "teachers.teacher had other weights (SHA-256 " in said
+    assert "teachers.teacher had other weights (SHA-256 " in errors
 
 
 # Loggers
@@ -161,7 +161,7 @@ def test_a_broken_tensorboard_is_one_line(tmp_path, monkeypatch, capsys, place):
     log.close()
     assert len(read_metrics(tmp_path)) == 29
     printed = capsys.readouterr().err
-    assert printed == "TensorBoard is off, the run goes on without: RuntimeError: out of order\n"
+    assert printed == "TensorBoard is off, the run continues without it: RuntimeError: out of order\n"
 
 
 @pytest.mark.parametrize("place", ["init", "log", "finish"])
@@ -174,21 +174,22 @@ def test_a_broken_wandb_is_one_line(tmp_path, monkeypatch, capsys, place):
         log.log("train", {"epoch": 1, "step": step, "loss": 1.0})
     log.close()
     assert len(read_metrics(tmp_path)) == 3
-    assert capsys.readouterr().err == "Weights & Biases is off, the run goes on without: RuntimeError: out of order\n"
+    off = "Weights & Biases is off, the run continues without it: RuntimeError: out of order\n"
+    assert capsys.readouterr().err == off
 
 
 def test_broken_curves_do_not_end_a_run(digits, tmp_path, run, monkeypatch):
     monkeypatch.setattr("figures.curves.draw", broken)
-    code, told, said = run(*words(digits, tmp_path, "train_params.epochs=1"))
+    code, output, errors = run(*words(digits, tmp_path, "train_params.epochs=1"))
     assert code == 0
-    assert "curves.png is off" in said
-    assert "best after epoch 1" in told
+    assert "curves.png is off" in errors
+    assert "best after epoch 1" in output
     (row, *_), environment = read_metrics(tmp_path / "run"), json.loads((tmp_path / "run/environment.json").read_text())
     assert row["seconds"] > 0
     assert row["time"].endswith("+00:00")
     assert environment["devices"] == ["cpu"]
     assert environment["hosts"] == [socket.gethostname()]
-    assert "images 41," in told
+    assert "images 41," in output
 
 
 @pytest.mark.parametrize("git", [None, "#!/bin/sh\necho dubious ownership >&2; exit 128\n"])
@@ -216,7 +217,7 @@ def test_without_git_there_is_no_revision(tmp_path, monkeypatch, git):
         OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
 )
-def test_short_memory_says_what_to_lower(error):
+def test_short_memory_names_what_to_lower(error):
     with pytest.raises(UsageError, match=r"lower data.batch_size .* train_params.accumulate"), advice.advising():
         raise error
 
@@ -237,14 +238,14 @@ def test_other_errors_stay(error):
 # What asks it to stop
 
 
-def test_a_signal_is_acknowledged_saves_and_goes_on(digits, tmp_path, run, finished, monkeypatch):
+def test_a_signal_is_acknowledged_and_the_saved_run_resumes(digits, tmp_path, run, finished, monkeypatch):
     command = words(digits, tmp_path)
     with monkeypatch.context() as patch:
         at_step(9, lambda: signal.raise_signal(signal.SIGHUP), patch)
-        code, _, said = run(*command)
+        code, _, errors = run(*command)
     assert code == 75
-    assert "stopped by a signal (SIGHUP): saving after this step; Ctrl-C again to stop at once\n" in said
-    assert "Stopped: stopped by a signal after step 9;" in said
+    assert "stopped by a signal (SIGHUP): saving after this step; Ctrl-C again to stop at once\n" in errors
+    assert "Stopped: stopped by a signal after step 9;" in errors
     assert run(*command)[0] == 0
     assert learned(tmp_path / "run") == learned(finished)
 
@@ -274,8 +275,8 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capfd):
 @pytest.mark.parametrize("place", ["dataset.loader.open_split", "train_with_distillation.build_distiller"])
 def test_a_signal_before_the_first_step_is_one_line(digits, tmp_path, run, monkeypatch, place):
     monkeypatch.setattr(door, place.rpartition(".")[2], lambda *_: signal.raise_signal(signal.SIGTERM))
-    code, _, said = run(*words(digits, tmp_path))
-    assert (code, said) == (
+    code, _, errors = run(*words(digits, tmp_path))
+    assert (code, errors) == (
         75,
         "Stopped: stopped by a signal (SIGTERM) before the first step; the same command begins again\n",
     )
@@ -286,10 +287,10 @@ def test_a_closed_pipe_saves_and_stops(digits, tmp_path, run, monkeypatch):
     with os.fdopen(ours, "w") as out:
         monkeypatch.setattr("sys.stdout", out)
         at_step(5, lambda: os.close(theirs), monkeypatch)
-        code, _, said = run(*words(digits, tmp_path))
+        code, _, errors = run(*words(digits, tmp_path))
         print("lost", flush=True)  # nothing is left to fail at the end
     assert code == 75
-    assert "Stopped: stopped by a closed pipe after step 6;" in said
+    assert "Stopped: stopped by a closed pipe after step 6;" in errors
 
 
 def test_nohup_is_respected_and_all_is_put_back(monkeypatch):

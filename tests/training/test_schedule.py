@@ -57,7 +57,7 @@ def test_half_an_epoch_of_warm_up_reaches_init_lr_and_no_more():
     assert rates(config, 5, 3)[:3] == pytest.approx([0.5, 1, 1])
 
 
-def test_sgd_moves_as_its_formula_says_and_leaves_frozen_parameters():
+def test_sgd_steps_as_its_formula_and_leaves_frozen_parameters():
     module = nn.Linear(1, 1)
     module.bias.requires_grad_(False)
     optimizer = build_optimizer(OptimConfig(init_lr=0.5, momentum=0.9, weight_decay=0.1), module)
@@ -83,7 +83,7 @@ def test_spared_groups_hold_norms_and_biases_and_no_group_is_empty():
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
-def test_adam_and_adamw_are_torchs_own_with_the_settings_of_the_page(name, kind):
+def test_adam_and_adamw_are_torchs_own_with_the_settings_of_the_config(name, kind):
     settings = {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3}
     moved = []
     for build in (
@@ -128,10 +128,10 @@ def test_dot_without_a_difference_is_sgd():
         optimizer = build_optimizer(config, module)
         for _ in range(4):
             outputs = module["student"](inputs)
-            task, taught = outputs.square().mean(), (outputs - 1).abs().mean()
+            task, from_teacher = outputs.square().mean(), (outputs - 1).abs().mean()
             if kind == "dot":
-                optimizer.take(taught)
-            (task + taught).backward()
+                optimizer.take(from_teacher)
+            (task + from_teacher).backward()
             optimizer.step()
             optimizer.zero_grad()
         moved.append(module["student"].weight.detach())

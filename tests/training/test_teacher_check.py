@@ -1,4 +1,4 @@
-"""A teacher is scored before the first step: its line, and when it may not teach."""
+"""A teacher is evaluated before the first step: its line, and when it is refused."""
 
 import json
 
@@ -76,7 +76,7 @@ def test_few_classes_have_a_bound_that_can_be_reached():
     assert {classes: round(least_expected(100 / classes), 1) for classes in bounds} == bounds
 
 
-def test_published_scores_and_untrained_weights_are_told(capsys):
+def test_published_scores_and_untrained_weights_are_printed(capsys):
     checked(512, 512, published=73.314)
     assert "published 73.3 on ImageNet-1K" in capsys.readouterr().out
     checked(512, 512, weights="none")

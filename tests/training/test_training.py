@@ -1,4 +1,4 @@
-"""The loop through the door: ranks, accumulation, precision, divergence, run folders, scores."""
+"""The loop through train_with_distillation.py: ranks, accumulation, precision, divergence, run folders, scores."""
 
 import json
 import re
@@ -46,14 +46,14 @@ def test_bf16_stays_near_float32_and_keeps_float32_weights():
 
 def test_evaluation_is_the_same_on_two_ranks_and_counts_every_image_once(digits, tmp_path):
     trained = words(digits, tmp_path, "train_params.epochs=1", "train_params.amp=bf16", "optim.optimizer=adamw")
-    told = call("train_with_distillation.py", *trained, "data.input_size=24", "data.val_resize=32").stdout
-    evaluate = ["--eval", str(tmp_path / "run")]  # at the run's size and precision, without its page
+    output = call("train_with_distillation.py", *trained, "data.input_size=24", "data.val_resize=32").stdout
+    evaluate = ["--eval", str(tmp_path / "run")]  # at the run's size and precision, without its config
     one = call("train_with_distillation.py", *evaluate).stdout
     two = call(*TORCHRUN, "train_with_distillation.py", *evaluate).stdout
     assert scores(one)["images"] == "41"
     assert scores(one) == scores(two)
 
-    # The exported student is the one that was scored: the EMA.
+    # The exported student is the one that was evaluated: the EMA.
     logged = [row for row in read_metrics(tmp_path / "run") if row["kind"] == "val"][-1]
     for name, value in scores(one).items():
         assert float(value) == pytest.approx(logged[f"ema_{name}"], abs=6e-4)
@@ -61,12 +61,12 @@ def test_evaluation_is_the_same_on_two_ranks_and_counts_every_image_once(digits,
     exported = call("train_with_distillation.py", *evaluate[:-1], str(tmp_path / "run" / "student.safetensors")).stdout
     assert scores(exported) == scores(one)
     # The run began by saying what it does.
-    beginning = told.partition("epoch 1/1")[0].splitlines()
+    beginning = output.partition("epoch 1/1")[0].splitlines()
     assert len(beginning) <= 15
     assert all(len(line) <= 80 for line in beginning[1:])
     parts = ("120 + 41 images of 10 classes", "random_sized at 24 pixels", " M multiply-adds, random weights")
     parts += ("adamw, rate 0.1", "1 epoch of 6: 6 steps of 20 images", "CPU (no GPU found), bf16")
-    assert [part for part in parts if part not in told] == []
+    assert [part for part in parts if part not in output] == []
 
 
 def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
@@ -91,7 +91,7 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
     row = read_metrics(run)[0]
     assert row["loss"] == pytest.approx(row["cross_entropy"] + 2.5 * row["wsld"], rel=1e-5)
     assert load_file(run / "student.safetensors").keys() == load_file(teacher).keys()
-    # A teacher alone is scored by its name.
+    # A teacher alone is evaluated by its name.
     assert scores(call("train_with_distillation.py", *distilled, "--eval", "teacher").stdout)["images"] == "41"
     # The finished run, repeated, trains no further.
     again = call("train_with_distillation.py", *distilled)
@@ -156,7 +156,7 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["name=../run"], "name=../run: expected a folder below"),
         (["--eval", "nothing", "data.data_path=nowhere"], "neither a file, nor a run's folder"),
         (["--evl", "teacher"], "no option --evl; near: --eval"),
-        (["--config=page.py"], "no option --config=page.py; near: --cfg"),
+        (["--config=config.py"], "no option --config=config.py; near: --cfg"),
     ],
 )
 def test_wrong_settings_end_with_code_2_before_any_work(digits, tmp_path, more, message):

@@ -28,7 +28,7 @@ def changed(*words):
 
 
 @pytest.mark.parametrize(
-    ("word", "key", "value"),
+    ("typed", "key", "value"),
     [
         ("optim.milestones=30,60", "optim.milestones", (30, 60)),
         ("optim.milestones=(30, 60)", "optim.milestones", (30, 60)),
@@ -50,9 +50,9 @@ def changed(*words):
         ("trainable=student.fc", "trainable", ("student.fc",)),
     ],
 )
-def test_a_word_changes_its_value_and_nothing_else(word, key, value):
-    assert changed(word) == {key: value}
-    assert type(changed(word)[key]) is type(value)
+def test_an_override_changes_its_value_and_nothing_else(typed, key, value):
+    assert changed(typed) == {key: value}
+    assert type(changed(typed)[key]) is type(value)
 
 
 def test_lists_may_be_given_as_flags():
@@ -60,7 +60,7 @@ def test_lists_may_be_given_as_flags():
     assert changed("--terms.wsld.teacher", "a", "b") == {"terms.wsld.teacher": ("a", "b")}
 
 
-def test_the_last_word_wins_and_the_config_stays():
+def test_the_last_override_wins_and_the_config_stays():
     before = dataclasses.asdict(cfg)
     assert changed("optim.init_lr=1", "optim.init_lr=2", "terms.wsld.options.temperature=9") == {
         "optim.init_lr": 2.0,
@@ -70,7 +70,7 @@ def test_the_last_word_wins_and_the_config_stays():
 
 
 @pytest.mark.parametrize(
-    ("word", "named"),
+    ("typed", "named"),
     [
         ("optim.schedule=cosin", "optim.schedule"),
         ("optim.nesterov=maybe", "optim.nesterov"),
@@ -83,13 +83,13 @@ def test_the_last_word_wins_and_the_config_stays():
         ("optim.init_lr", "optim.init_lr"),
     ],
 )
-def test_what_cannot_be_read_names_the_field(word, named):
+def test_what_cannot_be_read_names_the_field(typed, named):
     with pytest.raises(UsageError, match=named):
-        override(cfg, [word])
+        override(cfg, [typed])
 
 
 @pytest.mark.parametrize(
-    ("word", "near"),
+    ("typed", "near"),
     [
         ("teachers.teecher.name=x", r"near: teachers\.teacher"),
         ("name.first=x", "no setting 'name.first'"),
@@ -109,9 +109,9 @@ def test_what_cannot_be_read_names_the_field(word, named):
         ("terms=kd", r"near: terms\.cross_entropy\.objective"),
     ],
 )
-def test_an_unknown_key_is_refused_at_every_depth(word, near):
+def test_an_unknown_key_is_refused_at_every_depth(typed, near):
     with pytest.raises(UsageError, match=near):
-        override(cfg, [word], "")
+        override(cfg, [typed], "")
 
 
 @pytest.mark.parametrize(("file", "words"), CONFIGS, ids=[f"{file.stem} {''.join(words)}" for file, words in CONFIGS])
@@ -138,23 +138,23 @@ def test_the_main_config_is_the_published_recipe():
 
 
 def test_a_config_is_read_afresh_and_its_own_errors_come_through(tmp_path):
-    page = tmp_path / "page.py"
-    page.write_text("from imagenet_train_cfg import cfg\n")
-    assert read_config(page, Recipe) == (cfg, [])
-    page.write_text("other = 3\n")
-    with pytest.raises(UsageError, match=r"page\.py must set `cfg` to a Recipe"):
-        read_config(page, Recipe)
-    page.write_text("import imagenet_train_cfg\ncfg = 1 / 0\n")
-    with pytest.raises(UsageError, match=r"page\.py, line 2: ZeroDivisionError: division by zero$"):
-        read_config(page, Recipe)
-    with pytest.raises(UsageError, match=r"a folder; name one of its configs: page\.py"):
+    config = tmp_path / "config.py"
+    config.write_text("from imagenet_train_cfg import cfg\n")
+    assert read_config(config, Recipe) == (cfg, [])
+    config.write_text("other = 3\n")
+    with pytest.raises(UsageError, match=r"config\.py must set `cfg` to a Recipe"):
+        read_config(config, Recipe)
+    config.write_text("import imagenet_train_cfg\ncfg = 1 / 0\n")
+    with pytest.raises(UsageError, match=r"config\.py, line 2: ZeroDivisionError: division by zero$"):
+        read_config(config, Recipe)
+    with pytest.raises(UsageError, match=r"a folder; name one of its configs: config\.py"):
         read_config(tmp_path, Recipe)
-    with pytest.raises(UsageError, match=r"pages\.py: no such file; near: .*page\.py"):
-        read_config(tmp_path / "pages.py", Recipe)
+    with pytest.raises(UsageError, match=r"configs\.py: no such file; near: .*config\.py"):
+        read_config(tmp_path / "configs.py", Recipe)
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("typed", "message"),
     [
         ("data.num_workers=-1", "at least 0"),
         ("data.input_size=0", "at least 1"),
@@ -166,10 +166,10 @@ def test_a_config_is_read_afresh_and_its_own_errors_come_through(tmp_path):
         ("phases.boundaries.epochs=0", "at least 1"),
     ],
 )
-def test_numbers_out_of_range_are_refused(word, message):
-    page, _ = read_config(ROOT / "configs/cifar100.py", Recipe, ["method=ab"])
-    with pytest.raises(UsageError, match=rf"^{word}: {message}"):
-        override(page, [word], "").check()
+def test_numbers_out_of_range_are_refused(typed, message):
+    config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, ["method=ab"])
+    with pytest.raises(UsageError, match=rf"^{typed}: {message}"):
+        override(config, [typed], "").check()
 
 
 def test_lists_may_be_written_as_python_or_a_shell_would():
@@ -183,7 +183,7 @@ def test_differences_of_equal_and_of_unlike_things():
     assert differences({"a": 1}, {}) == {"a": (1, None)}
 
 
-def test_a_config_may_be_a_function_of_words(capsys):
+def test_a_config_may_be_a_function_of_overrides(capsys):
     file = ROOT / "configs/cifar100.py"
     recipe, rest = read_config(file, Recipe, ["method=dkd", "teacher=vgg13", "optim.init_lr=0.1", "student=vgg8"])
     assert rest == ["optim.init_lr=0.1"]
@@ -194,9 +194,9 @@ def test_a_config_may_be_a_function_of_words(capsys):
     assert read_config(file, Recipe, ["student=mobilenetv2"])[0].last.optim.init_lr == 0.01
     read_config(file, Recipe, ["--help"])
     assert "cifar100.py: method=kd teacher= student=resnet8x4" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"no word 'tearcher'; its words: method, teacher, student, second"):
+    with pytest.raises(UsageError, match=r"no override 'tearcher'; its own: method, teacher, student, second"):
         read_config(file, Recipe, ["tearcher=vgg13"])
-    with pytest.raises(UsageError, match=r"no word 'lr'; its words: .*; settings: optim\.init_lr$"):
+    with pytest.raises(UsageError, match=r"no override 'lr'; its own: .*; settings: optim\.init_lr$"):
         read_config(file, Recipe, ["lr=3"])
     assert read_config(file, Recipe, ["epochs=3"])[1] == ["epochs=3"]
     alone, _ = read_config(file, Recipe, ["method=none", "student=vgg13"])
@@ -215,7 +215,7 @@ def test_a_config_may_be_a_function_of_words(capsys):
         ("digits", ["method=wlsd"], "method=wlsd: this config does not know it; near: wsld"),
     ],
 )
-def test_words_that_a_config_does_not_know_bring_near_ones(data, words, message):
+def test_overrides_that_a_config_does_not_know_bring_near_ones(data, words, message):
     with pytest.raises(UsageError, match=message):
         read_config(ROOT / f"configs/{data}.py", Recipe, words)
 
@@ -298,7 +298,7 @@ def test_old_names_are_taken_with_a_note(old, now, value):
         override(staged, [old])
 
 
-def test_old_names_with_wrong_values_are_told_like_others():
+def test_old_names_with_wrong_values_are_refused_like_others():
     with pytest.raises(UsageError, match=r"^train_params\.epochs=x: expected a whole number"):
         override(cfg, ["train_params.epochs=x"], old=OLD)
     with pytest.raises(UsageError, match=r"no setting 'first\.hint\.epochs'"):
@@ -317,7 +317,7 @@ def test_old_names_with_wrong_values_are_told_like_others():
         ("configs/imagenet_resnet50_mobilenetv1.py", "student.name=timm/mobilenetv1_100"),
     ],
 )
-def test_configs_that_are_gone_say_what_to_give(file, now):
+def test_configs_that_are_gone_name_what_to_give(file, now):
     with pytest.raises(UsageError, match=f"no such file now; it is --cfg .*{now}"):
         read_config(ROOT / file, Recipe, old=OLD)
 
@@ -342,7 +342,7 @@ def test_configs_that_are_gone_say_what_to_give(file, now):
         ),
     ],
 )
-def test_an_old_config_is_told_what_to_write(tmp_path, code, message):
+def test_an_old_config_is_refused_with_what_to_write(tmp_path, code, message):
     (tmp_path / "old.py").write_text(f"{code}\n")
     with pytest.raises(UsageError, match=message):
         read_config(tmp_path / "old.py", Recipe, old=OLD)

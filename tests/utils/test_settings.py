@@ -31,10 +31,10 @@ CONFIGS += [(ROOT / "configs/imagenette_wsld.py", ""), (ROOT / "configs/digits.p
 CONFIGS += [(ROOT / f"configs/{data}.py", f"method={name}") for name, one in METHODS.items() for data in one.on]
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=[f"{file.stem} {word}" for file, word in CONFIGS])
+@pytest.fixture(scope="module", params=CONFIGS, ids=[f"{file.stem} {typed}" for file, typed in CONFIGS])
 def config(request):
-    file, word = request.param
-    return read_config(file, Recipe, [word] if word else [])[0]
+    file, typed = request.param
+    return read_config(file, Recipe, [typed] if typed else [])[0]
 
 
 def of_two_phases():
@@ -100,7 +100,7 @@ def test_a_number_at_its_limit_is_taken_and_one_beyond_is_not():
 
 
 @pytest.mark.parametrize(
-    "word",
+    "typed",
     [
         *("data.scale=1,0.08", "data.scale=0,1", "data.ratio=0,1", "data.ratio=2,1", "data.rand_scale=480,256"),
         *("data.rand_scale=0,0", "data.pad=-40", "data.mixup=-1", "data.cutmix=-1e-9", "data.color_jitter=-1"),
@@ -134,9 +134,9 @@ def test_a_number_at_its_limit_is_taken_and_one_beyond_is_not():
         ),
     ],
 )
-def test_what_is_out_of_range_is_refused_by_its_key(word):
-    with pytest.raises(UsageError, match=rf"^{word.partition('=')[0]}="):
-        override(cfg, [word]).check()
+def test_what_is_out_of_range_is_refused_by_its_key(typed):
+    with pytest.raises(UsageError, match=rf"^{typed.partition('=')[0]}="):
+        override(cfg, [typed]).check()
 
 
 @pytest.mark.parametrize(
@@ -226,10 +226,10 @@ def test_what_is_no_such_value_is_refused(text, kind):
 
 
 def test_numbers_too_long_to_compute_with_are_refused():
-    for word in ("optim.init_lr=", "data.batch_size="):
+    for typed in ("optim.init_lr=", "data.batch_size="):
         for end in ("", "/1"):
             with pytest.raises(UsageError, match=r": expected|at most"):
-                override(cfg, [f"{word}1{'0' * 400}{end}"])
+                override(cfg, [f"{typed}1{'0' * 400}{end}"])
 
 
 def test_options_and_taps_that_are_not_set_yet_may_be_set():
@@ -262,24 +262,24 @@ def test_a_damaged_file_of_settings_is_named(tmp_path, content):
     [
         (
             "from knowledge_distiller import Term\ncfg = Term(objectiv='kd')",
-            r"page\.py, line 2: Term has no setting 'objectiv'; near: objective$",
+            r"config\.py, line 2: Term has no setting 'objectiv'; near: objective$",
         ),
         (
             "from dataclasses import replace\nfrom imagenet_train_cfg import cfg\n\ncfg = replace(cfg, phase={})",
             r"line 4: Recipe has no setting 'phase'; near: phases$",
         ),
         ("def cfg(teacher='a'):\n    return {}[teacher]", r"line 2: KeyError: 'a'$"),
-        ("x = 1\ncfg = (", r"page\.py, line 2: SyntaxError: '\(' was never closed$"),
+        ("x = 1\ncfg = (", r"config\.py, line 2: SyntaxError: '\(' was never closed$"),
         ("import nothing_like_this", r"line 1: ModuleNotFoundError: No module named 'nothing_like_this'$"),
         ("import beside\ncfg = 3", r"beside\.py, line 1: ZeroDivisionError"),
     ],
 )
 def test_a_mistake_in_a_config_names_its_line_and_what_is_near(tmp_path, monkeypatch, code, message):
     monkeypatch.setattr("sys.path", [*sys.path])
-    (tmp_path / "page.py").write_text(f"{code}\n")
+    (tmp_path / "config.py").write_text(f"{code}\n")
     (tmp_path / "beside.py").write_text("1 / 0\n")
     with pytest.raises(UsageError, match=message):
-        read_config(tmp_path / "page.py", Recipe)
+        read_config(tmp_path / "config.py", Recipe)
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_a_mistake_in_a_config_names_its_line_and_what_is_near(tmp_path, monkeyp
         ),
     ],
 )
-def test_a_command_line_that_is_wrong_says_what_is_right(monkeypatch, words, message):
+def test_a_command_line_that_is_wrong_is_refused_with_what_is_right(monkeypatch, words, message):
     monkeypatch.setattr("sys.argv", ["door", *words])
     with pytest.raises(UsageError, match=message):
         read_command_line("")
@@ -314,14 +314,14 @@ def test_help_shows_every_setting_and_option_as_it_may_be_typed(monkeypatch, cap
     shown = capsys.readouterr().out
     assert shown.startswith("What it does.")
     words = [line.strip() for line in shown.splitlines() if "=" in line and line.startswith("  ") and line[2] != " "]
-    assert {word.partition("=")[0] for word in words} >= {one.key for one in settings(cfg)}
+    assert {typed.partition("=")[0] for typed in words} >= {one.key for one in settings(cfg)}
     assert "terms.cross_entropy.options.label_smoothing=0.0" in words
     last = dataclasses.replace(override(cfg, words).last, terms=cfg.last.terms)
     assert dataclasses.replace(override(cfg, words), phases={"distillation": last}) == cfg
 
 
 def test_settings_without_effect_are_named():
-    assert cfg.idle == []
+    assert cfg.unused_settings == []
     words = ["optim.optimizer=adamw", "optim.momentum=0.5", "data.pad=8", "optim.betas=0.9,0.99"]
     assert override(cfg, words).idle == [
         "data.pad=8 has no effect with data.type_of_data_aug=random_sized",

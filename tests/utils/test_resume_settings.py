@@ -1,4 +1,4 @@
-"""What may change when a run goes on, and runs of older versions."""
+"""What may change when a run is resumed, and runs of older versions."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ def changed(one):
     return one.value + ("x" if isinstance(one.value, str) else 1)
 
 
-def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_learned():
+def test_a_run_resumes_with_other_settings_where_they_do_not_decide_what_is_learned():
     for one in settings(cfg):
         old = part = begun()
         own = {field.name for field in dataclasses.fields(Recipe)}
@@ -39,25 +39,27 @@ def test_a_run_goes_on_with_other_settings_where_they_do_not_decide_what_is_lear
         part[last] = changed(one)
         if one.affects_result:
             with pytest.raises(UsageError, match=rf"holds a run with other settings: {one.key} "):
-                list(cfg.goes_on(old))
+                list(cfg.resume_remarks(old))
         else:
-            (remark,) = cfg.goes_on(old)
-            assert f"goes on with other settings: {one.key} " in remark
+            (remark,) = cfg.resume_remarks(old)
+            assert f"resumes with other settings: {one.key} " in remark
     free = {one.key for one in settings(cfg) if not one.affects_result}
     # What messages advise, the machine's affairs, and what changes rounding alone.
     assert free >= {"data.on_fault", "data.cache_gb", "data.num_workers", "train_params.accumulate", "train_params.amp"}
     assert not free & {"data.batch_size", "optim.init_lr", "train_params.seed", "epochs", "trainable"}
 
 
-def test_a_run_from_before_a_setting_existed_goes_on_and_one_with_a_setting_of_old_says_so():
+def test_a_run_from_before_a_setting_existed_resumes_and_one_with_an_old_setting_prints_it():
     old = begun()
     last = old["phases"]["distillation"]
     del last["optim"]["betas"], last["trainable"], old["data"]["on_fault"], old["train_params"]["accumulate"]
-    assert list(cfg.goes_on(old)) == []
+    assert list(cfg.resume_remarks(old)) == []
     last["optim"]["of_old"] = 3
-    assert list(cfg.goes_on(old)) == ["settings of another version are passed over: phases.distillation.optim.of_old"]
+    assert list(cfg.resume_remarks(old)) == [
+        "settings of another version are ignored: phases.distillation.optim.of_old"
+    ]
     with pytest.raises(UsageError, match=r"optim\.betas \[0\.9, 0\.999\] -> \[0\.8, 0\.999\]"):
-        list(override(cfg, ["optim.betas=0.8,0.999"]).goes_on(old))
+        list(override(cfg, ["optim.betas=0.8,0.999"]).resume_remarks(old))
 
 
 def test_a_setting_added_later_never_makes_a_run_unresumable():
@@ -80,7 +82,7 @@ def test_a_setting_added_later_never_makes_a_run_unresumable():
     assert len(without) > 70
     for values, name in without:
         value = values.pop(name)
-        assert list(config.goes_on(written)) == [], name
+        assert list(config.resume_remarks(written)) == [], name
         values[name] = value
 
 
@@ -95,27 +97,27 @@ def as_before(config):
     return {**values, **last, "first": phases}
 
 
-@pytest.mark.parametrize("word", ["method=ft", "method=kd", "method=none", "method=mlkd"])
-def test_a_run_of_a_version_without_phases_goes_on(word, tmp_path):
-    config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [word])
+@pytest.mark.parametrize("typed", ["method=ft", "method=kd", "method=none", "method=mlkd"])
+def test_a_run_of_a_version_without_phases_resumes(typed, tmp_path):
+    config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [typed])
     old = as_before(config)
-    assert list(config.goes_on(old)) == []
+    assert list(config.resume_remarks(old)) == []
     assert restore(Recipe, as_today(old, [*config.phases][-1])) == (config, [])
     longer = override(config, ["epochs=500"])
-    assert next(longer.goes_on(old)).startswith("goes on with other settings: epochs ")
+    assert next(longer.resume_remarks(old)).startswith("resumes with other settings: epochs ")
     with pytest.raises(UsageError, match=r"holds a run with other settings: optim\.init_lr .* -> 3\.0"):
-        list(override(config, ["optim.init_lr=3"]).goes_on(old))
+        list(override(config, ["optim.init_lr=3"]).resume_remarks(old))
     (tmp_path / "config.json").write_text(json.dumps(old))
-    scored, unknown = restore_file(tmp_path / "config.json", Recipe, as_today)
-    assert (scored.last, unknown) == (config.last, [])
+    restored, unknown = restore_file(tmp_path / "config.json", Recipe, as_today)
+    assert (restored.last, unknown) == (config.last, [])
 
 
 def test_a_run_may_be_lengthened_where_its_past_stays_the_same(monkeypatch):
     longer = override(cfg, ["epochs=120"])
-    assert "epochs 100 -> 120" in next(longer.goes_on(begun()))
+    assert "epochs 100 -> 120" in next(longer.resume_remarks(begun()))
     with pytest.raises(UsageError, match=r"settings: optim\.milestones \[30, 60, 90\] -> \[30, 60\]\. Set another"):
-        list(override(longer, ["optim.milestones=30,60"]).goes_on(begun()))
+        list(override(longer, ["optim.milestones=30,60"]).resume_remarks(begun()))
     with pytest.raises(UsageError, match=r"epochs 100 -> 90\. Set another"):
-        list(override(cfg, ["epochs=90"]).goes_on(begun()))
+        list(override(cfg, ["epochs=90"]).resume_remarks(begun()))
     with pytest.raises(UsageError, match=r"cosine .*weights=runs/resnet18_wsld/student\.safetensors and another"):
-        list(override(longer, ["optim.schedule=cosine"]).goes_on(begun("optim.schedule=cosine")))
+        list(override(longer, ["optim.schedule=cosine"]).resume_remarks(begun("optim.schedule=cosine")))

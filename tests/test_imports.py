@@ -1,4 +1,4 @@
-"""Imports point downwards: door, rooms, utils."""
+"""Imports point downwards: entry script, packages, utils."""
 
 import ast
 from pathlib import Path
@@ -32,23 +32,23 @@ def imported(path):
         yield from ((node.lineno, name.split(".")[0]) for name in names)
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_room_imports_only_what_stands_below_it(room):
-    files = [ROOT / room] if room.endswith(".py") else list((ROOT / room).rglob("*.py"))
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_a_package_imports_only_what_stands_below_it(package):
+    files = [ROOT / package] if package.endswith(".py") else list((ROOT / package).rglob("*.py"))
     assert files
     for path in files:
         for line, name in imported(path):
-            assert name not in OURS - MAY_IMPORT[room], f"{path.relative_to(ROOT)}, line {line} imports {name}"
+            assert name not in OURS - MAY_IMPORT[package], f"{path.relative_to(ROOT)}, line {line} imports {name}"
 
 
-def test_only_configs_import_configs_and_nothing_imports_the_door():
+def test_only_configs_import_configs_and_nothing_imports_the_entry_script():
     configs = {"imagenet_train_cfg", "configs"}
-    door = "train_with_distillation"
-    assert configs | {door} <= OURS
+    script = "train_with_distillation"
+    assert configs | {script} <= OURS
     for folder in (ROOT, *(ROOT / name for name in OURS - {"configs", "tests"} if (ROOT / name).is_dir())):
         for path in folder.glob("*.py") if folder == ROOT else folder.rglob("*.py"):
             table = {"configs"} if folder.name == "benchmarks" else set()  # they measure methods, and read their table
             for line, name in imported(path):
-                assert name not in (configs - table) | {door}, f"{path.relative_to(ROOT)}, line {line} imports {name}"
+                assert name not in (configs - table) | {script}, f"{path.relative_to(ROOT)}, line {line} imports {name}"
     for path in (ROOT / "configs").glob("*.py"):
         assert "train_with_distillation" not in {name for _, name in imported(path)}, path.name
