@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from dataset.feed.batch import Batch
-from models.outputs import Outputs
 from models.zoo import Network
 from objectives.contract import are_logits
-from teachers import Live, Views, as_one
+from teachers import Live, Teacher, Views, as_one
 from terms import Distilled, Match, Term, example_of
 from utils.errors import UsageError
 
@@ -34,6 +33,7 @@ class KnowledgeDistiller(nn.Module):
     """
 
     _active: list[Match]
+    _teachers: list[Teacher | None]  # of each
     _weights: Tensor  # [number of terms]
     _taught: Tensor  # [number of terms], 1 for those that look at a teacher
 
@@ -66,6 +66,7 @@ class KnowledgeDistiller(nn.Module):
             raise UsageError("terms: a loss needs at least one")
         self.terms = dict(terms)
         self._active = [cast(Match, self.matches[name]) for name in terms]
+        self._teachers = [as_one([self.teachers[name] for name in match.teachers]) for match in self._active]
         taught = [match.objective.needs_teacher for match in self._active]
         self._taught = torch.tensor(taught, dtype=torch.float32, device=self._weights.device)
         self._weights = torch.empty_like(self._taught)
@@ -102,7 +103,10 @@ class KnowledgeDistiller(nn.Module):
         views = Views(batch)
         wanted = sorted({"weak"}.union(*(match.views for match in self._active)), reverse=True)
         student = {view: views.through(self.student, view) for view in wanted}
-        teachers = [self._given(match, views, student) for match in self._active]
+        teachers = [
+            {view: views.given_by(teacher, view, student[view]) for view in match.views if teacher is not None}
+            for match, teacher in zip(self._active, self._teachers)
+        ]
         with torch.autocast(batch.index.device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(student, teacher, batch) for match, teacher in zip(self._active, teachers)]
             weighted = torch.stack(values) * self._weights
@@ -112,8 +116,3 @@ class KnowledgeDistiller(nn.Module):
                 sound[name] = outputs.logits.isfinite().all()
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
         return Distilled(shown, weighted, self._taught, student["weak"].detached(), sound)
-
-    def _given(self, match: Match, views: Views, student: Mapping[str, Outputs]) -> dict[str, Outputs]:
-        """What the teacher of a term gives, by view; nothing for a term without one."""
-        teacher = as_one([self.teachers[name] for name in match.teachers])
-        return {view: views.given_by(teacher, view, student[view]) for view in match.views if teacher is not None}

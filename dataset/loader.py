@@ -246,7 +246,7 @@ def _tensors(arrays: Arrays) -> dict[str, Tensor]:
 
 def _batch(tensors: dict[str, Tensor], epoch: int) -> Batch:
     images, index = tensors.pop("images"), tensors.pop("index")
-    sizes = torch.tensor(images.shape[2:]).expand(len(index), 2)
+    sizes = torch.stack([torch.full_like(index, length) for length in images.shape[2:]], 1)  # no copy from the host
     return Batch({"weak": images}, sizes, tensors, index, epoch)
 
 
