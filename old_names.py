@@ -10,7 +10,7 @@ from utils.renamed import Renamed, converted
 
 def _embedding(network: str) -> Callable[[int | None], dict[str, Any]]:
     head = f"{network}.head"
-    return lambda width: {f"{head}.name": "embedding", f"{head}.options.dimensions": width} if width else {}
+    return lambda width: {f"{head}.name": "embedding", f"{head}.options.dimensions": width} if width is not None else {}
 
 
 def _reused(network: str) -> Callable[[str | None], dict[str, Any]]:
@@ -18,7 +18,7 @@ def _reused(network: str) -> Callable[[str | None], dict[str, Any]]:
 
     def head_of(teacher: str | None) -> dict[str, Any]:
         other = {f"{head}.options.teacher": teacher} if teacher != "teacher" else {}
-        return {f"{head}.name": "reused", **other} if teacher else {}
+        return {f"{head}.name": "reused", **other} if teacher is not None else {}
 
     return head_of
 
@@ -37,12 +37,12 @@ SETTINGS = (
     Renamed("optim", "phases.<last>.optim", f"write {_PHASE}"),
     Renamed("phases.*.optim.moves", "phases.*.trainable", f"trainable of its phase: {_PHASE}"),
     Renamed("phases.*.terms.*.strong", _view, 'write view="strong"', bool),
-    Renamed("student.embedding", _embedding("student"), _HEAD, int | None),
-    Renamed("student.reuses", _reused("student"), _HEAD, str | None),
+    Renamed("student.embedding", _embedding("student"), _HEAD, int | None, {"student.head.name": "own"}),
+    Renamed("student.reuses", _reused("student"), _HEAD, str | None, {"student.head.name": "own"}),
     Renamed("student.batch_statistics", lambda _: {}, _TEACHER),
     Renamed("student.expect_top1", lambda _: {}, _TEACHER),
-    Renamed("teachers.*.embedding", _embedding("teachers.*"), _HEAD, int | None),
-    Renamed("teachers.*.reuses", _reused("teachers.*"), _HEAD, str | None),
+    Renamed("teachers.*.embedding", _embedding("teachers.*"), _HEAD, int | None, {"teachers.*.head.name": "own"}),
+    Renamed("teachers.*.reuses", _reused("teachers.*"), _HEAD, str | None, {"teachers.*.head.name": "own"}),
     Renamed("teachers.*.expect_top1", "teachers.*.expect", _TEACHER),
 )
 FILES = {  # the end of a path -> what to give in its place

@@ -136,7 +136,8 @@ def test_ramps_change_the_weight_and_not_the_term():
 
 
 def test_one_graph_that_no_ramp_recompiles():
-    distiller = build({**TERMS, "kd": Term("kd", ramp=((1, 0.1), (9, 1.0)))}).eval()
+    both = Term("kd", teacher=("teacher", "other"))
+    distiller = build({**TERMS, "kd": Term("kd", ramp=((1, 0.1), (9, 1.0))), "both": both}).eval()
     compiled = torch.compile(distiller, fullgraph=True, backend="aot_eager")
     compiled(batch()).loss.backward()
     gradients = [parameter.grad.clone() for parameter in distiller.student.parameters()]

@@ -122,9 +122,9 @@ class RunFolder:
     ) -> None:
         if self.path.exists() and not self._is_locked:  # another has begun since
             self._claim(resume_remarks, fresh=fresh)
-        if self.path.exists() and fresh:
+        if self._is_locked and fresh:
             self._move_aside()
-        if not self.path.exists():
+        if not self._is_locked:
             self.path.mkdir(parents=True, exist_ok=True)  # two may start at once
             self._lock()
         elif shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
@@ -155,6 +155,7 @@ class RunFolder:
             number += 1
         self.path.rename(aside)
         self._locked.close()
+        self._is_locked = False
         print(f"the earlier run is kept as {aside}")
 
     @property

@@ -212,10 +212,11 @@ class State:
         number = position["phase"] if "phase" in position else position["stage"]  # its name in older checkpoints
         if number != self.phase_number:
             self.begin(number)
-        for ours, theirs in zip(self.optimizer.param_groups, saved["optimizer"]["param_groups"]):
-            if absent := ours.keys() - theirs.keys():
+        ours = [dict(group) for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(saved["optimizer"])  # fills in what older versions of torch had no name for
+        for group, theirs, loaded in zip(ours, saved["optimizer"]["param_groups"], self.optimizer.param_groups):
+            if absent := [name for name in group.keys() - theirs.keys() if loaded.get(name) != group[name]]:
                 raise KeyError(f"the optimizer's {', '.join(sorted(absent))}")
-        self.optimizer.load_state_dict(saved["optimizer"])
         if saved["scaler"]:  # none where it went without fp16
             self.scaler.load_state_dict(saved["scaler"])
         self.meters.restore(saved["meters"], self.ranks.rank)

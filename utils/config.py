@@ -210,7 +210,8 @@ def _with_old_name(cfg: Config, key: str, text: str, old: OldNames, note: Callab
     """
     before = left_out(cfg)
     try:
-        now = overrides_now(key, text, old.settings, before.rstrip(".").rpartition(".")[2])
+        last = before.rstrip(".").rpartition(".")[2]
+        now = overrides_now(key.replace("-", "_"), text, old.settings, last)
         changed = cfg
         for name, value in now.items():
             changed = _with_value(changed, name, value)
@@ -220,7 +221,7 @@ def _with_old_name(cfg: Config, key: str, text: str, old: OldNames, note: Callab
     except ValueError as error:
         raise UsageError(f"{key}={text}: expected {error}") from None
     written = [f"{name.removeprefix(before)}={value}" for name, value in now.items()]
-    note(f"{key}={text} is now {' '.join(written)}")
+    note(f"{key}={text} {'is now' if written else 'has no effect now'} {' '.join(written)}".rstrip())
     return changed
 
 

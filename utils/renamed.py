@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from utils.settings import parse, show
+from utils.settings import in_words, parse, show
 
 LAST = "<last>"  # in new names: the last of the phases
 
@@ -23,22 +23,29 @@ class Renamed:
             old value that gives the new ones by such names.
         write: what a config file has now.
         kind: where ``new`` is a function, the type of the old value.
+        nothing: what is typed, by such names, for a value of which ``new`` makes nothing.
     """
 
     old: str
     new: str | Callable[[Any], Mapping[str, Any]]
     write: str
     kind: Any = str
+    nothing: Mapping[str, str] = field(default_factory=dict)
 
     def made(self, value: Any) -> Mapping[str, Any]:
         """The new values by name.
 
         Raises:
-            ValueError: ``value`` is text, as the command line gives it, and none of its type.
+            ValueError: ``value`` is text, as the command line gives it, and none of its type; with what is expected.
         """
         if isinstance(self.new, str):
             return {self.new: value}
-        return self.new(parse(value, self.kind) if isinstance(value, str) and self.kind is not str else value)
+        if isinstance(value, str) and self.kind is not str:
+            try:
+                value = parse(value, self.kind)
+            except (ValueError, ArithmeticError):
+                raise ValueError(in_words(self.kind)) from None
+        return self.new(value)
 
 
 def converted(values: Mapping[str, Any], table: Sequence[Renamed], last: str) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def converted(values: Mapping[str, Any], table: Sequence[Renamed], last: str) ->
 
 
 def overrides_now(key: str, text: str, table: Sequence[Renamed], last: str) -> dict[str, str]:
-    """The overrides of today in place of ``key=text``, by key; the same where nothing had that name.
+    """The overrides of today in place of ``key=text``, by key, if any; the same where nothing had that name.
 
     Raises:
         ValueError: ``text`` is no value of that setting.
@@ -70,7 +77,10 @@ def overrides_now(key: str, text: str, table: Sequence[Renamed], last: str) -> d
     values: Any = text
     for name in reversed(key.split(".")):
         values = {name: values}
-    return dict(_leaves(converted(values, table, last)))
+    if now := dict(_leaves(converted(values, table, last))):
+        return now
+    used = ((one, stars) for one in table for _, stars in _found(values, one.old.split(".")))
+    return {".".join(_filled(name, stars, last)): new for one, stars in used for name, new in one.nothing.items()}
 
 
 def advice(key: str, table: Sequence[Renamed]) -> str:

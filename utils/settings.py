@@ -256,18 +256,19 @@ def _items(text: str) -> list[str]:
 
 def expected(kind: Any, field: dataclasses.Field) -> str:
     """What a value of type ``kind`` is, as messages name it, with its range."""
-    return ", ".join(filter(None, (_words(kind), str(range_of(field)))))
+    return ", ".join(filter(None, (in_words(kind), str(range_of(field)))))
 
 
-def _words(kind: Any, *, many: bool = False) -> str:
+def in_words(kind: Any, *, many: bool = False) -> str:
+    """What a value of type ``kind`` is; ``many`` of them in a list."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_words(one, many=many) for one in arguments))
+        return " or ".join(dict.fromkeys(in_words(one, many=many) for one in arguments))
     if origin is tuple:
         if arguments[-1] is Ellipsis:
-            return f"a list of {_words(arguments[0], many=True)}"
+            return f"a list of {in_words(arguments[0], many=True)}"
         count = _COUNTS.get(len(arguments), str(len(arguments)))
-        return f"{'lists of ' if many else ''}{count} {_words(arguments[0], many=True)}"
+        return f"{'lists of ' if many else ''}{count} {in_words(arguments[0], many=True)}"
     if origin is Literal:
         return f"one of {', '.join(arguments)}"
     if origin is dict:

@@ -97,6 +97,13 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(digits, run, copy, spoil
     assert "last.pt does not fit this run" in error
 
 
+def test_what_torch_fills_in_may_be_missing(digits, run, copy):
+    last = torch.load(copy / "last.pt", weights_only=True)
+    del last["optimizer"]["param_groups"][0]["maximize"]
+    torch.save(last, copy / "last.pt")
+    assert run(*words(digits, copy.parent))[0] == 0
+
+
 @pytest.mark.parametrize("name", ["config.json", "facts.json"])
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"{", b"[]", b"null"])
 def test_damaged_json_is_named(tmp_path, name, content):

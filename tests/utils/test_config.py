@@ -298,7 +298,28 @@ def test_old_names_are_taken_with_a_note(old, now, value):
         override(staged, [old])
 
 
+def test_an_old_name_may_say_that_there_is_nothing():
+    simkd, _ = read_config(ROOT / "configs/imagenet.py", Recipe, ["method=simkd"])
+    notes = []
+    assert override(simkd, ["student.reuses=none"], old=OLD, note=notes.append).student.head.name == "own"
+    assert override(simkd, ["student.batch_statistics=no"], old=OLD, note=notes.append) == simkd
+    assert notes == [
+        "student.reuses=none is now student.head.name=own",
+        "student.batch_statistics=no has no effect now",
+    ]
+
+
+def test_old_names_may_have_hyphens():
+    words = ["--train-params.epochs", "7", "--teachers.teacher.expect-top1=3"]
+    changed = override(cfg, words, old=OLD)
+    assert (changed.last.epochs, changed.teachers["teacher"].expect) == (7, 3)
+
+
 def test_old_names_with_wrong_values_are_refused_like_others():
+    with pytest.raises(UsageError, match=r"^student\.embedding=x: expected a whole number or none$"):
+        override(cfg, ["student.embedding=x"], old=OLD)
+    with pytest.raises(UsageError, match=r"^terms\.wsld\.strong=: expected true or false$"):
+        override(cfg, ["terms.wsld.strong="], old=OLD)
     with pytest.raises(UsageError, match=r"^train_params\.epochs=x: expected a whole number"):
         override(cfg, ["train_params.epochs=x"], old=OLD)
     with pytest.raises(UsageError, match=r"no setting 'first\.hint\.epochs'"):
