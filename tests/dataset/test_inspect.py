@@ -18,6 +18,7 @@ from PIL import Image
 from splits import write_patched, write_wsld
 
 from dataset import inspect_lmdb
+from dataset.inspection import report, sheet
 from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import encode_raw
 from dataset.jpeg.tiles import tile, window_jpeg
@@ -126,8 +127,8 @@ def test_every_split_below_a_folder_and_damage_in_one(root, command, tmp_path):
 
 
 def test_verifying_names_every_damaged_record(root, command, tmp_path, monkeypatch):
-    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 1)
-    monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
+    monkeypatch.setattr(report, "_SAMPLE", 1)
+    monkeypatch.setattr(report, "draw_sheet", lambda *_: None)
     folder = copied(root / "train", tmp_path / "train")
     damage(folder, "00002.lmdb")
     command(folder)
@@ -150,8 +151,8 @@ def test_wsld_folders(command, tmp_path, write, monkeypatch):
         assert printed["width"].split() == ["32"] * 5
         assert printed["tiled"] == "100.0 % whole (no restart markers)"
         assert printed["windows"] == "read 100.0 % of the bytes"
-    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
-    monkeypatch.setattr(inspect_lmdb, "draw_sheet", lambda *_: None)
+    monkeypatch.setattr(report, "_SAMPLE", 2)
+    monkeypatch.setattr(report, "draw_sheet", lambda *_: None)
     bad = damaged_in_midstream(image_bytes(1, 90, 90))
     write(tmp_path / "other/val", {**files, "n0/3.JPEG": (bad, 0)})
     command(tmp_path / "other")
@@ -159,7 +160,7 @@ def test_wsld_folders(command, tmp_path, write, monkeypatch):
 
 
 def test_a_large_split_is_sampled(root, command, monkeypatch):
-    monkeypatch.setattr(inspect_lmdb, "_SAMPLE", 2)
+    monkeypatch.setattr(report, "_SAMPLE", 2)
     printed, _ = command(root / "train", "--sheet", "other.png")
     assert printed["JPEG"] == "of a sample, spread evenly, 2 images"
     assert printed["size"] == "of all 6 images"
@@ -237,22 +238,22 @@ def test_wrong_arguments_are_refused_before_any_work(root, command, tmp_path):
 
 def test_the_sheet_shows_classes_evenly():
     labels = np.repeat([0, 1, 3], [100, 2, 7])
-    shown = inspect_lmdb._over_classes(labels, 4, 9)
+    shown = sheet._over_classes(labels, 4, 9)
     assert shown == [0, 49, 99, 100, 101, 102, 105, 108]  # class 1 has two only
-    assert inspect_lmdb._over_classes(np.arange(1000), 1000, 24)[::23] == [0, 958]
+    assert sheet._over_classes(np.arange(1000), 1000, 24)[::23] == [0, 958]
     several = np.array([[True, True], [True, False], [False, True], [False, False]])
-    assert inspect_lmdb._over_classes(several, 2, 4) == [0, 1, 2]
-    assert inspect_lmdb._over_classes(several[3:], 2, 4) == []
+    assert sheet._over_classes(several, 2, 4) == [0, 1, 2]
+    assert sheet._over_classes(several[3:], 2, 4) == []
 
 
 @pytest.mark.parametrize(("width", "subsampling"), [(160, "4:2:0"), (47 * 8, "4:4:4")])
 def test_what_a_window_reads_is_shown(width, subsampling):
     window, size = (40, 100, 30, 50), (120, width)
     plain = image_bytes(1, *size, subsampling=subsampling)
-    assert inspect_lmdb._is_read(plain, window, size).all()
+    assert sheet._is_read(plain, window, size).all()
     data = tile(plain)
     part = window_jpeg(np.frombuffer(data, np.uint8), window)
     assert part.aligned == (subsampling == "4:2:0")
-    read = inspect_lmdb._is_read(data, window, size)
+    read = sheet._is_read(data, window, size)
     assert read[40:70, 100:150].all()
     assert read.sum() == np.prod(image_size(part.data.tobytes()))

@@ -1,0 +1,1 @@
+"""What a packed split holds: facts, damage, a contact sheet."""

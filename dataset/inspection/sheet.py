@@ -1,0 +1,137 @@
+"""A contact sheet of a split: images of all classes, their boxes, and training windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from dataset.config import DataConfig
+from dataset.feed import crops
+from dataset.jpeg.decode import decode
+from dataset.jpeg.header import read_header
+from dataset.jpeg.tiles import window_jpeg
+from dataset.store.record import Boxes, Record, labels_of
+from dataset.store.samples import Samples
+from utils.errors import DataError
+from utils.files import write_atomically
+from utils.text import printable
+
+_ROWS, _COLUMNS = 4, 6
+_COLORS = ("#ff3b5c", "#ffd60a", "#30d5ff")  # of the windows
+
+Window = tuple[int, int, int, int]  # top, left, height, width
+Faults = dict[int | str, str]  # number of a record, or name of a file: what is wrong with it
+
+
+def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Faults) -> None:
+    """Draw images of all classes with their boxes, three training windows, and what decoding the first one reads.
+
+    Args:
+        samples: the split.
+        labels: int32 [N], or bool [N, C].
+        output: PNG to write.
+        faults: images that cannot be read are added.
+    """
+    figure, axes = plt.subplots(_ROWS, _COLUMNS, figsize=(16, 12))
+    figure.subplots_adjust(0.01, 0.04, 0.99, 0.96, wspace=0.08, hspace=0.17)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for axis, index in zip(axes.flat, _over_classes(labels, len(samples.classes), axes.size)):
+        record = read_or_note(samples, index, faults)
+        if record is not None:
+            try:
+                _draw(axis, record, index, samples.classes)
+            except DataError as error:
+                faults[index] = str(error)
+    figure.suptitle("red, yellow, blue: training windows; bright: what decoding the red one reads", size=11)
+    write_atomically(output, lambda file: figure.savefig(file, dpi=100, format="png"))
+    plt.close(figure)
+
+
+def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
+    """At most ``count`` samples, spread evenly over the classes that have any and over the images of each."""
+    present = np.flatnonzero(images_a_class(labels, classes))
+    shown = present[np.arange(count) * len(present) // count] if len(present) else present
+    samples: list[int] = []
+    for label, times in zip(*np.unique(shown, return_counts=True)):
+        members = np.setdiff1d(np.flatnonzero(labels[:, label] if labels.ndim == 2 else labels == label), samples)
+        places = np.linspace(0, len(members) - 1, min(times, len(members))).astype(np.int64)
+        samples += members[places].tolist()
+    return samples
+
+
+def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> None:
+    pixels = decode(record.image)
+    size = pixels.shape[:2]
+    windows = training_windows(index, size, len(_COLORS))
+    axis.imshow(np.where(_is_read(record.image, windows[0], size)[..., None], pixels, pixels // 2))
+    axis.set_anchor("S")
+    if isinstance(record.target, Boxes):
+        for (x1, y1, x2, y2), label in zip(record.target.boxes, record.target.labels):
+            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", linestyle="--"))
+            axis.text(x1, y1, _short(classes[label], 16), color="white", size=7, va="bottom", parse_math=False)
+    for (top, left, height, width), color in reversed(list(zip(windows, _COLORS))):
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, linewidth=2))
+    names = ", ".join(classes[label] for label in sorted(set(labels_of(record.target))))
+    for text, color, below in ((names, "black", 4), (record.key, "gray", 16)):
+        axis.annotate(
+            _short(text),
+            (0.5, 0),
+            (0, -below),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            size=8.5,
+            color=color,
+            parse_math=False,
+        )
+
+
+def _is_read(data: bytes, window: Window, size: tuple[int, int]) -> np.ndarray:
+    """Which pixels decoding ``window`` decodes, bool [H, W]."""
+    part = window_jpeg(np.frombuffer(data, np.uint8), window)
+    if part is None:
+        return np.ones(size, bool)
+    read = np.zeros(size, bool)
+    header = read_header(part.data.tobytes())
+    assert header is not None
+    for row in range(header.height):
+        left = window[1] - part.lefts[0 if part.aligned else row // 8]
+        read[window[0] - part.top + row, max(left, 0) : left + header.width] = True
+    return read
+
+
+def _short(text: str, length: int = 34) -> str:
+    text = printable(text)
+    return text if len(text) <= length else f"{text[: length // 2 - 2]} ... {text[3 - length // 2 :]}"
+
+
+def training_windows(index: int, size: tuple[int, int], epochs: int) -> list[Window]:
+    """The training windows of a sample in the first epochs."""
+    numbers = np.concatenate([crops.uniform(0, epoch, np.array([index]), 40) for epoch in range(epochs)])
+    sizes = np.array([size] * epochs)
+    windows = crops.random_resized_crop(numbers, sizes, DataConfig.scale, DataConfig.ratio)
+    return [tuple(window) for window in windows.tolist()]
+
+
+def images_a_class(labels: np.ndarray, classes: int) -> np.ndarray:
+    """How many images show each class, int [C]; labels: int [N], or bool [N, C]."""
+    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+
+
+def read_or_note(samples: Samples, index: int, faults: Faults) -> Record | None:
+    """The record at ``index``; what is wrong with one that cannot be read is added to ``faults``."""
+    try:
+        return samples.read(index)
+    except DataError as error:
+        faults[index] = str(error)
+        return None
