@@ -8,7 +8,7 @@ https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz, or let torchvision do 
 
     python -c "import torchvision; torchvision.datasets.CIFAR100('/data', download=True)"
 
-A kill loses at most the shards in hand: the same command resumes from there, and on finished splits it verifies every
+A kill loses at most unfinished shards: the same command resumes from there, and on finished splits it verifies every
 checksum.
 """
 

@@ -5,7 +5,7 @@
 
 JPEG files are rewritten without loss so that windows of them can be decoded alone (every pixel, EXIF and ICC stay; see
 docs/format.md), or stored as they are with --no_tiles; --image_size asks for smaller images. Files that are something
-else inside (PNG, CMYK) are converted once and named in the report. A kill loses at most the shards in hand: the same
+else inside (PNG, CMYK) are converted once and named in the report. A kill loses at most unfinished shards: the same
 command resumes from there, and on a finished split it verifies every checksum. Many machines can share the work on one
 output folder with --part 1/4 ... --part 4/4; the command without --part then joins the shards.
 """

@@ -1,6 +1,6 @@
 """Where the features of a network are read: found while one image passes through it.
 
-Stages are told by their stride, not by position: `stage1`..`stage4` are the last maps at strides 4, 8, 16 and 32, or
+Stages are known by their stride, not by position: `stage1`..`stage4` are the last maps at strides 4, 8, 16 and 32, or
 the four quarters of a transformer that keeps one stride. So they exist in every classifier whose blocks stand in one
 container; others name their taps in the config. Our own networks give their maps themselves. `pooled` is one thing for
 all: what the classifier is given.

@@ -1,6 +1,6 @@
 """The packing engine: from a source to a finished split, by many processes or machines.
 
-A kill loses at most the shards in hand: packing again resumes from there, and on a finished split verifies every
+A kill loses at most unfinished shards: packing again resumes from there, and on a finished split verifies every
 checksum. The split is the same bytes however the work was divided.
 """
 

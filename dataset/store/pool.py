@@ -50,7 +50,7 @@ def work_through(
 
     Raises:
         DataError: a process was killed, or was at one thing for too long.
-        Exception: what ``work`` raised, once the jobs in hand are done; others are not begun.
+        Exception: what ``work`` raised, once the running jobs are done; others are not begun.
     """
     context = get_context("spawn")
     results: dict[int, Result] = {}

@@ -227,7 +227,7 @@ class _Fetcher(Thread):
             self._asked.put(shard)
 
     def stop(self) -> None:
-        """End, after the shard in hand."""
+        """End, after the current shard."""
         self._stopped = True
         self._asked.put(None)
 

@@ -53,7 +53,7 @@ cfg = replace(
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    path = tmp_path_factory.mktemp("config") / "staged.py"
+    path = tmp_path_factory.mktemp("config") / "phases.py"
     path.write_text(CONFIG)
     return path
 

@@ -287,15 +287,15 @@ def test_a_method_of_ones_own_is_one_entry_in_one_file(tmp_path):
     ],
 )
 def test_old_names_are_taken_with_a_note(old, now, value):
-    staged, _ = read_config(ROOT / "configs/imagenet.py", Recipe, ["method=fitnet_hint"])
+    phased, _ = read_config(ROOT / "configs/imagenet.py", Recipe, ["method=fitnet_hint"])
     notes = []
-    changed = override(staged, [old], old=OLD, note=notes.append)
+    changed = override(phased, [old], old=OLD, note=notes.append)
     assert value(changed)
     assert notes == [f"{old} is now {now}"]
-    assert override(staged, [now], old=OLD, note=notes.append) == changed
+    assert override(phased, [now], old=OLD, note=notes.append) == changed
     assert len(notes) == 1
     with pytest.raises(UsageError, match="no setting"):
-        override(staged, [old])
+        override(phased, [old])
 
 
 def test_an_old_name_may_say_that_there_is_nothing():
