@@ -291,7 +291,7 @@ class Distilled(NamedTuple):
         values: of the terms by name, unweighted scalars, to be shown.
         weighted: [number of terms], the same times their weights, to be learned from.
         taught: [number of terms], 1 for those that look at a teacher.
-        student: its outputs for the weak view, to be scored.
+        student: its outputs for the weak view, without features, to be scored.
         sound: of each teacher by name, whether its logits are finite.
     """
 
