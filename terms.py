@@ -291,7 +291,7 @@ class Distilled(NamedTuple):
         values: of the terms by name, unweighted scalars, to be shown.
         weighted: [number of terms], the same times their weights, to be learned from.
         with_teacher: [number of terms], 1 for those that read a teacher.
-        student: its outputs for the weak view, for the task's scores.
+        student: its outputs for the weak view, without features, for the task's scores.
         sound: of each teacher by name, whether its logits are finite.
     """
 

@@ -56,7 +56,7 @@ class DataConfig:
     mixup: float = setting(0.0, least=0, most=1000)
     """alpha of mixup: images of a batch are blended in shares drawn from Beta(alpha, alpha); 0 is none"""
     cutmix: float = setting(0.0, least=0, most=1000)
-    """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each batch has one of them"""
+    """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each image has one of them"""
     strong_view: bool = False
     """also give each training image in a strongly distorted view (RandAugment, cutout), for mlkd and crld"""
     order: Literal["shuffle", "blocks"] = "shuffle"

@@ -37,9 +37,8 @@ class Outputs:
         return self.features[name] if name in self.features else self.context[name]
 
     def detached(self) -> Outputs:
-        """The same tensors, through which nothing is learned."""
-        parts = ({name: tensor.detach() for name, tensor in one.items()} for one in (self.features, self.context))
-        return Outputs(self.logits.detach(), *parts)
+        """Logits and context, through which nothing is learned; without features, which would hold on to memory."""
+        return Outputs(self.logits.detach(), {}, {name: tensor.detach() for name, tensor in self.context.items()})
 
 
 def in_float32(tensor: Tensor) -> Tensor:

@@ -167,6 +167,12 @@ def test_extreme_logits_stay_finite_in_every_precision(dtype, size):
     assert all(parameter.grad.isfinite().all() for parameter in distiller.student.parameters())
 
 
+def test_no_feature_outlives_its_step():
+    student = build()(batch()).student
+    assert not student.features
+    assert not student.logits.requires_grad
+
+
 def test_a_teacher_of_several_terms_runs_once():
     distiller, calls = build({"a": Term("kd"), "b": Term("wsld"), "c": Term("kd", teacher=("other", "teacher"))}), []
     for net in (distiller.student, *(one.network for one in distiller.teachers.values())):
