@@ -1,1 +1,1 @@
-"""Pages: each the difference from another."""
+"""Configs: each the difference from another."""
