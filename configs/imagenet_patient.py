@@ -4,11 +4,11 @@ Beyer et al., Knowledge distillation: a good teacher is patient and consistent, 
 student see the same view, mixed with another in shares drawn evenly; only the divergence at temperature 1 counts, for
 very long. Both networks are timm's ports of the paper's.
 
-Command    python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb \\
+Command    python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb \
                [epochs=300]
 Hardware   any; the global batch of 1024 is shared by the visible GPUs
 Published  top-1 82.8 after 9600 epochs with Shampoo (the paper); not yet repeated with this code, which has SGD
-Debug      python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb name=debug \\
+Debug      python train_with_distillation.py --cfg configs/imagenet_patient.py data.data_path=/data/lmdb name=debug \
                epochs=1 data.train_split=val data.batch_size=32
 """
 

@@ -1,10 +1,15 @@
-"""What networks learn: a task defines its targets, and the scores of a network on them.
+"""What networks are trained for: a task says what a target is and how it is scored.
 
-Importing this package registers every task. A decoding process may import it for a task's targets: torch is imported
-only where a network's outputs are read.
+Every file in here is imported, which registers its task. A decoding process may import this package for a task's
+targets: torch is imported only where a network's outputs are read.
 """
 
-from tasks import single_label
+from importlib import import_module
+from pkgutil import iter_modules
+
 from tasks.contract import Metrics, Task, get, task
 
-__all__ = ["Metrics", "Task", "get", "single_label", "task"]
+__all__ = ["Metrics", "Task", "get", "task"]
+
+for file in iter_modules(__path__):
+    import_module(f"{__name__}.{file.name}")
