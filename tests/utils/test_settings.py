@@ -323,7 +323,7 @@ def test_help_shows_every_setting_and_option_as_it_may_be_typed(monkeypatch, cap
 def test_settings_without_effect_are_named():
     assert cfg.unused_settings == []
     words = ["optim.optimizer=adamw", "optim.momentum=0.5", "data.pad=8", "optim.betas=0.9,0.99"]
-    assert override(cfg, words).idle == [
+    assert override(cfg, words).unused_settings == [
         "data.pad=8 has no effect with data.type_of_data_aug=random_sized",
         "optim.momentum=0.5 has no effect with optim.optimizer=adamw",
     ]
