@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import tasks
 from knowledge_distiller import Term
 from recipe import Recipe
 from teachers import TeacherConfig
@@ -52,12 +53,12 @@ class Setup:
     """A method on one data set: what it changes in plain training there."""
 
     terms: Terms | Callable[[str, str], Terms]
-    """parts of the loss beside the cross-entropy, or a function of teacher and student that gives them"""
+    """parts of the loss beside the hard loss of the task, or a function of teacher and student that gives them"""
     published: Published = UNPUBLISHED
     remark: str = ""
     """on the terms, or the rest"""
     labels: float = 1.0
-    """weight of the cross-entropy with the labels, 0 for none"""
+    """weight of the hard loss, 0 for none"""
     before: Mapping[str, Before] = field(default_factory=dict)
     """phases before this one"""
     trainable: tuple[str, ...] = ()
@@ -105,7 +106,8 @@ class Setup:
         teacher = names.get("teacher", ALONE)
         terms = self.terms if isinstance(self.terms, dict) else self.terms(teacher, student)
         if self.labels:
-            terms = {"cross_entropy": Term("cross_entropy", self.labels), **terms}
+            hard = tasks.get(plain.task).hard_loss
+            terms = {hard: Term(hard, self.labels), **terms}
         batch = self.batch_size or plain.data.batch_size
         rate = plain.last.optim.init_lr * batch / plain.data.batch_size * self.rate
         optim = replace(plain.last.optim, init_lr=rate, **self.optim)

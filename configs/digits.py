@@ -48,3 +48,8 @@ def cfg(method: str = "student") -> Recipe:
         phases=phases,
         train_params=TrainConfig(print_freq=10, output_path="demo/work/runs"),
     )
+
+
+def methods() -> str:
+    """What --methods shows."""
+    return __doc__ or ""

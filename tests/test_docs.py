@@ -13,13 +13,16 @@ import torch
 from conftest import ROOT, call
 from dataset_helpers import image_bytes, make_lists, pack_images, rotated_by_tag, write_tree
 from PIL import Image
+from test_imports import MAY_IMPORT
 
 import dataset
 from dataset.config import DataConfig
 from dataset.store.index import Shard
 from dataset.store.reader import ShardReader
+from imagenet_train_cfg import cfg
 from objectives import contract
 from utils.errors import DataError
+from utils.settings import settings
 
 FILES = {
     "a/gray.JPEG": image_bytes(1, 40, 90, mode="L"),
@@ -27,6 +30,8 @@ FILES = {
     "b/rotated by tag.JPEG": rotated_by_tag(3),
     "b/wide.JPEG": image_bytes(4, 50, 400, subsampling="4:4:4"),
 }
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def code(page):
@@ -163,3 +168,18 @@ def test_every_promise_has_its_test():
     assert len(named) > 50
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_settings_on_a_page_exist(page):
+    text = (ROOT / page).read_text()
+    for path in re.findall(r"\b(?:\w+/)+(?!NAME)\w+\.py\b", text):
+        assert (ROOT / path).exists() or (ROOT / "tests" / path).exists(), path
+    known = {one.key for one in settings(cfg)}
+    for key in re.findall(r"\b((?:data|optim|train_params|student|teachers\.teacher)\.[a-z_]+)=", text):
+        assert key in known, key
+
+
+def test_every_package_has_its_place_in_contributing():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert [room for room in MAY_IMPORT if f"`{room}" not in text] == []

@@ -114,7 +114,7 @@ def _refuse_unknown(path: Path, cfg: Any, known: Sequence[str], rest: Sequence[s
         if "." not in name and name not in own:
             near = ", ".join(_near(cfg, name))
             also = f"; settings: {near}" if near else ""
-            raise UsageError(f"{path} has no override {name!r}; its own: {', '.join(known)}{also}")
+            raise UsageError(f"{path} has no setting {name!r}; its own: {', '.join(known)}{also}")
 
 
 def _explained(error: Exception, config: Path, kind: type, old: OldNames) -> str:
