@@ -110,9 +110,9 @@ class KnowledgeDistiller(nn.Module):
         with torch.autocast(batch.index.device.type, enabled=False):  # objectives compute in float32 or better
             values = [match(student, teacher, batch) for match, teacher in zip(self._active, given)]
             weighted = torch.stack(values) * self._weights
-        sound = {}
+        sound: dict[str, Tensor] = {}
         for name, teacher in self.teachers.items():
             for outputs in views.all_outputs_of(teacher):
-                sound[name] = outputs.logits.isfinite().all()
+                sound[name] = outputs.logits.isfinite().all() & sound.get(name, True)
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
         return Distilled(shown, weighted, self._with_teacher, student["weak"].detached(), sound)

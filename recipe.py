@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+import tasks
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
@@ -127,6 +128,8 @@ class Recipe:
         for place, phase in self._places():
             for name, term in phase.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
+                if name in tasks.get(self.task).running_scores:
+                    raise UsageError(f"{place}terms.{name}: the log has a score of this name; give it another")
                 if unknown := [one for one in term.teachers_read if one not in self.teachers]:
                     known = ", ".join(self.teachers) or "none"
                     raise UsageError(f"{place}terms.{name}: no teacher {unknown[0]!r}; there is {known}")
@@ -164,6 +167,8 @@ class Recipe:
             yield f"resumes with other settings: {'; '.join(shown.values())}"
         if unknown:
             yield f"settings of another version are ignored: {', '.join(unknown)}"
+        if "phases" not in begun and (self.data.mixup or self.data.cutmix or self.data.strong_view):
+            yield "an older version began it: mixup, cutmix and strong views are drawn for each sample from here on"
 
     def _places(self) -> Iterator[tuple[str, Phase]]:
         """The phases, each with the beginning of its settings' keys."""

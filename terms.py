@@ -28,7 +28,7 @@ Given = Mapping[str, Mapping[str, Outputs]]  # of student and teacher: what each
 Option = float | bool | str
 # What a line of the log holds beside the terms; `stage` is what phases were called.
 _TAKEN = (
-    *("loss", "kind", "time", "seconds", "phase", "stage", "epoch", "step", "lr", "top1"),
+    *("loss", "kind", "time", "seconds", "phase", "stage", "epoch", "step", "lr"),
     *("images_per_second", "data_wait"),
 )
 

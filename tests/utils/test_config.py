@@ -194,7 +194,7 @@ def test_a_config_may_be_a_function_of_overrides(capsys):
     assert read_config(file, Recipe, ["student=mobilenetv2"])[0].last.optim.init_lr == 0.01
     read_config(file, Recipe, ["--help"])
     assert "cifar100.py: method=kd teacher= student=resnet8x4" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"no override 'tearcher'; its own: method, teacher, student, second"):
+    with pytest.raises(UsageError, match=r"no setting 'tearcher'; its own: method, teacher, student, second"):
         read_config(file, Recipe, ["tearcher=vgg13"])
     with pytest.raises(UsageError, match=r"no override 'lr'; its own: .*; settings: optim\.init_lr$"):
         read_config(file, Recipe, ["lr=3"])

@@ -97,11 +97,13 @@ def as_before(config):
     return {**values, **last, "first": phases}
 
 
-@pytest.mark.parametrize("typed", ["method=ft", "method=kd", "method=none", "method=mlkd"])
-def test_a_run_of_a_version_without_phases_resumes(typed, tmp_path):
+@pytest.mark.parametrize(
+    ("typed", "draws"), [("method=ft", 0), ("method=kd", 0), ("method=none", 0), ("method=mlkd", 1)]
+)
+def test_a_run_of_a_version_without_phases_resumes(typed, draws, tmp_path):
     config, _ = read_config(ROOT / "configs/cifar100.py", Recipe, [typed])
     old = as_before(config)
-    assert list(config.resume_remarks(old)) == []
+    assert [remark.startswith("an older version") for remark in config.resume_remarks(old)] == [True] * draws
     assert restore(Recipe, as_today(old, [*config.phases][-1])) == (config, [])
     longer = override(config, ["epochs=500"])
     assert next(longer.resume_remarks(old)).startswith("resumes with other settings: epochs ")
@@ -121,3 +123,10 @@ def test_a_run_may_be_lengthened_where_its_past_stays_the_same(monkeypatch):
         list(override(cfg, ["epochs=90"]).resume_remarks(begun()))
     with pytest.raises(UsageError, match=r"cosine .*weights=runs/resnet18_wsld/student\.safetensors and another"):
         list(override(longer, ["optim.schedule=cosine"]).resume_remarks(begun("optim.schedule=cosine")))
+
+
+def test_a_run_of_a_version_with_other_draws_says_so():
+    mixed = override(cfg, ["data.mixup=0.4"])
+    assert list(mixed.resume_remarks(begun("data.mixup=0.4"))) == []
+    (remark,) = mixed.resume_remarks(as_before(mixed))
+    assert "mixup, cutmix and strong views are drawn for each sample from here on" in remark
