@@ -196,7 +196,7 @@ def test_a_config_may_be_a_function_of_overrides(capsys):
     assert "cifar100.py: method=kd teacher= student=resnet8x4" in capsys.readouterr().out
     with pytest.raises(UsageError, match=r"no setting 'tearcher'; its own: method, teacher, student, second"):
         read_config(file, Recipe, ["tearcher=vgg13"])
-    with pytest.raises(UsageError, match=r"no override 'lr'; its own: .*; settings: optim\.init_lr$"):
+    with pytest.raises(UsageError, match=r"no setting 'lr'; its own: .*; settings: optim\.init_lr$"):
         read_config(file, Recipe, ["lr=3"])
     assert read_config(file, Recipe, ["epochs=3"])[1] == ["epochs=3"]
     alone, _ = read_config(file, Recipe, ["method=none", "student=vgg13"])
