@@ -238,6 +238,15 @@ def test_other_errors_stay(error):
 # What asks it to stop
 
 
+@pytest.fixture
+def hangup_counts():
+    """SIGHUP is not ignored, which it is below nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_counts")
 def test_a_signal_is_acknowledged_and_the_saved_run_resumes(digits, tmp_path, run, finished, monkeypatch):
     command = words(digits, tmp_path)
     with monkeypatch.context() as patch:
