@@ -1,6 +1,7 @@
 """Restart tiling: the packed file decodes to the same pixels, and so does every window of it alone."""
 
 import io
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -249,7 +250,10 @@ def test_damaged_files_are_refused_or_read_never_worse(data, draw):
             header = read_header(packed)
             assert header is not None
             if header.height * header.width < 1 << 20:
-                assert np.array_equal(decode(packed), decode(damaged))
+                pixels = None
+                with suppress(BadImage):  # some are damaged beyond what the decoder reads
+                    pixels = decode(damaged)
+                assert pixels is None or np.array_equal(decode(packed), pixels)
         high, wide = read_header(data).height, read_header(data).width
         window_jpeg(np.frombuffer(damaged, np.uint8), (0, 0, high, wide))
 
