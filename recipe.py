@@ -106,6 +106,9 @@ class Recipe:
                 raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
         for place, phase in self._places():
             phase.optim.check(f"{place}optim.")
+        self.student.head.made("student.head")
+        for name, teacher in self.teachers.items():
+            teacher.head.made(f"teachers.{name}.head")
 
     def network(self, what: str) -> NetworkConfig:
         """A teacher by its name, the student, or that one with the weights of a file or the best of a run's folder.

@@ -42,8 +42,8 @@ class HeadConfig:
     options: dict[str, float | bool | str] = field(default_factory=dict)
     """the head's own parameters, such as dimensions"""
 
-    def made(self) -> Head:
-        """The head.
+    def made(self, key: str = "head") -> Head:
+        """The head; errors call it ``key``.
 
         Raises:
             UsageError: there is none of this name, or it has no such options.
@@ -51,10 +51,10 @@ class HeadConfig:
         if self.name not in _REGISTRY:
             near = difflib.get_close_matches(self.name, _REGISTRY, n=3) or sorted(_REGISTRY)
             raise UsageError(
-                f"head.name={self.name}: there is {', '.join(near)}. Import the file of your own in the config"
+                f"{key}.name={self.name}: there is {', '.join(near)}. Import the file of your own in the config"
             )
         kind, options = _REGISTRY[self.name]
-        return kind(**check_options(options, self.options, key="head.options", owner=self.name))
+        return kind(**check_options(options, self.options, key=f"{key}.options", owner=self.name))
 
 
 class Backbone(NamedTuple):

@@ -327,3 +327,19 @@ def test_settings_without_effect_are_named():
         "data.pad=8 has no effect with data.type_of_data_aug=random_sized",
         "optim.momentum=0.5 has no effect with optim.optimizer=adamw",
     ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["student.head.name=embeding"], r"^student\.head\.name=embeding: there is embedding"),
+        (["student.head.name=embedding"], r"^student\.head\.options: embedding needs dimensions"),
+        (
+            ["teachers.teacher.head.options.dimensions=3"],
+            r"^teachers\.teacher\.head\.options: own has no option dimensions",
+        ),
+    ],
+)
+def test_a_wrong_head_names_its_network(words, message):
+    with pytest.raises(UsageError, match=message):
+        override(cfg, words).check()
