@@ -272,3 +272,9 @@ def test_optimal_codes_are_complete_and_at_most_16_bits():
         assert (codes[: len(counts)] & 255).max() <= 16
         words = {format(int(code) >> 8, f"0{int(code) & 255}b") for code in codes[: len(counts)]}
         assert not any(one != two and two.startswith(one) for one in words for two in words)
+
+
+def test_a_part_of_few_pixels_is_that_of_the_whole():
+    data = odd_jpeg(1, 1, 19, FACTORS["unequal chroma"])
+    for file in (data, tile(data)):
+        assert np.array_equal(decode_window(file, (0, 18, 1, 1)), opencv(data)[:, 18:])
