@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,9 +72,8 @@ class Term:
     @property
     def defaults(self) -> dict[str, Any]:
         """The options of its objective that have a default, each with it."""
-        objective = objectives.get(self.objective)
-        given = {name: one.default for name, one in inspect.signature(objective.made).parameters.items()}
-        return {option: given[option] for option in objective.options if given[option] is not inspect.Parameter.empty}
+        options = objectives.get(self.objective).options
+        return {name: option.default for name, option in options.items() if not option.is_required}
 
     @property
     def knows_one_label(self) -> bool:
@@ -270,7 +268,7 @@ class Match(nn.Module):
         all_reads = reads | objective.reads_of("student")
         if term.standardize and not any(map(are_logits, all_reads)):
             raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
-        if term.view == "strong" and "strong_logits" in all_reads:
+        if term.view in objective.views_of("student") | objective.views_of("teacher"):
             raise UsageError(f"{name}.view: {objective.name} compares both views by itself: leave it weak")
         if len(term.teachers) > 1 and not all(map(are_logits, reads)):
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")

@@ -5,6 +5,7 @@ B samples, K classes.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -134,7 +135,7 @@ class Tapped(Body):
         self._caught[name] = output.clone() if copy else output
 
 
-class Behind(Body):
+class Behind(Body, ABC):
     """A backbone with other layers behind its features than it came with.
 
     Parameters of the backbone that ``feature`` does not depend on, such as those of its own classifier, are frozen.
@@ -167,9 +168,9 @@ class Behind(Body):
         made = self.behind(given.features)
         return Outputs(made.logits, {**given.features, **made.features}, made.context)
 
+    @abstractmethod
     def behind(self, features: Mapping[str, Tensor]) -> Outputs:
         """The backbone's features -> logits [B, K], and features of its own."""
-        raise NotImplementedError
 
 
 def _as_map(value: Tensor, form: Form) -> Tensor:

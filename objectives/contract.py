@@ -69,23 +69,10 @@ class Objective(NamedTuple):
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
     options: Mapping[str, Option]
 
-    def checked(self, option: str, value: Any) -> Any:
-        """``value`` for ``option``, as an integer where it takes one.
-
-        Raises:
-            ValueError: it may not be that; with what it may be.
-        """
-        return self.options[option].checked(value)
-
     @property
     def parameters(self) -> tuple[str, ...]:
         """All that it is given, but the options."""
         return (*self.sized_by, *self.inputs)
-
-    @property
-    def required(self) -> set[str]:
-        """Options without a default."""
-        return {name for name, option in self.options.items() if option.is_required}
 
     @property
     def is_ours(self) -> bool:

@@ -67,7 +67,7 @@ def test_options_out_of_their_range_or_of_another_kind_are_refused_by_name(name)
             assert "no value like its default" in refused(name, option, 1.0), option
             continue
         span = objectives.get(name).options[option].range
-        assert span.has(objectives.get(name).checked(option, default))
+        assert span.has(objectives.get(name).options[option].checked(default))
         below = max(span.above, math.nextafter(span.least, -math.inf))
         assert math.isfinite(below), option
         wrong = [math.nan, math.inf, -math.inf, "2", True, below, -1e9]
@@ -75,7 +75,7 @@ def test_options_out_of_their_range_or_of_another_kind_are_refused_by_name(name)
             wrong.append(math.nextafter(span.most, math.inf))
         if isinstance(default, int):
             wrong.append(default + 0.5)
-            assert type(objectives.get(name).checked(option, 2.0)) is int  # as command lines give it
+            assert type(objectives.get(name).options[option].checked(2.0)) is int  # as command lines give it
         for value in wrong:
             assert refused(name, option, value), value
 

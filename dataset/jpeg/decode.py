@@ -42,8 +42,7 @@ def decode_window(data: bytes, window: tuple[int, int, int, int], *, halve: bool
     """
     top, left, height, width = (side // 2 for side in window) if halve else window
     part = window_jpeg(np.frombuffer(data, np.uint8), window, margin=4 if halve else 2)
-    # The decoder scales small parts by 3/8, and interpolates no chroma that is two samples wide.
-    if part is None or min(part.size) <= 8 or (halve and max(height, width) < 8):
+    if part is None or (halve and max(height, width) < 8):  # which the decoder may scale by 3/8
         pixels = _decode(data, halve=halve)
         if min(top, left) < 0 or top + height > pixels.shape[0] or left + width > pixels.shape[1]:
             raise BadImage(f"it has {pixels.shape[1]} x {pixels.shape[0]} pixels, and the window {window} lies beyond")

@@ -41,6 +41,7 @@ from dataset.jpeg.scratch import scratch
 # What a restart marker costs against what it saves, by measurement: 1 % more bytes on photos. And the time of a block
 # beside that of a byte of entropy-coded data.
 _EXCHANGE, _BLOCK_BYTES = 8.5, 3.3
+_FEWEST = 8  # pixels a side of a part: chroma two samples wide, of up to 4 pixels each, is not interpolated
 
 
 class NotTiled(ValueError):
@@ -168,13 +169,14 @@ def window_jpeg(data: np.ndarray, window: tuple[int, int, int, int], margin: int
     """The intervals of ``data``, uint8 [bytes], under ``window`` (top, left, height, width), as a JPEG.
 
     ``margin`` is how many pixels around the window upsampling of chroma reads: 2, twice that at half size. The bytes
-    hold until the next call. None when ``data`` is not tiled, or not so that it makes a rectangle: decode it whole.
+    hold until the next call. None when ``data`` is not tiled, or not so that it makes a rectangle, or one too small:
+    decode it whole.
     """
     strips = max(window[2], 0) // 8 + 4  # at most
     jpeg = scratch("jpeg", 2 * (len(data) + strips))  # an interval over the end of a row may be needed in both rows
     lefts = np.empty(strips, np.int64)
     length, top, aligned, high, wide = _cut(data, *window, margin, jpeg, lefts)
-    if not length:
+    if not length or min(high, wide) <= _FEWEST:
         return None
     strips = 1 if aligned else -(-high // 8)
     return WindowJpeg(jpeg[:length], top, lefts[:strips], bool(aligned), (high, wide))

@@ -9,7 +9,7 @@ from dataset.jpeg.damage import sound_pixels
 from dataset.jpeg.fit import Fitting, fit
 from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import encode_raw, raw_pixels
-from dataset.store.record import Record, resized
+from dataset.store.record import Boxes, Record, resized
 from utils.errors import UsageError
 
 _LARGEST_RAW = 256  # pixels a side
@@ -73,9 +73,8 @@ class AsJpeg(Storage):
         """
         image, height, width, remark = fit(record.image, self.fitting)
         target = record.target
-        if not self.keeps_size:
-            before = image_size(record.image)
-            target = resized(target, before, (height, width))
+        if isinstance(target, Boxes) and not self.keeps_size:
+            target = resized(target, image_size(record.image), (height, width))
         return Stored(replace(record, image=image, target=target), height, width, remark)
 
     def map_bytes(self, total: int, images: int) -> int:

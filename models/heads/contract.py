@@ -16,6 +16,7 @@ classifiers that a network has; `reused.py` puts others in their place, as a `Be
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -78,7 +79,7 @@ class Backbone(NamedTuple):
     state: Mapping[str, Tensor]
 
 
-class Head:
+class Head(ABC):
     """What stands behind a backbone."""
 
     is_exported = True  # whether the weights that are exported still have it
@@ -88,17 +89,17 @@ class Head:
         """Names of other networks whose parts it takes."""
         return ()
 
+    @abstractmethod
     def attach(self, backbone: Backbone) -> nn.Module:
         """The network with this head: images [B, 3, H, W] -> logits [B, K], or `Outputs`.
 
         Raises:
             UsageError: they do not go together.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def is_in(self, state: Mapping[str, Tensor]) -> bool:
         """Whether a state dict is of a network with this head."""
-        raise NotImplementedError
 
     def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict as it is exported, of the network with this head: without what only training needs."""
