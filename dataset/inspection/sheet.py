@@ -18,7 +18,7 @@ from dataset.feed import crops
 from dataset.jpeg.decode import decode
 from dataset.jpeg.header import read_header
 from dataset.jpeg.tiles import window_jpeg
-from dataset.store.record import Boxes, Record, labels_of
+from dataset.store.record import Boxes, Record, classes_of
 from dataset.store.samples import Samples
 from utils.errors import DataError
 from utils.files import write_atomically
@@ -62,7 +62,7 @@ def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
     shown = present[np.arange(count) * len(present) // count] if len(present) else present
     samples: list[int] = []
     for label, times in zip(*np.unique(shown, return_counts=True)):
-        members = np.setdiff1d(np.flatnonzero(labels[:, label] if labels.ndim == 2 else labels == label), samples)
+        members = np.setdiff1d(np.flatnonzero(labels[:, label] > 0 if labels.ndim == 2 else labels == label), samples)
         places = np.linspace(0, len(members) - 1, min(times, len(members))).astype(np.int64)
         samples += members[places].tolist()
     return samples
@@ -80,7 +80,8 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
             axis.text(x1, y1, _short(classes[label], 16), color="white", size=7, va="bottom", parse_math=False)
     for (top, left, height, width), color in reversed(list(zip(windows, _COLORS))):
         axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, linewidth=2))
-    names = ", ".join(classes[label] for label in sorted(set(labels_of(record.target))))
+    present, ignored = ([classes[label] for label in some] for some in classes_of(record.target))
+    names = ", ".join([*present, *(f"({name})" for name in ignored)])
     for text, color, below in ((names, "black", 4), (record.key, "gray", 16)):
         axis.annotate(
             _short(text),
@@ -124,8 +125,8 @@ def training_windows(index: int, size: tuple[int, int], epochs: int) -> list[Win
 
 
 def images_a_class(labels: np.ndarray, classes: int) -> np.ndarray:
-    """How many images show each class, int [C]; labels: int [N], or bool [N, C]."""
-    return labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
+    """How many images show each class, int [C]; labels: int [N], or int8 [N, C]."""
+    return (labels > 0).sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def read_or_note(samples: Samples, index: int, faults: Faults) -> Record | None:

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 
+from dataset.store.record import split_ignored
 from utils.errors import DataError
 
 COLUMNS = {
@@ -44,7 +45,8 @@ def parse_columns(data: bytes, records: int, classes: int, *, single: bool) -> d
     counts, labels = columns["label_count"], columns["label"]
     if (counts < 0).any() or counts.sum() != len(labels) or (single and (counts != 1).any()):
         raise DataError("label and label_count disagree")
-    if ((labels < 0) | (labels >= classes)).any():
+    named = labels if single else split_ignored(labels)[0]
+    if ((named < 0) | (named >= classes)).any():
         raise DataError(f"a label is not in 0 to {classes - 1}")
     if ((columns["height"] < 1) | (columns["width"] < 1)).any():
         raise DataError("an image has no pixels")

@@ -14,7 +14,7 @@ from isal.isal_zlib import crc32
 from dataset.store.columns import parse_columns
 from dataset.store.environments import OpenFiles, Reading
 from dataset.store.index import Index, Shard, columns_path, describe, lmdb_key
-from dataset.store.record import Record, unpack
+from dataset.store.record import Record, split_ignored, unpack
 from dataset.store.samples import Samples
 from utils.errors import DataError
 
@@ -24,7 +24,7 @@ class ShardReader(Samples):
 
     Attributes:
         sizes: int32 [N, 2], height and width of each stored image.
-        labels: int32 [N], or bool [N, C].
+        labels: int32 [N], or int8 [N, C].
         folder: of the split.
         index: of the split.
 
@@ -51,9 +51,9 @@ class ShardReader(Samples):
         counts = np.concatenate([table["label_count"] for table in tables])
         self.labels = np.concatenate([table["label"] for table in tables])
         if self.index.target != "single":
-            present = np.zeros((len(counts), len(self.classes)), bool)
-            present[np.repeat(np.arange(len(counts)), counts), self.labels] = True
-            self.labels = present
+            classes, present = split_ignored(self.labels)
+            self.labels = np.zeros((len(counts), len(self.classes)), np.int8)
+            self.labels[np.repeat(np.arange(len(counts)), counts), classes] = present
         self._files = OpenFiles()
 
     def __len__(self) -> int:

@@ -9,7 +9,8 @@ A record is a msgpack array of four fields::
     image    bin   a JPEG file, restart-tiled or not (dataset/jpeg/tiles.py), or raw pixels as a binary PPM
                    (dataset/jpeg/raw.py): its own headers say which
     target   int                      single label: the class
-             [int, ...]               multi-label: the classes present, ascending
+             [int, ...]               multi-label: the classes present, ascending, then -1 - class for each to be
+                                      ignored, such as VOC's difficult ones
              {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],
               "difficult": [bool, ...], "crowd": [bool, ...]}      detection, pixels of the stored image
 """
@@ -17,10 +18,12 @@ A record is a msgpack array of four fields::
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import cast
 
 import msgpack
+import numpy as np
 
 from utils.errors import DataError
 
@@ -89,10 +92,31 @@ def _take(data: bytes | memoryview, at: int) -> tuple[bytes | memoryview, int]:
 
 
 def labels_of(target: Target) -> tuple[int, ...]:
-    """The classes that a target of any kind names."""
+    """A target of any kind as one of multi-label data: the classes present, and -1 - class for those to be ignored.
+
+    Of boxes a class is present where one of its objects is not difficult, in a crowd or not, and else to be ignored.
+    """
     if isinstance(target, Boxes):
-        return target.labels
+        return multi_label(zip(target.labels, target.difficult))
     return (target,) if isinstance(target, int) else target
+
+
+def classes_of(target: Target) -> tuple[list[int], list[int]]:
+    """The classes present in a target of any kind, and those to be ignored."""
+    labels = labels_of(target)
+    return [label for label in labels if label >= 0], [-1 - label for label in labels if label < 0]
+
+
+def multi_label(objects: Iterable[tuple[int, bool]]) -> tuple[int, ...]:
+    """A multi-label target, of objects, each with its class and whether it is difficult."""
+    named = {(label, difficult) for label, difficult in objects}
+    present = {label for label, difficult in named if not difficult}
+    return (*sorted(present), *(-1 - label for label in sorted({label for label, _ in named} - present)))
+
+
+def split_ignored(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the labels of a multi-label target, int [L], the classes, int [L], and 1 for present, -1 to be ignored."""
+    return np.where(labels < 0, -1 - labels, labels), np.where(labels < 0, -1, 1).astype(np.int8)
 
 
 def resized(target: Target, before: tuple[int, int], after: tuple[int, int]) -> Target:

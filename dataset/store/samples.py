@@ -20,7 +20,8 @@ class Samples(ABC):
 
     Attributes:
         classes: C class names; the position is the label.
-        labels: int [N] for single-label data, bool [N, C] for multi-label and detection.
+        labels: int [N] for single-label data; int8 [N, C] for multi-label and detection: 1 for a class that is present,
+            -1 for one to be ignored, 0 for all others.
         sizes: int [N, 2], height and width of each image in pixels; None where each image is to be asked.
         remarks: lines on what was passed over.
     """

@@ -8,14 +8,14 @@ from dataset_helpers import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dataset.store.record import VERSION, Boxes, Record, labels_of, pack, unpack
+from dataset.store.record import VERSION, Boxes, Record, classes_of, labels_of, pack, unpack
 from utils.errors import DataError
 
 classes = st.integers(0, 2**31 - 1)
 corners = st.floats(0, 1e5, allow_nan=False)
 objects = st.lists(st.tuples(st.tuples(*[corners] * 4), classes, st.booleans(), st.booleans()), max_size=5)
 boxes = objects.map(lambda rows: Boxes(*(zip(*rows) if rows else [()] * 4)))
-targets = st.one_of(classes, st.lists(classes).map(tuple), boxes)
+targets = st.one_of(classes, st.lists(classes | classes.map(lambda label: -1 - label)).map(tuple), boxes)
 keys = st.binary(max_size=60).map(os.fsdecode)
 
 
@@ -45,7 +45,11 @@ def test_labels_of_any_target():
     assert labels_of(3) == (3,)
     assert labels_of((1, 4)) == (1, 4)
     assert labels_of(()) == ()
-    assert labels_of(Boxes(((0, 0, 1, 1),) * 2, (5, 5), (False,) * 2, (False,) * 2)) == (5, 5)
+    assert labels_of((1, 4, -1)) == (1, 4, -1)
+    boxes = Boxes(((0, 0, 1, 1),) * 5, (5, 5, 0, 7, 2), (False, True, True, True, False), (False,) * 4 + (True,))
+    assert labels_of(boxes) == (2, 5, -1, -8)
+    assert classes_of(boxes) == ([2, 5], [0, 7])
+    assert classes_of(3) == ([3], [])
 
 
 def only_data_error(data):

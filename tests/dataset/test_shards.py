@@ -70,11 +70,12 @@ def test_an_abandoned_shard_leaves_nothing(tmp_path):
 
 
 def test_multi_label_targets(tmp_path):
-    written = [Record(str(labels), b"", labels) for labels in ((0, 2), (), (1,))]
+    targets = [(0, 2), (), (1, -1, -3)]
+    written = [Record(str(labels), b"", labels) for labels in targets]
     reader = ShardReader(write_split(tmp_path / "split", written, target="multi"))
-    assert reader.labels.dtype == bool
-    assert reader.labels.tolist() == [[True, False, True], [False] * 3, [False, True, False]]
-    assert [reader.read(number).target for number in range(3)] == [(0, 2), (), (1,)]
+    assert reader.labels.dtype == np.int8
+    assert reader.labels.tolist() == [[1, 0, 1], [0, 0, 0], [-1, 1, -1]]
+    assert [reader.read(number).target for number in range(3)] == targets
 
 
 def test_detection_targets(tmp_path):
@@ -82,7 +83,7 @@ def test_detection_targets(tmp_path):
     written = [Record("two", b"a", boxes), Record("none", b"b", Boxes((), (), (), ()))]
     reader = ShardReader(write_split(tmp_path / "split", written, target="detection"))
     assert [reader.read(number) for number in range(2)] == written
-    assert reader.labels.tolist() == [[False, False, True], [False] * 3]
+    assert reader.labels.tolist() == [[0, 0, 1], [0] * 3]
 
 
 def test_a_pickled_reader_reads(split):
