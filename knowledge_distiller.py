@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dataset.feed.batch import Batch
 from models.zoo import Network
 from objectives.contract import are_logits
-from teachers import Live, Teacher, Views, single_or_ensemble
+from teachers import Live, Teacher, Views, together
 from terms import Distilled, Match, Term, example_of
 from utils.errors import UsageError
 
@@ -32,6 +32,7 @@ class KnowledgeDistiller(nn.Module):
         UsageError: there is no term, or one names an unknown objective, option or teacher, or does not fit them.
     """
 
+    fixed: Sequence[nn.Module] = ()  # parts that stay in eval mode though they may be trained
     _active: list[Match]
     _teachers: list[Teacher | None]  # of each
     _weights: Tensor  # [number of terms]
@@ -50,7 +51,10 @@ class KnowledgeDistiller(nn.Module):
         self.teachers = nn.ModuleDict(teachers)
         networks = {"student": student, **{name: teacher.network for name, teacher in teachers.items()}}
         sizes = example_of(networks, example, all_labels)
-        self.matches = nn.ModuleDict({name: Match(name, term, sizes) for name, term in terms.items()})
+        read = {name: [teachers[one] for one in term.teachers_read if one in teachers] for name, term in terms.items()}
+        self._together = {name: together(those, f"terms.{name}") for name, those in read.items()}
+        places = {name: None if one is None else one.places for name, one in self._together.items()}
+        self.matches = nn.ModuleDict({name: Match(name, term, sizes, places[name]) for name, term in terms.items()})
         # Buffers and not numbers, so that a ramp does not recompile the graph.
         self.register_buffer("_weights", torch.empty(0), persistent=False)
         self.register_buffer("_with_teacher", torch.empty(0), persistent=False)
@@ -66,7 +70,7 @@ class KnowledgeDistiller(nn.Module):
             raise UsageError("terms: a loss needs at least one")
         self.terms = dict(terms)
         self._active = [cast(Match, self.matches[name]) for name in terms]
-        self._teachers = [single_or_ensemble([self.teachers[one] for one in match.teachers]) for match in self._active]
+        self._teachers = [self._together[name] for name in terms]
         with_teacher = [match.objective.needs_teacher for match in self._active]
         self._with_teacher = torch.tensor(with_teacher, dtype=torch.float32, device=self._weights.device)
         self._weights = torch.empty_like(self._with_teacher)
@@ -90,6 +94,8 @@ class KnowledgeDistiller(nn.Module):
                 parameters = list(module.parameters())
                 if parameters and not any(parameter.requires_grad for parameter in parameters):
                     module.eval()
+        for module in self.fixed:
+            module.eval()
         return self
 
     def set_epoch(self, epoch: float) -> None:
@@ -112,7 +118,7 @@ class KnowledgeDistiller(nn.Module):
             weighted = torch.stack(values) * self._weights
         sound: dict[str, Tensor] = {}
         for name, teacher in self.teachers.items():
-            for outputs in views.all_outputs_of(teacher):
+            for outputs in views.all_outputs_of(cast(Live, teacher)):
                 sound[name] = outputs.logits.isfinite().all() & sound.get(name, True)
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
         return Distilled(shown, weighted, self._with_teacher, student["weak"].detached(), sound)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -12,21 +10,21 @@ from typing import Any
 
 from torch import nn
 
+import objectives
 import tasks
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
-from old_names import FILES, SETTINGS, as_today
+from old_names import as_today
+from tasks import Task
 from teachers import TeacherConfig, teacher_of
 from training.loop import TrainConfig
 from training.phases import Phase
-from utils.config import OldNames, differences, override, read_config, restore, restore_file, run_config
+from training.state import best_of
+from utils.config import differences, restore
 from utils.errors import UsageError
+from utils.registry import Value
 from utils.settings import about, check, left_out, settings, show
-
-OLD = OldNames(SETTINGS, FILES)
-_CONFIG = Path(__file__).with_name("imagenet_train_cfg.py")
-_METHODS = Path(__file__).with_name("configs") / "methods.py"
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,9 @@ class Recipe:
     """its parts, by name, in order; one for most methods"""
     train_params: TrainConfig = TrainConfig()
     task: str = "single_label"
-    """what is learned: single_label, or one of your own"""
+    """what is learned: single_label, multi_label, or one of your own"""
+    task_options: dict[str, Value] = field(default_factory=dict)
+    """the task's own parameters, such as threshold"""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "teachers", {name: teacher_of(one) for name, one in self.teachers.items()})
@@ -57,6 +57,11 @@ class Recipe:
     def last(self) -> Phase:
         """The last phase: for most methods the only one."""
         return [*self.phases.values()][-1]
+
+    @property
+    def epochs(self) -> int:
+        """Of all phases."""
+        return sum(phase.epochs for phase in self.phases.values())
 
     @property
     def all_terms(self) -> dict[str, Term]:
@@ -106,6 +111,7 @@ class Recipe:
                 raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
         for place, phase in self._places():
             phase.optim.check(f"{place}optim.")
+        self.made_task()
         self.student.head.made("student.head")
         for name, teacher in self.teachers.items():
             teacher.head.made(f"teachers.{name}.head")
@@ -121,24 +127,47 @@ class Recipe:
         if not Path(what).exists():
             names = ", ".join(["student", *self.teachers])
             raise UsageError(f"--eval {what}: neither a file, nor a run's folder, nor one of {names}")
-        path = Path(what, "best.pt") if Path(what).is_dir() else Path(what)
+        if not Path(what).is_dir():
+            return replace(self.student, weights=str(Path(what).resolve()))
+        path = Path(what, "best.pt")
         if not path.exists():
             raise UsageError(f"{what} holds no best.pt: train that run for an epoch first")
-        return replace(self.student, weights=str(path.resolve()))
+        return replace(self.student, weights=f"{path.resolve()}#{best_of(path)}".rstrip("#"))
+
+    def made_task(self) -> Task:
+        """The task.
+
+        Raises:
+            UsageError: there is none of this name, or it has no such options.
+        """
+        return tasks.get(self.task, self.task_options)
 
     def check_terms(self) -> None:
-        """Raises UsageError where a term reads what is not there, or mixed images have a label too many for it."""
+        """Raises UsageError where a term reads what is not there, or other targets than those of the task, or mixed
+        images have a target too many for it."""
+        task = self.made_task()
+        targets = {*task.targets(("",)).layout(1)}
         for place, phase in self._places():
             for name, term in phase.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
-                if name in tasks.get(self.task).running_scores:
+                if name in task.running_scores:
                     raise UsageError(f"{place}terms.{name}: the log has a score of this name; give it another")
                 if unknown := [one for one in term.teachers_read if one not in self.teachers]:
                     known = ", ".join(self.teachers) or "none"
                     raise UsageError(f"{place}terms.{name}: no teacher {unknown[0]!r}; there is {known}")
                 if "strong" in term.views and not self.data.strong_view:
                     raise UsageError(f"{key} reads strong views; set data.strong_view=True")
-                if (self.data.mixup or self.data.cutmix) and term.knows_one_label:
+                if (logits := term.takes_logits_for) not in ("any", task.logits):
+                    others = ", ".join(objectives.names(task.logits))
+                    raise UsageError(
+                        f"{key} takes logits for those of a {logits}, and task={self.task} has those of a "
+                        f"{task.logits}: use {others}, or an objective that reads features"
+                    )
+                if lacking := sorted(term.targets_read - targets):
+                    raise UsageError(
+                        f"{key} learns from {', '.join(lacking)}, and task={self.task} has {', '.join(targets)}"
+                    )
+                if (self.data.mixup or self.data.cutmix) and term.knows_no_mixing:
                     raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")
 
     def resume_remarks(self, begun: Mapping[str, Any]) -> Iterator[str]:
@@ -177,69 +206,6 @@ class Recipe:
         """The phases, each with the beginning of its settings' keys."""
         for name, phase in self.phases.items():
             yield f"phases.{name}.".removeprefix(left_out(self)), phase
-
-
-def read_command_line(description: str) -> tuple[Recipe, argparse.Namespace]:
-    """The settings of a config, or of the run that is evaluated, with the overrides on the command line, and its flags.
-
-    The flags' ``notes`` are remarks to be printed once.
-
-    Raises:
-        UsageError: there is something wrong with them.
-        SystemExit: help, which begins with ``description``, or the methods were asked for.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--cfg", type=Path)
-    parser.add_argument("--eval")
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--methods", action="store_true")
-    try:
-        options, overrides = parser.parse_known_args()
-    except argparse.ArgumentError as error:
-        raise UsageError(str(error)) from None
-    flags = ("--cfg", "--eval", "--fresh", "--methods")
-    for given in overrides:
-        near = difflib.get_close_matches(given.partition("=")[0], flags, cutoff=0.75)
-        if near and not given.startswith("method="):
-            raise UsageError(f"no option {given}; near: {near[0]}")
-    if options.methods:
-        print(_methods(options.cfg or _METHODS))
-        raise SystemExit(0)
-    if options.eval and options.fresh:
-        raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
-    options.notes = []
-    run = _run_of(Path(options.eval)) if options.eval else None
-    if run is None:
-        path = options.cfg or _CONFIG
-        cfg, overrides = read_config(path, Recipe, overrides, OLD)
-        if asked := [given for given in overrides if given.startswith("method=")]:
-            raise UsageError(f"{asked[0]}: {path} has no methods; --cfg configs/imagenet.py {asked[0]} has")
-    else:
-        cfg, unknown = restore_file(run / "config.json", Recipe, as_today)
-        unknown += [f"--cfg {options.cfg}"] if options.cfg else []
-        if unknown:
-            options.notes.append(f"evaluated with {run / 'config.json'}; ignored: {', '.join(unknown)}")
-    cfg = override(cfg, overrides, description, lambda cfg: cfg.option_help, OLD, options.notes.append)
-    cfg.check()
-    return cfg, options
-
-
-def _methods(path: Path) -> str:
-    """The table of the methods of the config file at ``path``.
-
-    Raises:
-        UsageError: it has none.
-    """
-    methods = run_config(path, Recipe, OLD).get("methods")
-    if not callable(methods):
-        raise UsageError(f"--methods: {path} has no methods; leave --cfg out to see all that there are")
-    return methods()
-
-
-def _run_of(path: Path) -> Path | None:
-    """The run folder that ``path`` is, or lies in."""
-    folder = path if path.is_dir() else path.parent
-    return folder if path.exists() and (folder / "config.json").is_file() else None
 
 
 def _is_below(name: str) -> bool:

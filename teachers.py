@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from math import log
 from typing import Protocol, cast
@@ -13,8 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dataset.feed.batch import Batch
 from models.outputs import Normalization, Outputs, in_float32
-from models.zoo import Network, NetworkConfig
+from models.zoo import Network, NetworkConfig, build_network
+from utils.errors import UsageError
 from utils.settings import setting
+from utils.text import counted, first_few, in_utf8, spelled
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class TeacherConfig(NetworkConfig):
     expect: float | None = setting(None, least=0, most=100, affects_result=False)
     """least score (top-1, mAP), percent, on some validation images before the first step; three times chance when not
     given, 0 lets any teacher teach"""
+    classes: tuple[str, ...] = ()
+    """names of its outputs, in their order; those that its weights are noted with, else those of the data, when not
+    given. It may know them in another order than the data, or only some of them"""
 
 
 def teacher_of(config: NetworkConfig) -> TeacherConfig:
@@ -36,7 +41,14 @@ def teacher_of(config: NetworkConfig) -> TeacherConfig:
 
 
 class Teacher(Protocol):
-    """Whatever gives outputs for a student to learn from."""
+    """Whatever gives outputs for a student to learn from.
+
+    Attributes:
+        places: where the classes that it knows stand among the student's, int64 [K], ascending, and so in its outputs;
+            None where they are the student's.
+    """
+
+    places: Tensor | None
 
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What it gives for a view of a batch.
@@ -85,11 +97,19 @@ class Live(nn.Module):
     Args:
         network: what is frozen.
         batch_statistics: whether its batch norms go by the statistics of each batch while students are trained.
+        places: where each of its outputs stands among the student's, [K]; None where they are the same.
     """
 
-    def __init__(self, network: Network, *, batch_statistics: bool = False) -> None:
+    places: Tensor | None
+    _order: Tensor | None  # in which its outputs are given
+
+    def __init__(
+        self, network: Network, *, batch_statistics: bool = False, places: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
+        self.register_buffer("places", None if places is None else torch.tensor(sorted(places)), persistent=False)
+        self.register_buffer("_order", None if places is None else torch.tensor(places).argsort(), persistent=False)
         self._norms = [one for one in network.modules() if isinstance(one, _BatchNorm)] if batch_statistics else []
         for norm in self._norms:
             norm.momentum = 0.0  # its own statistics stay as they are
@@ -98,7 +118,15 @@ class Live(nn.Module):
     def forward(self, views: Views, view: str, _student: Outputs) -> Outputs:
         """What the network gives for a view: logits [B, K], and the features that are read."""
         with torch.no_grad():  # not inference_mode: objectives save a teacher's tensors for the backward pass
-            return views.through(self.network, view)
+            return self._ordered(views.through(self.network, view))
+
+    def predict(self, images: Tensor) -> Outputs:
+        """What it gives for uint8 images [B, 3, H, W]."""
+        return self._ordered(self.network.predict(images))
+
+    def _ordered(self, outputs: Outputs) -> Outputs:
+        """What the network gave, in the order of the student's classes."""
+        return outputs if self._order is None else outputs.of_classes(self._order)
 
     def train(self, mode: bool = True) -> Live:
         """Switch batch norms that go by the statistics of each batch; all else stays in eval mode."""
@@ -108,8 +136,26 @@ class Live(nn.Module):
         return self
 
 
+def build_teacher(
+    config: NetworkConfig, classes: Sequence[str], reads: Iterable[str] = (), side: int = 224, key: str = "teacher"
+) -> Live:
+    """The teacher of ``config``, giving what ``reads`` names, of a student of these ``classes``.
+
+    Raises:
+        UsageError: as `build_network`; or it knows other classes, which are named; ``key`` is how messages call it.
+        DataError: a file of weights is damaged.
+    """
+    own = config.classes if isinstance(config, TeacherConfig) else ()
+    network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes))
+    known = own or (network.classes if config.num_classes is None else ())
+    statistics = isinstance(config, TeacherConfig) and config.batch_statistics
+    return Live(network, batch_statistics=statistics, places=places_of(known, classes, key))
+
+
 class Ensemble:
     """Several teachers as one, which gives the average of their probabilities: logits [B, K], in float32 at least."""
+
+    places: Tensor | None = None
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         self.teachers = tuple(teachers)
@@ -126,6 +172,76 @@ def averaged(logits: Sequence[Tensor]) -> Tensor:
     return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - log(len(logits))
 
 
-def single_or_ensemble(teachers: Sequence[Teacher]) -> Teacher | None:
-    """An ensemble of several; a single one as it is, and none of none."""
-    return Ensemble(teachers) if len(teachers) > 1 else next(iter(teachers), None)
+class Merged:
+    """Teachers of some of the classes each as one of all theirs, which gives their logits side by side, [B, K].
+
+    As in the code of CPSD (Xu et al., IJCAI 2022), whose teachers know a part of the labels each.
+
+    Raises:
+        UsageError: two know the same class, or one knows no others than the student; in words for a term.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        self.teachers = tuple(teachers)
+        known = [one.places for one in teachers]
+        if any(places is None for places in known):
+            raise UsageError("teachers of all classes and of some cannot be averaged: set two terms")
+        together = torch.cat([places for places in known if places is not None])
+        if len(together.unique()) < len(together):
+            raise UsageError("two of the teachers know the same class: set a term for each")
+        places, self._order = together.sort()
+        self.places: Tensor | None = places
+
+    def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
+        """What they give for a view."""
+        given = [in_float32(views.outputs_of(one, view, student).logits) for one in self.teachers]
+        logits = torch.cat(given, 1)
+        self._order = self._order.to(logits.device)
+        return Outputs(logits.index_select(1, self._order))
+
+
+def together(teachers: Sequence[Teacher], key: str) -> Teacher | None:
+    """Several as one: merged, where they know some of the classes each, else averaged; None of none.
+
+    Raises:
+        UsageError: they cannot be merged; for the term at ``key``.
+    """
+    if len(teachers) < 2:
+        return next(iter(teachers), None)
+    if all(one.places is None for one in teachers):
+        return Ensemble(teachers)
+    try:
+        return Merged(teachers)
+    except UsageError as error:
+        raise UsageError(f"{key}.teacher: {error}") from None
+
+
+def places_of(known: Sequence[str], classes: Sequence[str], key: str) -> list[int] | None:
+    """Where each of the classes that a teacher knows stands among the student's; None where they are the same.
+
+    Args:
+        known: their names; none where they are taken to be the student's.
+        classes: names of the student's; one that is its number, as where nothing names it, is whatever stands there.
+        key: of the teacher, for messages.
+
+    Raises:
+        UsageError: one of them is none of the student's, or is there twice.
+    """
+    ours, theirs = [*map(in_utf8, classes)], [*map(in_utf8, known)]
+    same = all(
+        their in (our, str(number)) or our == str(number) for number, (our, their) in enumerate(zip(ours, theirs))
+    )
+    if not theirs or (same and len(ours) == len(theirs)):
+        return None
+    place = {name: number for number, name in enumerate(ours)}
+    if unknown := [name for name in theirs if name not in place]:
+        raise UsageError(
+            f"{key} knows {counted(len(unknown), 'class')} that the data lacks: {first_few([*map(spelled, unknown)])}; "
+            f"the data has {first_few([*map(spelled, ours)])}. {key}.num_classes={len(theirs)} takes its outputs as "
+            "those of the data's classes, in order"
+        )
+    if len({*theirs}) < len(theirs):
+        raise UsageError(
+            f"{key}: {spelled(next(name for name in theirs if theirs.count(name) > 1))} stands there twice"
+        )
+    return [place[name] for name in theirs]

@@ -26,6 +26,7 @@ from utils.settings import check, setting
 Given = Mapping[str, Mapping[str, Outputs]]  # of student and teacher: what each gives, by view
 Option = float | bool | str
 # What a line of the log holds beside the terms; `stage` is what phases were called.
+_TARGETS = frozenset(("labels", "present"))  # of the tasks here
 _TAKEN = (
     *("loss", "kind", "time", "seconds", "phase", "stage", "epoch", "step", "lr"),
     *("images_per_second", "data_wait"),
@@ -76,10 +77,23 @@ class Term:
         return {name: option.default for name, option in options.items() if not option.is_required}
 
     @property
-    def knows_one_label(self) -> bool:
-        """Whether it cannot do with the two labels of mixed images."""
+    def takes_logits_for(self) -> str:
+        """What it takes logits for: `softmax` or `sigmoid`; any where it does not read them."""
+        objective = objectives.get(self.objective)
+        read = objective.reads_of("student") | objective.reads_of("teacher")
+        return objective.logits if any(map(are_logits, read)) else "any"
+
+    @property
+    def targets_read(self) -> set[str]:
+        """Names of the targets that it cannot do without."""
+        objective = objectives.get(self.objective)
+        return {*objective.inputs} & _TARGETS - objective.optional
+
+    @property
+    def knows_no_mixing(self) -> bool:
+        """Whether it cannot do with the two targets of mixed images."""
         inputs = objectives.get(self.objective).inputs
-        return "labels" in inputs and "other_labels" not in inputs
+        return any(name in inputs and f"other_{name}" not in inputs for name in _TARGETS)
 
     def factor(self, epoch: float) -> float:
         """The weight in an epoch, counted from 1."""
@@ -131,17 +145,20 @@ def example_of(networks: dict[str, Network], images: Tensor, all_labels: Tensor 
 
 
 class Match(nn.Module):
-    """A term's objective, sized for its networks.
+    """A term's objective, sized for its networks; it looks at the classes at ``places`` alone, those its teachers know.
 
     Raises:
         UsageError: they do not go together.
     """
 
-    def __init__(self, name: str, term: Term, example: Example) -> None:
+    places: Tensor | None  # of those classes among the student's; None for all
+
+    def __init__(self, name: str, term: Term, example: Example, places: Tensor | None = None) -> None:
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
         self.teachers = term.teachers_read
         self.views = term.views
+        self.register_buffer("places", places, persistent=False)
         self._check(example.networks)
         owner, key = self.objective, f"terms.{name}.options"
         options = check_options(owner.options, term.options, key=key, owner=owner.name)
@@ -165,6 +182,9 @@ class Match(nn.Module):
         Raises:
             UsageError: the objective asks for what a batch has not, raises, or returns something else than a scalar.
         """
+        if self.places is not None:
+            student = {view: outputs.of_classes(self.places) for view, outputs in student.items()}
+            batch = batch.of_classes(self.places)
         given = {"student": student, "teacher": teacher}
         inputs = [self._given(parameter, given, batch) for parameter in self.objective.inputs]
         value = self._called(self.function, *inputs)
@@ -244,7 +264,10 @@ class Match(nn.Module):
             norms = norms_before(example.networks[name], example.images[name], features)
             return [norms[feature] for feature in features]
         name = "student" if network == "student" else self.term.teachers[0]
-        return self._of_network(network, what, {network: dict.fromkeys(self.views, example.outputs[name])})
+        outputs = example.outputs[name]
+        if self.places is not None and network == "student":
+            outputs = outputs.of_classes(self.places.cpu())
+        return self._of_network(network, what, {network: dict.fromkeys(self.views, outputs)})
 
     def _pairs(self, outputs: Mapping[str, Outputs]) -> list[tuple[str, str]]:
         other = self.term.teachers[0] if self.objective.needs_teacher else "student"
@@ -276,6 +299,8 @@ class Match(nn.Module):
             if teacher not in networks:
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
+            if self.places is not None:
+                continue
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
             both_heads = "head_weight" in reads & objective.reads_of("student")
             if (any(map(are_logits, reads)) or both_heads) and outputs != classes:

@@ -7,8 +7,12 @@
 
 --cfg FILE    a config, imagenet_train_cfg.py when not given; configs/imagenet.py method=dkd, ... are published methods
 --methods     show them, with the scores that were published
---eval WHAT   print its scores and train nothing
+--eval WHAT   print its scores and train nothing; --tables FOLDER also writes those of each class, and the predictions
 --fresh       start over, and keep the old run beside the new one; without it the same command resumes a stopped run
+
+Some configs have several runs, whose students teach the last one; those that ended before are passed over.
+--only RUN       train that one alone
+--at_a_time N    train as many of those before the last at once, each on its share of the GPUs
 
 Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 5 another rank lost, 75 stopped by a
 signal or a closed pipe, state saved.
@@ -20,19 +24,20 @@ import dataclasses
 import faulthandler
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
-import tasks
 from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from dataset.store.samples import Samples
-from figures import curves
+from figures import curves, per_class
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import build_network
-from recipe import Recipe, read_command_line
-from teachers import Live
+from procedure import read_command_line
+from recipe import Recipe
+from teachers import build_teacher
 from terms import features_of
 from training.advice import advising
 from training.announce import described
@@ -40,7 +45,7 @@ from training.facts import facts_of
 from training.logs import Extra
 from training.loop import Trainer
 from training.run_folder import RunFolder
-from training.scores import scorer
+from training.scores import Scorer
 from training.settings import check_machine
 from training.signals import Stop
 from training.state import State
@@ -48,18 +53,21 @@ from training.teacher_check import IMAGES, check_teachers
 from utils.console import report, scores_line
 from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, printed_once, ranks
 from utils.errors import ExpectedError
+from utils.files import make_folder
 
 
 def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     """Task, run folder, data, networks, check of the teachers, state, phases, scores."""
     check_machine(cfg.train_params, cfg.data.batch_size, ranks)
-    task, params, place = tasks.get(cfg.task), cfg.train_params, (ranks.rank, ranks.world, ranks.device)
+    task, params, place = cfg.made_task(), cfg.train_params, (ranks.rank, ranks.world, ranks.device)
     folder = RunFolder(cfg.folder)
     folder.claim(cfg.resume_remarks, ranks, fresh=fresh)
 
     train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     remarks = check_splits(train, val)
+    for samples, split in ((train, cfg.data.train_split), (val, cfg.data.val_split)):
+        task.check(samples.labels, split)
     targets = task.targets(train.classes)
     loader = TrainLoader(train, cfg.data, params.seed, *place, targets)
     validation = EvalLoader(val, cfg.data, *place, targets)
@@ -69,8 +77,8 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         distiller.to(memory_format=torch.channels_last)
     state = State(distiller, cfg.phases, params, task, folder, ranks)
     if not any_rank(folder.is_begun and not fresh):  # a resumed run has the same teachers
-        quick = scorer(validation.spread(IMAGES), task, params, ranks)
-        check_teachers(distiller.teachers, cfg.teachers, task.primary, task.chance(val.labels), quick)
+        quick = Scorer(validation.spread(IMAGES), task, params, ranks)
+        check_teachers(distiller.teachers, cfg.teachers, task, val.labels, quick)
 
     config = dataclasses.asdict(cfg)
     facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
@@ -84,42 +92,53 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         print(f"{folder.path}: {begins if resumed else 'a new run'}")
         print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.unused_settings))
     with closing(loader), closing(validation):
-        best = trainer.train(scorer(validation, task, params, ranks), config, stop)
+        best = trainer.train(Scorer(validation, task, params, ranks), config, stop)
     if ranks.first:
         Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
+        Extra("per_class.png").do(lambda: per_class.draw_in(folder.path))
         print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
 def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
     """The student, the teachers that a term reads or whose classifier the student has, and the terms."""
-    classes, side, seed = len(train.classes), cfg.data.input_size, cfg.train_params.seed
+    names, side, seed = tuple(train.classes), cfg.data.input_size, cfg.train_params.seed
     reads, reads_of = features_of(cfg.all_terms.values())
-    cfg.check_terms()
     wanted = {*reads_of, *cfg.student.head.made().takes}
     configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
     torch.manual_seed(seed)
-    networks = {name: build_network(config, classes, reads_of.get(name, ()), side) for name, config in configs.items()}
+    teachers = {
+        name: build_teacher(config, names, reads_of.get(name, ()), side, f"teachers.{name}")
+        for name, config in configs.items()
+    }
+    networks = {name: teacher.network for name, teacher in teachers.items()}
     torch.manual_seed(seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(cfg.student, classes, reads, side, networks, new_classifier=True, sync_bn=synced)
-    teachers = {name: Live(one, batch_statistics=configs[name].batch_statistics) for name, one in networks.items()}
+    student = build_network(
+        cfg.student, len(names), reads, side, networks, new_classifier=True, sync_bn=synced, classes=names
+    )
+    student.classes = names if student.num_classes == len(names) else ()
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
-def evaluate(cfg: Recipe, what: str, ranks: Ranks) -> None:
+def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
     """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
-    config, task = cfg.network(what), tasks.get(cfg.task)
+    config, task = cfg.network(what), cfg.made_task()
     val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     torch.manual_seed(cfg.train_params.seed)
-    network = build_network(config, len(val.classes), side=cfg.data.input_size).to(ranks.device).eval()
+    network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what).to(ranks.device)
     if cfg.train_params.channels_last:
         network.to(memory_format=torch.channels_last)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device, task.targets(val.classes))
+    scorer = Scorer(validation, task, cfg.train_params, ranks)
     with closing(validation):
-        scores = scorer(validation, task, cfg.train_params, ranks)(network.predict)
+        scores = scorer(network.predict, network.places)
     if ranks.first:
         print(f"{what}: {scores_line(scores)}")
+        if tables:
+            make_folder(tables, "--tables")
+            scorer.write_predictions(tables)
+            per_class.draw_in(tables)
 
 
 @record
@@ -128,17 +147,19 @@ def main() -> None:
     with Stop() as stop:
         try:
             with printed_once(), advising():
-                cfg, options = read_command_line(__doc__ or "")
+                procedure, options = read_command_line(__doc__ or "")
+            if options.at_a_time:
+                procedure.train_at_once(__file__, options.at_a_time, stop)
             code = launch_on_every_gpu(__file__)
             if code is not None:
                 sys.exit(code)
-            with ranks(cfg.train_params.timeout_minutes) as place, advising():
+            with ranks(procedure.last.train_params.timeout_minutes) as place, advising():
                 for note in options.notes if place.first else ():
                     print(note, file=sys.stderr)
                 if options.eval:
-                    evaluate(cfg, options.eval, place)
-                else:
-                    run(cfg, place, stop, fresh=options.fresh)
+                    evaluate(procedure.last, options.eval, place, options.tables)
+                for cfg in () if options.eval else procedure.to_train(options.only, place):
+                    run(cfg, place, stop, fresh=options.fresh and cfg.name == procedure.last.name)
                 barrier()
         except ExpectedError as error:
             sys.exit(report(error))

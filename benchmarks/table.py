@@ -29,7 +29,8 @@ from benchmarks.common import check_counts, check_methods, config_of, machine
 from configs._method import ALONE
 from configs.methods import METHODS
 from figures.curves import read_metrics
-from recipe import OLD, Recipe
+from procedure import OLD
+from recipe import Recipe
 from utils.config import override, read_config
 from utils.console import exit_with_its_code
 from utils.errors import UsageError

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-import tasks
 from knowledge_distiller import Term
 from recipe import Recipe
 from teachers import TeacherConfig
@@ -106,7 +105,7 @@ class Setup:
         teacher = names.get("teacher", ALONE)
         terms = self.terms if isinstance(self.terms, dict) else self.terms(teacher, student)
         if self.labels:
-            hard = tasks.get(plain.task).hard_loss
+            hard = plain.made_task().hard_loss
             terms = {hard: Term(hard, self.labels), **terms}
         batch = self.batch_size or plain.data.batch_size
         rate = plain.last.optim.init_lr * batch / plain.data.batch_size * self.rate

@@ -28,11 +28,14 @@ class DataConfig:
     """folder of the training split below data_path (train_256 after packing with --image_size 256)"""
     val_split: str = "val"
     """folder of the validation split below data_path"""
+    classes: tuple[str, ...] = ()
+    """names of the classes that are learned, in the order of the outputs, of data with several classes an image; all
+    of the data, in its order, when not given"""
     input_size: int = setting(224, least=1, most=16384, also=("img_size", "image_size", "crop_size"))
     """side of the square that the networks see, pixels"""
-    type_of_data_aug: Literal["random_sized", "rand_scale", "pad_crop", "none"] = "random_sized"
+    type_of_data_aug: Literal["random_sized", "rand_scale", "pad_crop", "squash", "none"] = "random_sized"
     """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), pad_crop (random
-    crop of the image in a black frame: CIFAR's), none (as val)"""
+    crop of the image in a black frame: CIFAR's), squash (the whole image, whatever its shape), none (as val)"""
     scale: tuple[float, float] = setting(
         (0.08, 1.0), above=0, most=1, rising=True, used_with={"type_of_data_aug": ("random_sized",)}
     )
@@ -53,6 +56,10 @@ class DataConfig:
     """mirror half of the training images"""
     color_jitter: float = setting(0.0, least=0, most=100)
     """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
+    cutout: float = setting(0.0, least=0, most=1)
+    """side of a square of one random colour in each training image, as a share of the image's; 0 is none"""
+    randaugment: bool = False
+    """distort training images by two operations of RandAugment, each with an even chance, as L2D and CPSD do"""
     mixup: float = setting(0.0, least=0, most=1000)
     """alpha of mixup: images of a batch are blended in shares drawn from Beta(alpha, alpha); 0 is none"""
     cutmix: float = setting(0.0, least=0, most=1000)
@@ -67,7 +74,9 @@ class DataConfig:
     """data behind a URL: folder of this machine for the shards in use, shared by all ranks"""
     cache_gb: float = setting(200.0, above=0, most=10**9, affects_result=False)
     """data behind a URL: size of that folder, 10^9 bytes"""
-    val_resize: int = setting(256, least=1, most=16384)
+    val_crop: Literal["center", "squash"] = "center"
+    """validation: the centre of the image, or the whole image squashed to the square"""
+    val_resize: int = setting(256, least=1, most=16384, used_with={"val_crop": ("center",)})
     """validation: short side before the centre crop of input_size, pixels"""
     val_batch_size: int = setting(256, least=1, affects_result=False)
     """images a validation batch of each rank"""

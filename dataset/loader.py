@@ -20,8 +20,9 @@ from dataset.feed import augment, crops, order
 from dataset.feed.batch import Batch
 from dataset.feed.batches import BatchMaker
 from dataset.feed.ring import Ring
-from dataset.feed.strong import strong_views
+from dataset.feed.strong import randaugment, strong_views
 from dataset.feed.targets import Arrays, Labels, Targets
+from dataset.store.chosen import Chosen
 from dataset.store.folder import ImageFolder
 from dataset.store.index import INDEX
 from dataset.store.reader import ShardReader
@@ -35,12 +36,17 @@ __all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
 
 
 def open_split(config: DataConfig, split: str, kind: str) -> Samples:
-    """The samples of one split; ``kind`` is ``lmdb`` or ``img``.
+    """The samples of one split with the classes that are learned; ``kind`` is ``lmdb`` or ``img``.
 
     Raises:
-        UsageError: the folder holds nothing of that kind.
+        UsageError: the folder holds nothing of that kind, or other classes.
         DataError: it does, and is damaged or unfinished.
     """
+    samples = _open(config, split, kind)
+    return Chosen(samples, config.classes) if config.classes else samples
+
+
+def _open(config: DataConfig, split: str, kind: str) -> Samples:
     if is_url(config.data_path):
         if kind == "img":
             raise UsageError(
@@ -130,14 +136,19 @@ class TrainLoader:
         images, targets = batch.images["weak"], batch.targets
         if jitter is not None:
             images = augment.color_jitter(images, jitter)
-        if self._config.strong_view or self._mixes:
-            draws = crops.uniform(self._seed, epoch, index, crops.MIX.stop)
+        config = self._config
+        if config.strong_view or self._mixes or config.cutout or config.randaugment:
+            draws = crops.uniform(self._seed, epoch, index, crops.RANDAUGMENT.stop)
+        if config.cutout:
+            images = augment.cutout(images, draws[:, crops.CUTOUT], config.cutout)
+        if config.randaugment:
+            images = randaugment(images, draws[:, crops.RANDAUGMENT])
         if self._mixes:
-            images, share = augment.mix(images, draws[:, crops.MIX], self._config.mixup, self._config.cutmix)
+            images, share = augment.mix(images, draws[:, crops.MIX], config.mixup, config.cutmix)
             others = {f"other_{name}": augment.neighbours(target) for name, target in targets.items()}
             targets = {**targets, **others, "other_share": share}
         views = {"weak": images}
-        if self._config.strong_view:
+        if config.strong_view:
             views["strong"] = strong_views(images, draws[:, crops.STRONG])
         return replace(batch, images=views, targets=targets)
 

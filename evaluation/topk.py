@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from evaluation.contract import Metrics
 from utils.distributed import all_sum
 from utils.errors import DataError
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from models.outputs import Outputs
 
 
-class TopK:
+class TopK(Metrics):
     """Top-1 and top-5 accuracy in percent and the mean cross-entropy, over the samples of all ranks.
 
     Args:

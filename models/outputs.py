@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+_BY_CLASS = {"label_embeddings": 1, "head_weight": 0, "head_bias": 0}  # and the dimension of the classes
+
 
 @dataclass
 class Outputs:
@@ -23,7 +25,8 @@ class Outputs:
         logits: [B, K].
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
             stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
-            is pooled; `pooled` [B, C], what the classifier is given, before any dropout.
+            is pooled; `pooled` [B, C], what the classifier is given, before any dropout; `label_embeddings` [B, K, D],
+            one for each class, of heads that have them, whose `pooled` is the average of `last`.
         context: whatever else a network gives, by name: `head_weight` [K, D] and `head_bias` [K], of its classifier.
     """
 
@@ -36,6 +39,16 @@ class Outputs:
         if name == "logits":
             return self.logits
         return self.features[name] if name in self.features else self.context[name]
+
+    def of_classes(self, places: Tensor) -> Outputs:
+        """What is by class, for the classes at ``places`` alone, int64 [P], in that order; all else as it is."""
+
+        def chosen(name: str, tensor: Tensor) -> Tensor:
+            return tensor.index_select(_BY_CLASS[name], places) if name in _BY_CLASS else tensor
+
+        features = {name: chosen(name, tensor) for name, tensor in self.features.items()}
+        context = {name: chosen(name, tensor) for name, tensor in self.context.items()}
+        return Outputs(self.logits.index_select(1, places), features, context)
 
     def detached(self) -> Outputs:
         """Logits and context, through which nothing is learned; without features, which would hold on to memory."""
@@ -148,6 +161,7 @@ class Behind(Body, ABC):
 
     Attributes:
         channels: C of the feature.
+        shapes: of the backbone's features for one image, by name.
     """
 
     def __init__(self, body: Body, feature: str, side: int, gives: tuple[str, ...] = ()) -> None:
@@ -155,8 +169,10 @@ class Behind(Body, ABC):
         self.body = body
         self.features = (*dict.fromkeys((*body.features, *gives)),)
         training = body.training
-        given = body.eval()(torch.zeros(1, 3, side, side)).features[feature]
+        features = body.eval()(torch.zeros(1, 3, side, side)).features
         body.train(training)
+        self.shapes = {name: value.shape for name, value in features.items()}
+        given = features[feature]
         self.channels = given.shape[1]
         parameters = [parameter for parameter in body.parameters() if parameter.requires_grad]
         for parameter, gradient in zip(parameters, torch.autograd.grad(given.sum(), parameters, allow_unused=True)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import urllib.error
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,13 +168,14 @@ def _give_classifier(network: nn.Module, other: nn.Module, num_classes: int) -> 
             network.set_submodule(module, other.get_submodule(module))
 
 
-def timm_network(name: str, weights: str, num_classes: int, *, new_classifier: bool) -> Library:
-    """A network of timm, made by its own builder.
+def timm_network(name: str, weights: str, num_classes: int, side: int, *, new_classifier: bool) -> Library:
+    """A network of timm, made by its own builder; a transformer that can be made for another size of images is.
 
     Args:
         name: such as mobilenetv1_100, without `timm/`.
         weights: none or default.
         num_classes: K.
+        side: of the images, pixels.
         new_classifier: whether published weights for another number of classes get a new classifier.
 
     Raises:
@@ -193,7 +195,10 @@ def timm_network(name: str, weights: str, num_classes: int, *, new_classifier: b
             if source.num_classes != num_classes:
                 tagged = f"timm/{name} {source.tag}".rstrip()
                 check_classes(tagged, source.num_classes, num_classes, new_classifier=new_classifier)
-        network = timm.create_model(name, pretrained=weights == "default", num_classes=num_classes)
+        made = partial(timm.create_model, name, pretrained=weights == "default", num_classes=num_classes)
+        network: Any = made()
+        if hasattr(network, "set_input_size") and network.pretrained_cfg["input_size"][-1] != side:
+            network = made(img_size=side)  # keeps windows, and resamples positions
     except (RuntimeError, OSError) as error:
         first = " ".join(str(error).split())[:300]
         if weights == "default" and source is not None:
@@ -202,7 +207,7 @@ def timm_network(name: str, weights: str, num_classes: int, *, new_classifier: b
                 "and set weights to the file's path"
             ) from None
         raise UsageError(f"no network 'timm/{name}': {first}{_near(name, timm.list_models())}") from None
-    pretrained: Any = network.pretrained_cfg
+    pretrained = network.pretrained_cfg
     return Library(network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"])), None, weights != "none")
 
 

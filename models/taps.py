@@ -70,14 +70,33 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
 
 def classifier_of(network: nn.Module, num_classes: int) -> str | None:
     """Path of the linear layer that gives the logits [B, K]; None when there is none."""
-    replaced = "body." if isinstance(network, Behind) else None  # the backbone's own classifier gives none
     paths = [
         path
         for path, module in network.named_modules()
         if isinstance(module, nn.Linear) and module.out_features == num_classes
-        if not (replaced and path.startswith(replaced))
     ]
+    if isinstance(network, Behind):
+        paths = _giving_logits(network, [path for path in paths if not path.startswith("body.")])
     return paths[-1] if paths else None
+
+
+@torch.no_grad()
+def _giving_logits(network: Behind, paths: list[str]) -> list[str]:
+    """Those of the layers behind a backbone whose output the logits are: others may be as wide by chance."""
+    if not paths:
+        return []
+    outputs: list[tuple[str, Tensor]] = []
+    device = next(network.parameters()).device
+    training = network.training
+    with ExitStack() as stack:
+        stack.callback(network.train, training)
+        for path in paths:
+            module = network.get_submodule(path)
+            hook = module.register_forward_hook(lambda _, __, output, path=path: outputs.append((path, output)))
+            stack.callback(hook.remove)
+        features = {name: torch.zeros(shape, device=device) for name, shape in network.shapes.items()}
+        logits = network.eval().behind(features).logits
+    return [path for path, output in outputs if output is logits]
 
 
 def _before_dropout(network: nn.Module, classifier: str) -> str:

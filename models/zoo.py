@@ -7,6 +7,7 @@ Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100`
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cifar import CIFAR
+from models.deploy import deploy, deployed, has_branches, is_deployed
 from models.fitting import load_state
 from models.heads import Backbone, Head, HeadConfig
 from models.heads.contract import Own
@@ -27,7 +29,7 @@ from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
 from utils.settings import about, setting
 
-_NOTE = "normalization"  # beside the version of the network in a state dict
+_NORMALIZATION, _CLASSES = "normalization", "classes"  # notes beside the version of the network in a state dict
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Network(nn.Module):
     Attributes:
         normalization: networks that share one can share the normalised images.
         num_classes: K.
+        classes: their names, in order; empty where they are not known. State dicts have them and the normalisation as
+            notes, for no tensor shows them.
         published_top1: accuracy on ImageNet-1K that was published with its weights, percent.
     """
 
@@ -87,6 +91,8 @@ class Network(nn.Module):
         self._classifier = classifier_of(self.network, num_classes)
         self.normalization = normalization
         self.num_classes = num_classes
+        self._notes: dict[str, Any] = {_NORMALIZATION: [list(values) for values in normalization]}
+        self.network.register_state_dict_post_hook(partial(_note, self._notes))
         for name, values in normalization._asdict().items():
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
@@ -120,9 +126,24 @@ class Network(nn.Module):
         assert last is None or isinstance(last, nn.Linear)
         return last
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in order; empty where they are not known."""
+        return tuple(self._notes.get(_CLASSES, ()))
+
+    @classes.setter
+    def classes(self, names: Iterable[str]) -> None:
+        self._notes[_CLASSES] = list(names)
+
     def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict of ``network`` as it is exported: without what only training needs."""
-        return self._head.exported(state)
+        """A state dict of ``network`` as it is exported: without what only training needs, branches merged."""
+        if has_branches(self.network):
+            state = deployed(self.network, state)
+        exported = self._head.exported(state)
+        result, versions = OrderedDict(exported), dict(getattr(exported, "_metadata", {}))
+        versions[""] = {**versions.get("", {}), **self._notes}  # an average may be older than the names of the classes
+        result._metadata = versions  # type: ignore[attr-defined]
+        return result
 
 
 def build_network(
@@ -134,13 +155,15 @@ def build_network(
     *,
     new_classifier: bool = False,
     sync_bn: bool = False,
+    classes: tuple[str, ...] = (),
 ) -> Network:
     """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
 
     A name ending in `*` reads every stage: `stage*` or `stage*_pre`. A head may take parts of ``others``. Weights for
     another number of classes are refused, as a random classifier looks like a trained one; with
-    ``new_classifier``, for a network that is to be trained, it is made, which is printed. With ``sync_bn`` batch
-    norms go by the samples of all ranks.
+    ``new_classifier``, for a network that is to be trained, it is made, which is printed; without it, weights with a
+    note of their classes have as many outputs as these. With ``sync_bn`` batch norms go by the samples of all ranks.
+    ``classes`` are the names of the outputs, for heads that need them.
 
     Raises:
         UsageError: unknown name, fewer outputs than classes, weights that cannot be had or do not fit, a head that does
@@ -149,51 +172,93 @@ def build_network(
     """
     if config.num_classes is not None and config.num_classes < num_classes:
         raise UsageError(f"num_classes: {config.name} has {config.num_classes} outputs, the data {num_classes} classes")
-    num_classes = config.num_classes or num_classes
     head = config.head.made()
     named = file_of(config.weights)
     file = File(named[0], read_weights(*named)) if named else None
     state = file.state if file else {}
-    if file and not (new_classifier or head.is_exported or head.is_in(state)):
+    noted = getattr(state, "_metadata", {}).get("", {})
+    names = _noted_classes(noted)
+    if names and config.num_classes is None and not new_classifier:
+        num_classes, classes = len(names), names
+    num_classes = config.num_classes or num_classes
+    asked = config.weights != "none" and not new_classifier
+    if asked and not head.is_in(state):
+        if head.is_exported:
+            raise UsageError(f"{config.weights} has no head {config.head.name}, which would be random: train it first")
         head = Own()  # weights as they are exported need nothing else
-    bare = _bare(config, num_classes, file, new_classifier=new_classifier)
+    bare = _bare(config, num_classes, file, side, new_classifier=new_classifier)
+    if is_deployed(bare.network, state):
+        deploy(bare.network)
 
     def load(network: nn.Module) -> None:
         if file and not bare.loaded:
             load_state(network, state, file.path, num_classes, new_classifier=new_classifier)
 
+    def synchronised(network: nn.Module) -> nn.Module:  # before taps: their hooks would stay behind
+        return _synchronised(network) if sync_bn else network
+
+    whole = synchronised(bare.network)
+
     def giving(*names: str) -> Body:
-        return _tapped(config, bare.network, num_classes, side, names, reads)
+        return _tapped(config, whole, num_classes, side, names, reads)
 
     if not head.is_in(state):
-        load(bare.network)
-    network = head.attach(Backbone(bare.network, num_classes, side, giving, others or {}, state))
+        load(whole)
+    network = head.attach(Backbone(whole, num_classes, side, giving, others or {}, state, classes))
+    if isinstance(network, Behind):
+        for name, child in network.named_children():
+            setattr(network, name, child if name == "body" else synchronised(child))
     if head.is_in(state):
         load(network)
-    if sync_bn:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # before taps: their hooks would stay behind
-    noted = getattr(state, "_metadata", {}).get("", {}).get(_NOTE)
-    default = Normalization(*map(tuple, noted)) if noted else bare.normalization or IMAGENET
+    default = _noted_normalization(noted) or bare.normalization or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, side, {*reads} - {"logits"})
     made = Network(body, normalization, num_classes, _expand(reads, body.features), head)
     made.published_top1 = bare.top1
-    made.network.register_state_dict_post_hook(partial(_note_normalization, normalization))
+    if len(names) == num_classes:
+        made.classes = names
     return made
 
 
-def _note_normalization(
-    normalization: Normalization, _network: nn.Module, _state: object, _prefix: str, versions: dict[str, Any]
+def _note(
+    notes: Mapping[str, Any], _network: nn.Module, _state: object, _prefix: str, versions: dict[str, Any]
 ) -> None:
-    """Note in a state dict how the input was normalised: no tensor in it shows it."""
-    versions[_NOTE] = [list(values) for values in normalization]
+    """Put ``notes`` into a state dict."""
+    versions.update(notes)
 
 
-def _bare(config: NetworkConfig, num_classes: int, file: File | None, *, new_classifier: bool) -> Library:
+def _noted_normalization(noted: Mapping[str, Any]) -> Normalization | None:
+    """What the notes of a state dict say of the input; None where they say nothing, or are malformed."""
+    parts: Any = noted.get(_NORMALIZATION)
+    if not _is_list(parts, 2, list | tuple) or not all(_is_list(part, 3, float | int) for part in parts):
+        return None
+    return Normalization(*map(tuple, parts))
+
+
+def _noted_classes(noted: Mapping[str, Any]) -> tuple[str, ...]:
+    """Likewise the names of the classes; none where they say nothing, or are malformed."""
+    names: Any = noted.get(_CLASSES)
+    return tuple(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
+
+
+def _is_list(value: object, length: int, kind: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length and all(isinstance(one, kind) for one in value)
+
+
+def _synchronised(network: nn.Module) -> nn.Module:
+    """``network`` with batch norms that go by the samples of all ranks."""
+    if hasattr(network, "pretrained_cfg"):
+        from timm.layers import convert_sync_batchnorm  # keeps the activations inside timm's norms
+
+        return convert_sync_batchnorm(network)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def _bare(config: NetworkConfig, num_classes: int, file: File | None, side: int, *, new_classifier: bool) -> Library:
     """The network as it was published, with published weights where those are asked for."""
     if config.name.startswith("timm/"):
         name = config.name.removeprefix("timm/")
-        return timm_network(name, "none" if file else config.weights, num_classes, new_classifier=new_classifier)
+        return timm_network(name, "none" if file else config.weights, num_classes, side, new_classifier=new_classifier)
     if config.name not in CIFAR:
         return torchvision_network(config.name, file or config.weights, num_classes, new_classifier=new_classifier)
     if config.weights != "none" and not file:

@@ -3,9 +3,9 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from objectives.contract import Objective, get, objective
+from objectives.contract import Objective, get, names, objective
 
-__all__ = ["Objective", "get", "objective"]
+__all__ = ["Objective", "get", "names", "objective"]
 
 for file in iter_modules(__path__):
     import_module(f"{__name__}.{file.name}")

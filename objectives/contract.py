@@ -26,6 +26,9 @@ network: `head_weight` [K, D] and `head_bias` [K] of the classifier. `VIEW_logit
 whatever the term names: `student_strong_logits` are the student's of the strong one.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
+What logits mean to one that reads them is declared too: `@objective(reads="logits", logits="sigmoid")` takes each class
+for itself, `softmax`, the default, one class an image, and `any` either.
+
 Maps are channels_last as a rule. A gradient in another memory format slows the networks behind it; that of `F.mse_loss`
 is, `numerics.mean_squared_distance` keeps the format.
 
@@ -42,7 +45,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -68,6 +71,7 @@ class Objective(NamedTuple):
     inputs: tuple[str, ...]  # positional parameters of the function
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
     options: Mapping[str, Option]
+    logits: str  # what they mean to it, if it reads them: softmax, sigmoid or any
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -119,12 +123,15 @@ def view_of(what: str) -> str:
 _REGISTRY: dict[str, Objective] = {}
 
 
-def objective(name: str = "", /, *, reads: str, **ranges: Range) -> Callable[[Made], Made]:
+def objective(
+    name: str = "", /, *, reads: str, logits: Literal["softmax", "sigmoid", "any"] = "softmax", **ranges: Range
+) -> Callable[[Made], Made]:
     """Register the decorated function or module class, and return it unchanged.
 
     Args:
         name: what terms call it; its own name in lower case, where none is given.
         reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
+        logits: what logits mean to it: `softmax`, `sigmoid` or `any`.
         ranges: of its options.
 
     Raises:
@@ -142,7 +149,8 @@ def objective(name: str = "", /, *, reads: str, **ranges: Range) -> Callable[[Ma
             sized_by, called = _positional(made), made.forward
         inputs = _positional(called)
         optional = frozenset(key for key, parameter in inputs.items() if parameter.default is not parameter.empty)
-        _REGISTRY[own] = Objective(own, made, reads, (*sized_by,), (*inputs,), optional, options_of(made, **ranges))
+        options = options_of(made, **ranges)
+        _REGISTRY[own] = Objective(own, made, reads, (*sized_by,), (*inputs,), optional, options, logits)
         return made
 
     return register
@@ -166,3 +174,9 @@ def get(name: str) -> Objective:
             f"no objective {name!r}; there is {', '.join(near)}. Import the file of your own in the config"
         )
     return _REGISTRY[name]
+
+
+def names(logits: str) -> list[str]:
+    """Names of the objectives here to which logits mean that, in alphabetical order."""
+    own = (one for one in _REGISTRY.values() if one.is_ours and one.logits == logits)
+    return sorted(one.name for one in own if any(map(are_logits, one.reads_of("student"))))

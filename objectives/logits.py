@@ -10,29 +10,51 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectives.contract import NOT_NEGATIVE, POSITIVE, SHARE, objective
-from objectives.numerics import centred, in_float64
+from objectives.numerics import centred, in_float64, reduced
 
 _EPSILON = 1e-7  # in the denominator of WSLD's weight, as its authors' code has it
 
 
-@objective(reads="logits", temperature=POSITIVE)
+@objective(reads="logits", logits="any", temperature=POSITIVE)
 @in_float64
-def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0) -> Tensor:
+def kd(student: Tensor, teacher: Tensor, *, temperature: float | Tensor = 4.0, reduction: str = "batchmean") -> Tensor:
     """Knowledge distillation: T^2 KL(softmax(z_t / T) || softmax(z_s / T)), averaged over the batch.
 
-    Hinton et al., 2015, arXiv 1503.02531, section 2.
+    Hinton et al., 2015, arXiv 1503.02531, section 2. Of multi-label networks it compares the order of the classes: so
+    does the baseline of LSHFM (Wang et al., TPAMI 2021), and CPSD (Xu et al., IJCAI 2022) with `sum` and T = 4.
 
     Args:
         student: logits [B, K].
         teacher: logits [B, K].
         temperature: T, or a scalar tensor to learn it.
+        reduction: `batchmean`, over B; `sum`; `mean`, over B K.
 
     Returns:
         Scalar.
     """
     log_p_student = F.log_softmax(student / temperature, dim=1)  # [B, K]
     log_p_teacher = F.log_softmax(teacher / temperature, dim=1)
-    return temperature**2 * F.kl_div(log_p_student, log_p_teacher, reduction="batchmean", log_target=True)
+    total = F.kl_div(log_p_student, log_p_teacher, reduction="sum", log_target=True)
+    return temperature**2 * reduced(total, reduction, *student.shape)
+
+
+@objective(reads="logits", logits="any")
+@in_float64
+def squared_error(student: Tensor, teacher: Tensor, *, reduction: str = "mean") -> Tensor:
+    """Squared distance of the logits, averaged over batch and classes.
+
+    Ba and Caruana, NeurIPS 2014, arXiv 1312.6184, section 2.2. CPSD (Xu et al., IJCAI 2022, arXiv 2205.10986) compares
+    the logits of multi-label networks by its `sum`.
+
+    Args:
+        student: logits [B, K].
+        teacher: logits [B, K].
+        reduction: `mean`, over B K; `batchmean`, over B; `sum`.
+
+    Returns:
+        Scalar.
+    """
+    return reduced((student - teacher).square().sum(), reduction, *student.shape)
 
 
 @objective(reads="logits", temperature=POSITIVE)

@@ -66,6 +66,30 @@ def mean_squared_distance(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).square().sum() / x.numel()
 
 
+def reduced(total: Tensor, reduction: str, samples: int, each: int) -> Tensor:
+    """A sum over ``samples`` times ``each`` entries, reduced as an option of that name says.
+
+    Args:
+        total: scalar.
+        reduction: `sum`, the total itself; `batchmean`, over the samples; `mean`, over all entries.
+        samples: of the batch.
+        each: entries of a sample.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    divisors = {"sum": 1, "batchmean": samples, "mean": samples * each}
+    if reduction not in divisors:
+        raise ValueError(f"reduction={reduction}: one of {', '.join(divisors)}")
+    return total / divisors[reduction]
+
+
+def power(base: Tensor, exponent: float) -> Tensor:
+    """base^exponent of what is not negative; without a gradient where it is 0, which that of `pow` may not survive."""
+    is_zero = base <= torch.finfo(base.dtype).tiny
+    return base.masked_fill(is_zero, 1).pow(exponent).masked_fill(is_zero, 0.0**exponent)
+
+
 def summed(losses: Iterable[Tensor]) -> Tensor:
     """The sum of scalars, such as those of the stages."""
     return torch.stack(list(losses)).sum()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, POSITIVE, objective
-from objectives.numerics import unit
+from objectives.numerics import reduced, unit
 
 _NEAR = 1e-6  # distances below count as this, with no gradient, as RepDistiller and MDistiller have it
 
@@ -42,21 +42,23 @@ def _similarities(x: Tensor, epsilon: float) -> Tensor:
 
 
 @objective(reads="pooled")
-def rkd_distance(student: Tensor, teacher: Tensor, *, squared: bool = False) -> Tensor:
+def rkd_distance(student: Tensor, teacher: Tensor, *, squared: bool = False, reduction: str = "mean") -> Tensor:
     """Relational distillation, distance-wise: smooth L1 of the distances, each divided by their mean.
 
-    Park et al., CVPR 2019, arXiv 1904.05068, equations 4 to 6; averaged over B^2 entries.
+    Park et al., CVPR 2019, arXiv 1904.05068, equations 4 to 6; averaged over B^2 entries. L2D (Yang et al., ICCV 2023,
+    arXiv 2308.06453) has `batchmean`, beside the angles, both with weight 10.
 
     Args:
         student: [B, D_s].
         teacher: [B, D_t].
         squared: compare squared distances, an option of RepDistiller and MDistiller.
+        reduction: `mean`, over B^2; `batchmean`, over B; `sum`.
 
     Returns:
         Scalar; 0 for one sample.
     """
     ours, theirs = _relative_distances(student, squared), _relative_distances(teacher, squared)
-    return 2 * F.smooth_l1_loss(ours, theirs, reduction="sum") / len(student) ** 2
+    return reduced(2 * F.smooth_l1_loss(ours, theirs, reduction="sum"), reduction, len(student), len(student))
 
 
 def _relative_distances(x: Tensor, squared: bool) -> Tensor:

@@ -7,7 +7,8 @@ targets: torch is imported only where a network's outputs are read.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from tasks.contract import Metrics, Task, get, task
+from evaluation.contract import Metrics
+from tasks.contract import Task, get, task
 
 __all__ = ["Metrics", "Task", "get", "task"]
 

@@ -1,46 +1,32 @@
 """What a task is, how it is declared and found.
 
-A task is a class in a file of its own::
+A task is a class in a file of its own, whose options are the keyword-only parameters of its constructor::
 
-    @task("single_label")
-    class SingleLabel(Task): ...
+    @task("multi_label", threshold=Range(0, 1))
+    @dataclass(frozen=True, kw_only=True)
+    class MultiLabel(Task):
+        threshold: float = 0.5
 
 B samples of a batch, N of a split.
 """
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from dataset.feed.targets import Targets
-from utils.errors import UsageError
+from evaluation.contract import Metrics
+from utils.registry import Registry, Value
 
 if TYPE_CHECKING:
     from torch import Tensor, device
 
     from dataset.feed.batch import Batch
     from models.outputs import Outputs
-
-
-class Metrics(Protocol):
-    """Scores of a network, exact on any number of ranks: every sample counts once."""
-
-    def add(self, outputs: Outputs, batch: Batch) -> None:
-        """Add what a network gives for a batch of this rank."""
-        ...
-
-    def compute(self) -> dict[str, float]:
-        """The scores over all ranks, the primary one first, and how many `images` they are of.
-
-        Raises:
-            DataError: there was not one image; on every rank.
-        """
-        ...
 
 
 class Task(ABC):
@@ -50,58 +36,47 @@ class Task(ABC):
         primary: the score by which the best student is chosen and teachers are checked, percent; higher is better.
         hard_loss: the objective that learns from the targets alone.
         running_scores: names of what `running` gives.
+        logits: what turns them into probabilities: `softmax` for one class an image, `sigmoid` for each class by
+            itself. Objectives for others are refused.
     """
 
     primary: str
     hard_loss: str
     running_scores: tuple[str, ...]
+    logits: Literal["softmax", "sigmoid"] = "softmax"
 
     @abstractmethod
     def targets(self, classes: Sequence[str]) -> Targets:
         """How targets that name some of the ``classes`` become arrays."""
 
     @abstractmethod
-    def metrics(self, device: device) -> Metrics:
-        """Scores that are added up on ``device``."""
+    def metrics(self, device: device, classes: Sequence[str]) -> Metrics:
+        """Scores that are added up on ``device``, of networks that know the ``classes`` of the data."""
 
     @abstractmethod
     def running(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Scores of a training batch, cheap ones: scalar sums over its samples, of 0 to 1 each, by name."""
+
+    def check(self, labels: np.ndarray, split: str) -> None:
+        """See that the samples of a split with these ``labels`` (of `Samples`) are of this task.
+
+        Raises:
+            UsageError: they are not; with what to set.
+        """
 
     @abstractmethod
     def chance(self, labels: np.ndarray) -> float:
         """The primary score of a network that guesses, for samples with these ``labels`` (of `Samples`), percent."""
 
 
-Made = TypeVar("Made", bound=type[Task])
-
-_REGISTRY: dict[str, Task] = {}
-
-
-def task(name: str) -> Callable[[Made], Made]:
-    """Register the decorated class of a task under ``name``.
-
-    Raises:
-        AssertionError: the name is taken.
-    """
-
-    def register(made: Made) -> Made:
-        known = _REGISTRY.get(name)
-        # A config that is read twice registers its own twice.
-        assert known is None or type(known).__qualname__ == made.__qualname__, f"two tasks are called {name}"
-        _REGISTRY[name] = made()
-        return made
-
-    return register
+_REGISTRY: Registry[Task] = Registry("task")
+task = _REGISTRY.register
 
 
-def get(name: str) -> Task:
-    """The task called ``name``.
+def get(name: str, options: Mapping[str, Value] | None = None) -> Task:
+    """The task called ``name`` with its ``options``.
 
     Raises:
-        UsageError: there is none; near names are given.
+        UsageError: there is none, near names are given; or it has no such options.
     """
-    if name not in _REGISTRY:
-        near = difflib.get_close_matches(name, _REGISTRY, n=3) or sorted(_REGISTRY)
-        raise UsageError(f"no task {name!r}; there is {', '.join(near)}")
-    return _REGISTRY[name]
+    return _REGISTRY.made(name, options or {}, name_key="task", options_key="task_options")

@@ -9,6 +9,7 @@ import numpy as np
 
 from dataset.feed.targets import Labels
 from tasks.contract import Task, task
+from utils.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -30,7 +31,12 @@ class SingleLabel(Task):
         """Labels below the number of classes."""
         return Labels(len(classes))
 
-    def metrics(self, device: device) -> TopK:
+    def check(self, labels: np.ndarray, split: str) -> None:
+        """Refuse images of several classes."""
+        if labels.ndim != 1:
+            raise UsageError(f"{split} holds several classes an image: set task=multi_label, or pack other data")
+
+    def metrics(self, device: device, classes: Sequence[str]) -> TopK:
         """Top-1, top-5 and cross-entropy."""
         from evaluation.topk import TopK
 

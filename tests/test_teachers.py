@@ -110,7 +110,12 @@ def test_average_of_extreme_logits_is_finite():
 def test_the_settings_of_a_network_serve_for_a_teacher():
     plain = NetworkConfig("resnet18", "w.pth", taps={"stage1": "layer1"})
     config = teacher_of(plain)
-    assert dataclasses.asdict(config) == {**dataclasses.asdict(plain), "batch_statistics": False, "expect": None}
+    assert dataclasses.asdict(config) == {
+        **dataclasses.asdict(plain),
+        "batch_statistics": False,
+        "expect": None,
+        "classes": (),
+    }
     own = TeacherConfig("resnet18", expect=20.0)
     assert teacher_of(own) is own
     with pytest.raises(dataclasses.FrozenInstanceError):

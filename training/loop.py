@@ -11,7 +11,7 @@ from dataset.loader import TrainLoader
 from training.clock import Clock
 from training.ddp import under_ddp
 from training.run_folder import RunFolder
-from training.schedule import learning_rate
+from training.schedule import learning_rate, momentum
 from training.scores import Scorer
 from training.settings import TrainConfig
 from training.signals import Stop
@@ -94,8 +94,9 @@ class Trainer:
         batches, title = loader.epoch(epoch, state.batch), f"epoch {epoch + 1}/{state.epochs}"
         for batch in self.clock.epoch(title, batches, loader.batches, state.batch, state.step):
             step = state.step - before * loader.batches
-            rate = learning_rate(state.phase.optim, step, loader.batches, state.phase.epochs)
-            results = step_on(state, module, batch, rate)
+            place = state.phase.optim, step, loader.batches, state.phase.epochs
+            rate = learning_rate(*place)
+            results = step_on(state, module, batch, rate, momentum(*place))
             state.step, state.batch = state.step + 1, state.batch + 1
             for given, part in results:
                 state.meters.add(given, part, state.step)
@@ -127,16 +128,21 @@ class Trainer:
     def _validate(self, epoch: int, scorer: Scorer) -> None:
         state, primary = self.state, self.task.primary
         state.distiller.eval()
-        values: dict[str, float] = {"epoch": epoch + 1, "step": state.step, **scorer(state.distiller.student.predict)}
-        if state.ema is not None:
-            values |= {f"ema_{name}": value for name, value in scorer(state.ema.module.predict).items()}
-            primary = f"ema_{primary}"
         state.epoch, state.batch = epoch + 1, 0
-        better = not state.best or values[primary] > state.best[primary]
+        state.average_epochs()
+        values: dict[str, float] = {"epoch": epoch + 1, "step": state.step}
+        better, highest = "", state.highest(primary)
+        for kind, network in state.candidates().items():
+            scores, prefix = scorer(network.predict), "" if kind == "student" else f"{kind}_"
+            values |= {f"{prefix}{name}": value for name, value in scores.items()}
+            if highest is None or scores[primary] > highest:
+                better, highest = kind, scores[primary]
+                if self.ranks.first:
+                    scorer.write(self.run.path)
         if self.ranks.first:
             self.run.log("val", values, self.phase_name)
             print(f"epoch {epoch + 1}: {scores_line(values)}")
-        state.save(best=values if better else None)
+        state.save(best=values if better else None, kind=better)
 
     @property
     def phase_name(self) -> str:

@@ -28,13 +28,20 @@ class OptimConfig:
     """learning rate for data.batch_size images a step; it is not scaled by anything"""
     min_lr: float = setting(0.0, least=0, used_with={"schedule": ("cosine", "linear")})
     """where cosine and linear end"""
-    schedule: Literal["step", "cosine", "linear"] = setting("step", also=("scheduler", "sched"))
-    """how the rate falls"""
+    schedule: Literal["step", "cosine", "linear", "onecycle"] = setting("step", also=("scheduler", "sched"))
+    """how the rate falls; onecycle is torch's OneCycleLR, which rises to init_lr first and moves the momentum (adam's
+    first beta) the other way, between 0.95 and 0.85"""
+    pct_start: float = setting(0.3, above=0, below=1, used_with={"schedule": ("onecycle",)})
+    """onecycle: share of its steps in which the rate rises"""
+    cycle_epochs: int = setting(0, least=0, most=10**6, used_with={"schedule": ("onecycle",)})
+    """onecycle: epochs of a whole cycle, which the phase may end within; those of the phase when 0"""
     milestones: tuple[int, ...] = setting((30, 60, 90), least=1, rising=True, used_with={"schedule": ("step",)})
     """step: epochs after which the rate is multiplied by lr_decay"""
     lr_decay: float = setting(0.1, above=0, most=1, used_with={"schedule": ("step",)})
     """step: the factor"""
-    warmup_epochs: float = setting(0.0, least=0, most=10**6, also=("warmup",))
+    warmup_epochs: float = setting(
+        0.0, least=0, most=10**6, also=("warmup",), used_with={"schedule": ("step", "cosine", "linear")}
+    )
     """epochs of linear growth to init_lr"""
     momentum: float = setting(0.9, least=0, below=1, used_with={"optimizer": ("sgd", "apex_sgd", "dot")})
     """of the sgd kinds"""
@@ -53,7 +60,7 @@ class OptimConfig:
 
     def check(self, prefix: str = "optim.") -> None:
         """Raises UsageError where two settings, whose keys begin with ``prefix``, do not go together."""
-        if self.schedule != "step" and self.min_lr > self.init_lr:
+        if self.schedule in ("cosine", "linear") and self.min_lr > self.init_lr:
             raise UsageError(f"{prefix}min_lr={self.min_lr}: at most {prefix}init_lr={self.init_lr}")
         if self.optimizer != "dot":
             return

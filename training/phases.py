@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from knowledge_distiller import Term
 from training.optimizer import OptimConfig
@@ -22,3 +23,5 @@ class Phase:
     """how the trainable parameters are updated"""
     trainable: tuple[str, ...] = ()
     """what is trained: student, student.layer4, terms.ft.paraphraser, ...; everything when not given"""
+    freeze_norms: Literal["none", "statistics", "all"] = "none"
+    """what the student's batch norms keep: their statistics, or these and their scales and shifts too"""

@@ -3,32 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dataset.loader import EvalLoader
 from models.outputs import Outputs
-from tasks import Task
+from tasks import Metrics, Task
 from training.settings import TrainConfig
 from training.step import autocast
 from utils.console import progress
 from utils.distributed import Ranks
 
-Scorer = Callable[[Callable[[Tensor], Outputs]], dict[str, float]]  # (uint8 images -> outputs) -> scores of the task
 
+class Scorer:
+    """The scores of a task over the validation batches of all ranks, of whatever gives outputs for images.
 
-def scorer(validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks) -> Scorer:
-    """The scores of ``task`` over the ``validation`` batches of all ranks, of whatever gives outputs for images."""
+    Args:
+        validation: batches of this rank.
+        task: whose scores they are.
+        params: how networks compute.
+        ranks: this one among all.
+    """
+
+    _metrics: Metrics | None = None  # those of the last call
+
+    def __init__(self, validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks) -> None:
+        self._validation, self._task, self._params, self._ranks = validation, task, params, ranks
 
     @torch.no_grad()
-    def scores_of(predict: Callable[[Tensor], Outputs]) -> dict[str, float]:
-        metrics = task.metrics(ranks.device)
-        bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not ranks.first}
-        for batch in progress(iterable=validation, total=len(validation), **bar):
-            with autocast(params, ranks.device):
+    def __call__(self, predict: Callable[[Tensor], Outputs], places: Tensor | None = None) -> dict[str, float]:
+        """The scores of ``predict``, uint8 images [B, 3, H, W] -> outputs; on every rank.
+
+        Where it knows some of the classes alone, ``places`` says which, int64 [K], in the order of its outputs.
+        """
+        classes = self._validation.samples.classes
+        known = classes if places is None else [classes[place] for place in places.tolist()]
+        metrics = self._task.metrics(self._ranks.device, known)
+        bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not self._ranks.first}
+        for batch in progress(iterable=self._validation, total=len(self._validation), **bar):
+            with autocast(self._params, self._ranks.device):
                 outputs = predict(batch.images["weak"])
-            metrics.add(outputs, batch)
+            metrics.add(outputs, batch if places is None else batch.of_classes(places))
+        self._metrics = metrics
         return metrics.compute()
 
-    return scores_of
+    def write(self, folder: Path) -> None:
+        """Write tables of the scores that were computed last to ``folder``, where the task has any."""
+        assert self._metrics is not None
+        self._metrics.write(folder)
+
+    def write_predictions(self, folder: Path) -> None:
+        """Write those tables, and what was predicted for each sample."""
+        self.write(folder)
+        assert self._metrics is not None
+        self._metrics.write_predictions(folder, self._validation.samples.keys())

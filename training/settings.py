@@ -27,7 +27,10 @@ class TrainConfig:
     sync_bn: bool = False
     """batch norm over the ranks' samples together (GPUs only)"""
     ema_decay: float | None = setting(None, least=0, below=1, also=("ema",))
-    """keep an exponential moving average of the student with this decay a step, and evaluate it too"""
+    """keep an exponential moving average of the student with this decay a step, evaluate it too, and keep the better"""
+    average_last: int = setting(0, least=0, most=10**6)
+    """average the student's weights after each of the last epochs, as many as these, evaluate that at the end too, and
+    keep the best; 0 averages nothing"""
     print_freq: int = setting(50, least=1, affects_result=False, also=("log_interval",))
     """steps between two lines of the log; each epoch ends with one"""
     checkpoint_steps: int = setting(1000, least=0, affects_result=False, also=("save_freq",))

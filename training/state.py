@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import Network
 from tasks import Task
 from training import checkpoint
+from training.average import Average
 from training.ddp import average_statistics
 from training.dot import Dot
 from training.meters import Meters
@@ -31,10 +32,6 @@ from utils.errors import DataError, UsageError
 
 _OVER = "start over with --fresh, which keeps this folder beside the new one"
 _SHOWN = 3  # names in a message
-
-
-class _Average(AveragedModel):
-    module: Network
 
 
 class State:
@@ -52,8 +49,10 @@ class State:
         epoch, batch: epochs and batches of this epoch that are done.
         step: optimizer steps that are done.
         best: scores of the student in best.pt; rank 0's count.
+        best_of: whose they are: student, ema, average.
         phase_number, phase: that of the optimizer and the meters; an epoch may have ended it.
         optimizer, scaler, meters, ema: of the current phase; the moving average is None where none is kept.
+        average: that of the last epochs; None where none is kept.
 
     Raises:
         UsageError: settings of a phase that do not go together.
@@ -71,17 +70,13 @@ class State:
         self.distiller, self.phases, self.params = distiller, phases, params
         self.task, self.run, self.ranks = task, run, ranks
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
-        self.ema = (
-            _Average(distiller.student, multi_avg_fn=get_ema_multi_avg_fn(params.ema_decay), use_buffers=True)
-            if params.ema_decay is not None
-            else None
-        )
-        if self.ema is not None:
-            self.ema.eval()
+        self.ema = None if params.ema_decay is None else Average(distiller.student, params.ema_decay)
+        self.average = Average(distiller.student) if params.average_last else None
         self._parameters = trainable_parameters(distiller)
         self._ends = list(accumulate(phase.epochs for phase in phases.values()))
         self.epoch = self.batch = self.step = 0
         self.best: dict[str, float] = {}
+        self.best_of = ""
         self._unsaved = ""  # why the last checkpoint could not be written
         for number in reversed(range(len(phases))):  # every one, so that what is wrong in the last shows at once
             self.begin(number)
@@ -91,6 +86,7 @@ class State:
         self.phase_number, self.phase = number, list(self.phases.values())[number]
         self.distiller.begin(self.phase.terms)
         train_only(self._parameters, self.phase.trainable, self.distiller.matches.keys() - self.phase.terms.keys())
+        self._freeze_norms()
         self.distiller.train(self.distiller.training)  # what is frozen goes into eval mode
         self.optimizer = build_optimizer(self.phase.optim, self.distiller)
         params, reads_teacher = self.params, self.distiller.reads_teacher
@@ -115,8 +111,28 @@ class State:
         """Number of the phase that the next epoch belongs to; how many there are where none is left."""
         return bisect_right(self._ends, self.epoch)
 
-    def save(self, *, best: dict[str, float] | None = None) -> None:
+    def average_epochs(self) -> None:
+        """Count the student in the average of the last epochs, if this is one of them; after an epoch."""
+        if self.average is not None and self.epochs - self.epoch < self.params.average_last:
+            self.average.update_parameters(self.distiller.student)
+
+    def candidates(self) -> dict[str, Network]:
+        """Whom the best student may be taken from after this epoch: itself, its moving average, that of the last."""
+        found: dict[str, Network] = {"student": self.distiller.student}
+        if self.ema is not None:
+            found["ema"] = self.ema.module
+        if self.average is not None and self.epoch == self.epochs:
+            found["average"] = self.average.module
+        return found
+
+    def highest(self, score: str) -> float | None:
+        """That ``score`` of the best student so far."""
+        return self.best.get(score if self.best_of == "student" else f"{self.best_of}_{score}")
+
+    def save(self, *, best: dict[str, float] | None = None, kind: str = "") -> None:
         """Write `last.pt`, and for a student with the ``best`` scores `best.pt` and its export; every rank takes part.
+
+        ``kind`` is that of the candidates whose scores are the best.
 
         A failure is printed, and the next call tries again; the checkpoint before it stays.
         """
@@ -128,7 +144,7 @@ class State:
         if not self.ranks.first:
             return
         try:
-            self._write(sums, best)
+            self._write(sums, best, kind)
             self._unsaved = ""
         except (DataError, OSError) as error:
             self._unsaved = str(error)
@@ -157,13 +173,22 @@ class State:
             raise UsageError(f"train_params.output_path: {run.path} is not the same folder on all machines")
         return found is not None
 
-    def _write(self, sums: Tensor, best: dict[str, float] | None) -> None:
-        student, ema = self.distiller.student, self.ema
+    def _freeze_norms(self) -> None:
+        kept = self.phase.freeze_norms
+        norms = [one for one in self.distiller.student.modules() if isinstance(one, _BatchNorm)]
+        self.distiller.fixed = norms if kept != "none" else ()
+        if kept == "all":
+            for norm in norms:
+                norm.requires_grad_(False)
+
+    def _write(self, sums: Tensor, best: dict[str, float] | None, kind: str) -> None:
+        student, ema, average = self.distiller.student, self.ema, self.average
         position = {
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
             "best": best or self.best,
+            "best_of": kind or self.best_of,
             "phase": self.phase_number,
         }
         state: dict[str, Any] = {
@@ -171,6 +196,8 @@ class State:
             "extras": _extras(self.distiller),
             "ema": None if ema is None else ema.module.network.state_dict(),
             "ema_updates": 0 if ema is None else int(ema.n_averaged),
+            "average": None if average is None else average.module.network.state_dict(),
+            "average_updates": 0 if average is None else int(average.n_averaged),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "meters": sums,
@@ -178,8 +205,8 @@ class State:
         }
         if best is not None:
             checkpoint.save(self.run.best, state)
-            checkpoint.export(self.run.path / "student.safetensors", student.exported(state["ema"] or state["student"]))
-            self.best = best
+            checkpoint.export(self.run.path / "student.safetensors", student.exported(state[kind]))
+            self.best, self.best_of = best, kind
         checkpoint.save(self.run.last, state)
 
     def _restore(self, path: Path, saved: dict[str, Any]) -> None:
@@ -209,6 +236,10 @@ class State:
             _compare("EMA", saved["ema"], ema.module.network.state_dict())
             ema.module.network.load_state_dict(saved["ema"])
             ema.n_averaged.fill_(saved["ema_updates"])
+        if self.average is not None:
+            _compare("average", saved["average"], self.average.module.network.state_dict())
+            self.average.module.network.load_state_dict(saved["average"])
+            self.average.n_averaged.fill_(saved["average_updates"])
         number = position["phase"] if "phase" in position else position["stage"]  # its name in older checkpoints
         if number != self.phase_number:
             self.begin(number)
@@ -222,6 +253,16 @@ class State:
         self.meters.restore(saved["meters"], self.ranks.rank)
         self.epoch, self.batch, self.step = position["epoch"], position["batch"], position["step"]
         self.best = position["best"]
+        self.best_of = position.get("best_of", "student" if ema is None else "ema")  # older ones took the average
+
+
+def best_of(path: Path) -> str:
+    """Whose scores are the best in the checkpoint at ``path``: student, ema or average; empty for older ones.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return json.loads(checkpoint.load(path).get("position", "{}")).get("best_of", "")
 
 
 def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def step_on(state: State, module: nn.Module, batch: Batch, rate: float) -> list[tuple[Distilled, Batch]]:
+def step_on(
+    state: State, module: nn.Module, batch: Batch, rate: float, momentum: float | None = None
+) -> list[tuple[Distilled, Batch]]:
     """One step on this rank's ``batch``, in `accumulate` parts of it.
 
     Args:
@@ -30,6 +32,7 @@ def step_on(state: State, module: nn.Module, batch: Batch, rate: float) -> list[
         module: its distiller, compiled or under DDP where the run asks for it.
         batch: B samples.
         rate: the learning rate.
+        momentum: likewise; as the optimizer has it when not given.
 
     Returns:
         What the parts gave, and the parts.
@@ -41,6 +44,8 @@ def step_on(state: State, module: nn.Module, batch: Batch, rate: float) -> list[
     torch.manual_seed(((state.params.seed << 40) + (state.step << 12) + state.ranks.rank) % 2**64)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
+        if momentum is not None:
+            group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
     parts = batch.chunk(state.params.accumulate)
     results = [_backward(state, module, part, len(parts), last=part is parts[-1]) for part in parts]
     if (longest := state.phase.optim.grad_clip) is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
+import numpy as np
 from torch import Tensor, nn
 
 from models.outputs import Outputs
+from tasks import Task
 from teachers import Live, TeacherConfig
 from training.scores import Scorer
 from utils.distributed import any_rank, print_on_first
@@ -18,7 +20,7 @@ _TOO_FEW = 10  # images to judge by
 
 
 def check_teachers(
-    teachers: nn.ModuleDict, configs: Mapping[str, TeacherConfig], primary: str, chance: float, scorer: Scorer
+    teachers: nn.ModuleDict, configs: Mapping[str, TeacherConfig], task: Task, labels: np.ndarray, scorer: Scorer
 ) -> None:
     """Print the score of every teacher beside chance, and refuse those that could as well guess.
 
@@ -27,14 +29,14 @@ def check_teachers(
     Args:
         teachers: by name, evaluated in eval mode.
         configs: theirs.
-        primary: the score that decides, percent, such as top1.
-        chance: what guessing gives, percent.
+        task: whose primary score decides.
+        labels: of the validation samples, as `Samples` has them.
         scorer: on a part of the validation images, over all ranks.
 
     Raises:
         UsageError: a teacher is below its `expect`, or gives logits that are not finite.
     """
-    shown = re.sub(r"^top(?=\d)", "top-", primary)
+    shown = re.sub(r"^top(?=\d)", "top-", task.primary)
     for name, teacher in teachers.items():
         assert isinstance(teacher, Live)
         teacher.eval()  # one with batch statistics too: the images lie by class, and the batches with them
@@ -43,17 +45,16 @@ def check_teachers(
             print_on_first(f"teachers.{name}: weights=none: nothing has trained it")
         broken: list[Tensor] = []
 
-        def predict(
-            images: Tensor, of: Callable[[Tensor], Outputs] = network.predict, broken: list[Tensor] = broken
-        ) -> Outputs:
-            outputs = of(images)
+        def predict(images: Tensor, teacher: Live = teacher, broken: list[Tensor] = broken) -> Outputs:
+            outputs = teacher.predict(images)
             broken.append(~outputs.logits.isfinite().all())
             return outputs
 
-        scores = scorer(predict)
+        scores = scorer(predict, teacher.places)
         if any_rank(any(map(bool, broken))):
             raise UsageError(f"teachers.{name} gives logits that are not finite: check its weights, {config.weights}")
-        value, images = scores[primary], scores["images"]
+        value, images = scores[task.primary], scores["images"]
+        chance = task.chance(labels if teacher.places is None else labels[:, teacher.places.tolist()])
         published = f", published {network.published_top1:.1f} on ImageNet-1K" if network.published_top1 else ""
         print_on_first(
             f"teachers.{name}, {config.name}: {shown} {value:.1f} on {images:g} validation images "

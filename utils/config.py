@@ -24,7 +24,7 @@ from utils.settings import expected, hints, left_out, parse, settings, show
 Config = TypeVar("Config")
 Value = TypeVar("Value")
 
-_HELP = ("--help", "-h")
+HELP = ("--help", "-h")
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -39,30 +39,42 @@ class OldNames:
 def read_config(
     path: Path, kind: type[Config], overrides: Sequence[str] = (), old: OldNames = OldNames()
 ) -> tuple[Config, list[str]]:
-    """The object called `cfg` that the Python file at ``path`` builds, and the ``overrides`` that it had no use for.
+    """As `read_configs`, of several the last."""
+    configs, rest = read_configs(path, kind, overrides, old)
+    return [*configs.values()][-1], rest
 
-    Where `cfg` is a function of strings, such as ``def cfg(teacher: str = "a", student: str = "b")``, overrides like
-    ``teacher=c`` are its arguments.
+
+def read_configs(
+    path: Path, kind: type[Config], overrides: Sequence[str] = (), old: OldNames = OldNames()
+) -> tuple[dict[str, Config], list[str]]:
+    """The objects called `cfg` that the Python file at ``path`` builds, and the ``overrides`` that it had no use for.
+
+    `cfg` is one, or a dictionary of several by name. Where it is a function of strings, such as
+    ``def cfg(teacher: str = "a", student: str = "b")``, overrides like ``teacher=c`` are its arguments.
 
     Raises:
         UsageError: there is no such file, it builds no `cfg` of ``kind``, or it raises an error itself.
     """
     rest = list(overrides)
     cfg = run_config(path, kind, old).get("cfg")
+    known: list[str] = []
     if inspect.isfunction(cfg):
-        known = inspect.signature(cfg).parameters
+        parameters = inspect.signature(cfg).parameters
+        known = list(parameters)
         own = [one for one in overrides if one.partition("=")[0] in known]
         rest = [one for one in overrides if one not in own]
-        if {*_HELP} & {*rest}:
-            print(f"overrides of {path}: {' '.join(f'{name}={one.default}' for name, one in known.items())}")
+        if {*HELP} & {*rest}:
+            print(f"overrides of {path}: {' '.join(f'{name}={one.default}' for name, one in parameters.items())}")
             print(f"{inspect.getdoc(cfg) or ''}\n")
         with _one_line(path, kind, old):
             cfg = cfg(**{one.partition("=")[0]: one.partition("=")[2] for one in own})
-        if isinstance(cfg, kind):
-            _refuse_unknown(path, cfg, list(known), rest)
-    if not isinstance(cfg, kind):
-        raise UsageError(f"{path} must set `cfg` to a {kind.__name__}, or to a function that returns one")
-    return cfg, rest
+    configs: dict[str, Any] = cfg if isinstance(cfg, dict) else {path.stem: cfg}
+    if not configs or not all(isinstance(one, kind) for one in configs.values()):
+        name = kind.__name__
+        raise UsageError(f"{path} must set `cfg` to a {name}, a dict of such, or to a function that returns one")
+    if known:
+        _refuse_unknown(path, [*configs.values()][-1], [*known, *(configs if len(configs) > 1 else ())], rest)
+    return configs, rest
 
 
 def run_config(path: Path, kind: type, old: OldNames = OldNames()) -> dict[str, Any]:
@@ -176,7 +188,7 @@ def override(
         UsageError: a key that is not a setting, where near ones are named, or a value of another type.
         SystemExit: help was asked for, and printed.
     """
-    for key, text in _pairs([one for one in overrides if one not in _HELP]):
+    for key, text in pairs([one for one in overrides if one not in HELP]):
         key = _spelt(cfg, key)
         try:
             cfg = _with_value(cfg, key, text)
@@ -184,7 +196,7 @@ def override(
             cfg = _with_old_name(cfg, key, text, old, note)
         except ValueError as error:
             raise UsageError(f"{key}={text}: expected {error}") from None
-    if {*_HELP} & {*overrides}:
+    if {*HELP} & {*overrides}:
         print(help_on(cfg, description, more(cfg)))
         raise SystemExit(0)
     return cfg
@@ -225,7 +237,7 @@ def _with_old_name(cfg: Config, key: str, text: str, old: OldNames, note: Callab
     return changed
 
 
-def _pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+def pairs(words: list[str]) -> Iterator[tuple[str, str]]:
     """The keys and values of a command line."""
     while words:
         word = words.pop(0)

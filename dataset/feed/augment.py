@@ -55,12 +55,36 @@ def mix(images: Tensor, draws: np.ndarray, mixup: float, cutmix: float) -> tuple
     edges = np.stack([top, bottom, left, right]) * cuts  # without a box where the image is blended
     shares, blend, *box = on(images.device, np.stack([share, share * ~cuts, *edges]).astype(np.float32))  # each [B]
     others = neighbours(images)
-    rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
-    inside = ((rows >= box[0][:, None]) & (rows < box[1][:, None]))[:, :, None]  # [B, H, 1]
-    inside = inside & ((columns >= box[2][:, None]) & (columns < box[3][:, None]))[:, None]  # [B, H, W]
+    inside = _boxes(images, torch.stack(box))
     blended = images.float().lerp_(others.float(), blend[:, None, None, None]).round_().to(torch.uint8)
     mixed = torch.where(inside[:, None], others, blended)
     return mixed.contiguous(memory_format=torch.channels_last), shares
+
+
+def cutout(images: Tensor, draws: np.ndarray, share: float) -> Tensor:
+    """A square of one colour in each image, its centre anywhere in it.
+
+    DeVries and Taylor, arXiv 1708.04552; with a random colour, as in the code of L2D and CPSD.
+
+    Args:
+        images: uint8 [B, 3, H, W].
+        draws: uniform [B, 5]: the centre down and across, red, green, blue.
+        share: side of the square over that of the image.
+    """
+    (top, bottom), (left, right) = (
+        _side(length, np.float64(share) ** 2, center) for length, center in zip(images.shape[2:], draws.T[:2])
+    )
+    inside = _boxes(images, on(images.device, np.stack([top, bottom, left, right]).astype(np.float32)))
+    colors = on(images.device, (256 * draws[:, 2:]).astype(np.uint8))[:, :, None, None]  # [B, 3, 1, 1]
+    return torch.where(inside[:, None], colors, images).contiguous(memory_format=torch.channels_last)
+
+
+def _boxes(images: Tensor, edges: Tensor) -> Tensor:
+    """Which pixels lie in a box of each image; edges: [4, B], top, bottom, left, right -> bool [B, H, W]."""
+    top, bottom, left, right = edges[:, :, None]
+    rows, columns = (torch.arange(length, device=images.device) for length in images.shape[2:])
+    down, across = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)  # [B, H], [B, W]
+    return down[:, :, None] & across[:, None, :]
 
 
 def neighbours(x: Tensor) -> Tensor:
@@ -74,7 +98,7 @@ def on(device: torch.device, values: np.ndarray) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _side(length: int, share: np.ndarray, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _side(length: int, share: np.ndarray | np.float64, center: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where boxes with the square root of ``share`` [B] of a side begin and end, cut off at the image's edges."""
     half = np.sqrt(share) * length / 2
     return np.maximum(0, np.rint(center * length - half)), np.minimum(length, np.rint(center * length + half))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
+
+_BY_CLASS = ("present", "other_present")  # targets [B, C]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,11 @@ class Batch(Mapping[str, Tensor]):
     targets: dict[str, Tensor]
     index: Tensor
     epoch: int = 0
+
+    def of_classes(self, places: Tensor) -> Batch:
+        """What targets say of the classes at ``places`` alone, int64 [P], in that order; all else as it is."""
+        by_class = {name: target.index_select(1, places) for name, target in self.targets.items() if name in _BY_CLASS}
+        return replace(self, targets={**self.targets, **by_class})
 
     @property
     def named(self) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from dataset.config import DataConfig
 from dataset.feed import crops
 from dataset.feed.targets import Arrays, Fields, Targets, Window
 from dataset.jpeg.decode import decode, decode_window
-from dataset.jpeg.images import center_crop, image_size
+from dataset.jpeg.images import center_crop, image_size, squash
 from dataset.jpeg.raw import padded_window
 from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.scratch import scratch
@@ -86,7 +86,11 @@ class BatchMaker:
         batch["index"][row] = -1
 
     def _center(self, _number: int, record: Record, out: np.ndarray) -> Drawn:
-        shape = image_size(record.image), self.config.val_resize, self.config.input_size
+        size = image_size(record.image)
+        if self.config.val_crop == "squash":
+            squash(record.image, out)
+            return Window(0, 0, *size), False
+        shape = size, self.config.val_resize, self.config.input_size
         center_crop(record.image, *shape, out)
         return crops.center_window(*shape), False
 
@@ -122,7 +126,9 @@ class BatchMaker:
                 return Window(top, left, side, side), mirrors[number]
 
             return draw_padded
-        if config.type_of_data_aug == "random_sized":
+        if config.type_of_data_aug == "squash":
+            windows = crops.whole(sizes).tolist()
+        elif config.type_of_data_aug == "random_sized":
             windows = crops.random_resized_crop(numbers[:, 4:], sizes, config.scale, config.ratio).tolist()
         else:
             windows = crops.random_scale_crop(numbers[:, 4:7], sizes, config.rand_scale, side).tolist()

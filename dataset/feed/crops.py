@@ -2,7 +2,7 @@
 
 B samples; windows are (top, left, height, width) in pixels of the stored image. Of the numbers that a sample draws each
 augmentation has fixed columns, so that turning one off leaves the others' draws alone: 0 mirrors, 1 to 3 jitter
-colours, 4 to 43 place the window, then come those of `STRONG` and `MIX`.
+colours, 4 to 43 place the window, then come those that are used on the device.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataset.feed.targets import Window
 from dataset.jpeg.images import resized_shape
 
 WINDOW = 44  # numbers that a decoding process draws
-STRONG, MIX = slice(44, 51), slice(51, 55)  # those for strong views and for mixed images, which are made on the device
+STRONG, MIX, CUTOUT, RANDAUGMENT = slice(44, 51), slice(51, 55), slice(55, 60), slice(60, 72)  # on the device
 
 
 def uniform(seed: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:
@@ -37,6 +37,11 @@ def center_window(size: tuple[int, int], resize_side: int, crop: int) -> Window:
         spans.append((start * length / resized, crop * length / resized))
     (top, height), (left, width) = spans
     return Window(top, left, height, width)
+
+
+def whole(sizes: np.ndarray) -> np.ndarray:
+    """Windows that show all of each image; sizes: int [B, 2], height and width -> int64 [B, 4]."""
+    return np.concatenate([np.zeros_like(sizes), sizes], axis=1).astype(np.int64)
 
 
 def random_resized_crop(

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from dataset.store.record import Boxes, classes_of
 from utils.errors import DataError
 
 Arrays = dict[str, np.ndarray]
@@ -60,3 +61,29 @@ class Labels:
         if type(target) is not int or not 0 <= target < self._classes:
             raise DataError(f"{target!r:.80} is not a label in 0 to {self._classes - 1}")
         out["labels"][row] = target
+
+
+class Present:
+    """Several classes an image, or none: `present` int8 [B, K], 1 for those present, -1 to be ignored, else 0.
+
+    They are those of the whole image, whatever the crop shows. Of boxes, a class whose objects are all difficult is to
+    be ignored.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+
+    def layout(self, rows: int) -> Fields:
+        """One array."""
+        return {"present": (np.int8, (rows, self._classes))}
+
+    def put(self, target: object, window: Window, mirror: bool, out: Arrays, row: int) -> None:
+        """The same for every window."""
+        if not isinstance(target, int | tuple | Boxes):
+            raise DataError(f"{target!r:.80} is no list of classes")
+        present, ignored = classes_of(target)
+        if not all(label < self._classes for label in (*present, *ignored)):
+            raise DataError(f"{target!r:.80} has a class that is not in 0 to {self._classes - 1}")
+        out["present"][row] = 0
+        out["present"][row, present] = 1
+        out["present"][row, ignored] = -1

@@ -89,6 +89,12 @@ def resized_shape(height: int, width: int, side: int, *, longest: bool = False) 
     return max(1, height * side // reference), max(1, width * side // reference)
 
 
+def squash(data: bytes, out: np.ndarray) -> None:
+    """The whole image squashed to a square, in the pixels of torchvision's Resize((S, S)); out: uint8 [S, S, 3]."""
+    pixels, side = decode(data), len(out)
+    resample(pixels, filter_weights(pixels.shape[0], side), filter_weights(pixels.shape[1], side), out)
+
+
 def center_crop(data: bytes, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
     """Fill ``out``, uint8 [crop, crop, 3], with what torchvision's Resize(resize_side) and CenterCrop(crop) show.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from dataset.jpeg.images import read_image
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from dataset.sources.source import Source
+from dataset.sources.tagged_lists import find_list, read_tagged
 from utils.console import progress
 from utils.errors import UsageError
 from utils.text import counted, printable, spelled
@@ -62,14 +63,20 @@ def labelled_files(split: str, classes: tuple[str, ...], entries: list[Entry], f
 
 
 def find_listed(image_path: Path, list_path: Path, split: str) -> ImageFiles:
-    """The images of ``image_path/split`` that ``list_path/<split>_list.txt`` names, in its order.
+    """The images of ``image_path/split`` that the list of a split in ``list_path`` names, in its order.
+
+    Those of a list of several labels an image may lie in ``image_path`` itself, where it has no folder of the split.
 
     Raises:
-        UsageError: as `read_classes` and `read_list`.
+        UsageError: as `read_classes`, `find_list`, `read_tagged` and `read_list`.
     """
     file = list_path / CLASSES
     classes = read_classes(file) if file.exists() else None
-    entries = read_list(list_path / f"{split}_list.txt", classes)
+    path = find_list(list_path, split)
+    if tagged := read_tagged(path, classes):
+        folder = image_path / split if (image_path / split).is_dir() else image_path
+        return ImageFiles(split, "multi", tagged.classes, tagged.keys, tagged.targets, folder)
+    entries = read_list(path, classes)
     return labelled_files(split, classes or _classes_of(entries), entries, image_path / split)
 
 

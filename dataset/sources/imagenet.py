@@ -1,13 +1,16 @@
 """ImageNet's layout: `train/<class>/<image>`, `val/<class>/<image>`, and the text lists that name its images.
 
-A list holds one `relative/path label` a line. Names that are not UTF-8 keep their bytes (surrogate escapes).
+A list holds one `relative/path label` a line (`tagged_lists.py` has those of several labels). Names that are not UTF-8
+keep their bytes (surrogate escapes).
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import posixpath
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +20,9 @@ from utils.text import counted, first_few, look_alike, printable, spelled
 
 SPLITS = ("train", "val")
 CLASSES = "classes.txt"
+LIST_ENDS = ("_list.txt", "_list.txt.gz", "_list.csv", "_list.csv.gz")  # of the names of list files
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's ImageFolder
-_MOST_CLASSES = 1 << 20  # of a list without class names, so that a mistyped label makes no billion names
+MOST_CLASSES = 1 << 20  # of a list without class names, so that a mistyped label makes no billion names
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
             folder, the same path twice. Or the file is missing or empty.
     """
     if not path.exists():
-        splits = sorted(printable(file.name.removesuffix("_list.txt")) for file in path.parent.glob("*_list.txt"))
+        files = [(file.name, end) for end in LIST_ENDS for file in path.parent.glob(f"*{end}")]
+        splits = sorted({printable(name.removesuffix(end)) for name, end in files})
         others = f", or take a split whose list is there: {', '.join(splits)}" if splits else ""
         raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py{others}")
     lines = lines_of(path)
@@ -129,12 +134,10 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
         name, _, label = line.rpartition(" ")
         if not name or not re.fullmatch("-?[0-9]+", label):
             raise UsageError(f"{where}: expected `relative/path label`; write the list with dataset/mk_img_list.py")
-        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-            raise UsageError(f"{where}: the path must stay below the image folder")
-        name = posixpath.normpath(name)  # `find` writes ./a/a.jpg
+        name = path_below(name, where)
         if name in seen:
             raise UsageError(f"{where}: the same file stands on line {seen[name]}")
-        limit = len(classes) if classes is not None else _MOST_CLASSES
+        limit = len(classes) if classes is not None else MOST_CLASSES
         if len(label) > 9 or not 0 <= int(label) < limit:
             raise UsageError(f"{where}: the label must lie in 0 to {limit - 1}")
         folder = name.partition("/")[0]
@@ -147,6 +150,17 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
     if not entries:
         raise UsageError(f"{path} is empty")
     return entries
+
+
+def path_below(name: str, where: str) -> str:
+    """The path of an image below its folder, as keys spell it.
+
+    Raises:
+        UsageError: it leads elsewhere; with ``where`` it stands.
+    """
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise UsageError(f"{where}: the path must stay below the image folder")
+    return posixpath.normpath(name)  # `find` writes ./a/a.jpg
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -171,13 +185,16 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a text file that any editor wrote.
+    """The lines of a text file that any editor wrote; `.gz` is unpacked.
 
     Raises:
         UsageError: it cannot be read.
     """
     try:
-        text = os.fsdecode(path.read_bytes()).removeprefix("\ufeff")
+        data = path.read_bytes()
+        text = os.fsdecode(gzip.decompress(data) if path.suffix == ".gz" else data).removeprefix("\ufeff")
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UsageError(f"{path} is no whole gzip file ({error}): fetch it again") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     return [line.removesuffix("\r") for line in text.split("\n")]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dataset.jpeg.fit import Fitting
+
 
 @dataclass(frozen=True)
 class Options:
@@ -48,6 +50,36 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def options_of(flags: argparse.Namespace) -> Options:
     """The values of the flags."""
     return Options(flags.num_workers, flags.shard_mb, flags.shuffle, flags.skip_bad, flags.part)
+
+
+def photo_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of `Fitting`, for tools that store photos."""
+    add = parser.add_argument
+    add(
+        "--image_size",
+        type=number(1, 65500),
+        help="shrink to this short side in pixels and re-encode (default: keep the bytes)",
+    )
+    add("--longest_side", action="store_true", help="--image_size is the longest side")
+    add("--quality", type=number(1, 100), default=95, help="JPEG quality of shrunk images (default: 95)")
+    add("--no_tiles", action="store_true", help="store JPEG files byte for byte; windows of them decode more slowly")
+    add(
+        "--no_check",
+        action="store_true",
+        help="do not search every image for damage, nor compare its pixels with what is stored",
+    )
+
+
+def fitting_of(flags: argparse.Namespace) -> Fitting:
+    """The values of the flags of `photo_flags`."""
+    return Fitting(
+        flags.image_size, flags.longest_side, flags.quality, tiles=not flags.no_tiles, check=not flags.no_check
+    )
+
+
+def split_folder(flags: argparse.Namespace, split: str) -> Path:
+    """Where a split of photos goes: OUTPUT_PATH/SPLIT, or OUTPUT_PATH/SPLIT_SIZE where they are shrunk."""
+    return Path(flags.output_path) / (f"{split}_{flags.image_size}" if flags.image_size else split)
 
 
 def number(least: int, most: int) -> Callable[[str], int]:

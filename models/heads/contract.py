@@ -39,7 +39,8 @@ class HeadConfig:
     """What stands behind a backbone."""
 
     name: str = "own"
-    """own is what the network comes with; embedding, reused, or one of your own"""
+    """own is what the network comes with; embedding, reused, pooling, label_embeddings, query2label, label_tokens, or
+    one of your own"""
     options: dict[str, float | bool | str] = field(default_factory=dict)
     """the head's own parameters, such as dimensions"""
 
@@ -69,6 +70,7 @@ class Backbone(NamedTuple):
         giving: features by name -> the network as one that gives these and the others that will be read.
         others: further networks, by name; a head may take their parts.
         state: the weights that the network with the head will get; empty for none.
+        classes: their names, in order; empty where they are not known.
     """
 
     network: nn.Module
@@ -77,6 +79,7 @@ class Backbone(NamedTuple):
     giving: Callable[..., Body]
     others: Mapping[str, Network]
     state: Mapping[str, Tensor]
+    classes: tuple[str, ...] = ()
 
 
 class Head(ABC):

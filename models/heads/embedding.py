@@ -17,7 +17,7 @@ from models.taps import classifier_of
 from utils.errors import UsageError
 from utils.settings import Range
 
-_FIRST, _SECOND = "embedding", "classifier"
+FIRST, SECOND = "embedding", "classifier"
 
 
 @head("embedding", dimensions=Range(1, 2**16))
@@ -46,7 +46,7 @@ class Embedding(Head):
         assert isinstance(classifier, nn.Linear)
         first = nn.Linear(classifier.in_features, self.dimensions)
         second = nn.Linear(self.dimensions, backbone.num_classes)
-        network.set_submodule(path, nn.Sequential(OrderedDict([(_FIRST, first), (_SECOND, second)])))
+        network.set_submodule(path, nn.Sequential(OrderedDict([(FIRST, first), (SECOND, second)])))
         return network
 
     def is_in(self, state: Mapping[str, Tensor]) -> bool:
@@ -54,22 +54,27 @@ class Embedding(Head):
         return bool(_paths(state))
 
     def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict with the embedding multiplied into the classifier, so that the network has its own shape again.
+        """A state dict with the embedding multiplied into the classifier: the network has its own shape again."""
+        return merged(state)
 
-        (V (U x + a) + b) = (V U) x + (V a + b), for the embedding U [D, C], a and the classifier V [K, D], b.
-        """
-        result = OrderedDict(state)
-        result._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
-        for path in _paths(state):
-            first, shift = (result.pop(f"{path}.{_FIRST}.{part}").double() for part in ("weight", "bias"))
-            second, bias = (result.pop(f"{path}.{_SECOND}.{part}") for part in ("weight", "bias"))
-            result[f"{path}.weight"] = (second.double() @ first).to(second)
-            result[f"{path}.bias"] = (second.double() @ shift + bias).to(bias)
-        return result
+
+def merged(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with each embedding multiplied into the classifier behind it.
+
+    (V (U x + a) + b) = (V U) x + (V a + b), for the embedding U [D, C], a and the classifier V [K, D], b.
+    """
+    result = OrderedDict(state)
+    result._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
+    for path in _paths(state):
+        first, shift = (result.pop(f"{path}.{FIRST}.{part}").double() for part in ("weight", "bias"))
+        second, bias = (result.pop(f"{path}.{SECOND}.{part}") for part in ("weight", "bias"))
+        result[f"{path}.weight"] = (second.double() @ first).to(second)
+        result[f"{path}.bias"] = (second.double() @ shift + bias).to(bias)
+    return result
 
 
 def _paths(state: Mapping[str, Tensor]) -> list[str]:
     """Paths of the classifiers with an embedding."""
-    end = f".{_FIRST}.weight"
+    end = f".{FIRST}.weight"
     paths = [name.removesuffix(end) for name in state if name.endswith(end)]
-    return [path for path in paths if f"{path}.{_SECOND}.weight" in state]
+    return [path for path in paths if f"{path}.{SECOND}.weight" in state]

@@ -19,6 +19,7 @@ AUGMENTATIONS = {
     "random scale": {"type_of_data_aug": "rand_scale", "rand_scale": (16, 30)},
     "padded": {"type_of_data_aug": "pad_crop"},
     "centre": {"type_of_data_aug": "none"},
+    "squashed": {"type_of_data_aug": "squash", "cutout": 0.5, "randaugment": True},
     "strong view": {"strong_view": True},
     "mixed": {"mixup": 0.8, "cutmix": 1.0},
     "blocks": {"order": "blocks", "open_shards": 2},

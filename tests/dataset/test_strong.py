@@ -8,8 +8,9 @@ from conftest import call
 from PIL import Image, ImageEnhance, ImageOps
 
 from dataset import DataConfig, TrainLoader, open_split
-from dataset.feed.crops import STRONG, uniform
-from dataset.feed.strong import _ALL, _cut, _distorted, strong_views
+from dataset.feed.augment import cutout
+from dataset.feed.crops import CUTOUT, RANDAUGMENT, STRONG, uniform
+from dataset.feed.strong import _ALL, _UDA, _cut, _distorted, randaugment, strong_views
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.zoo import NetworkConfig, build_network
 from teachers import Live
@@ -72,10 +73,81 @@ def test_there_is_an_operation_of_pillow_for_each():
     assert len(PILLOW) == len(_ALL) == 14
 
 
+GRAY = (128,) * 3
+
+
+def filled(image, matrix, resample=Image.Resampling.NEAREST):
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, resample, fillcolor=GRAY)
+
+
+def rotated(image, degrees):
+    turned = image.convert("RGBA").rotate(degrees)
+    return Image.composite(turned, Image.new("RGBA", turned.size, (128,) * 4), turned).convert("RGB")
+
+
+BICUBIC = Image.Resampling.BICUBIC
+PILLOW_UDA = [  # as PILLOW
+    (lambda image, _: image, 0.3, 0),
+    (lambda image, _: image, 0.3, 0),
+    (lambda image, _: ImageOps.invert(image), 0.3, 0),
+    (lambda image, _: ImageOps.autocontrast(image), 0.3, 1),
+    (lambda image, _: ImageOps.equalize(image), 0.3, 0),
+    (lambda image, v: ImageEnhance.Brightness(image).enhance(1 + v), 0.8, 1),
+    (lambda image, v: ImageEnhance.Color(image).enhance(1 + v), -0.4, 1),
+    (lambda image, v: ImageEnhance.Contrast(image).enhance(1 + v), 0.8, 2),
+    (lambda image, v: ImageEnhance.Sharpness(image).enhance(1 + v), 0.8, 1),
+    (lambda image, v: ImageOps.posterize(image, round(v)), 5.6, 0),
+    (lambda image, v: ImageOps.solarize(image, v), 90.0, 0),
+    (rotated, 20.0, None),
+    (lambda image, v: filled(image, (1, v, 0, 0, 1, 0), BICUBIC), 0.22, None),
+    (lambda image, v: filled(image, (1, 0, 0, v, 1, 0), BICUBIC), -0.22, None),
+    (lambda image, v: filled(image, (1, 0, v * WIDTH, 0, 1, 0)), 0.25, 0),
+    (lambda image, v: filled(image, (1, 0, 0, 0, 1, v * WIDTH)), -0.25, 0),
+]
+
+
+@pytest.mark.parametrize("number", range(len(_UDA)))
+def test_each_operation_of_randaugment_is_that_of_pillow(number):
+    by_pillow, strength, tolerance = PILLOW_UDA[number]
+    images = photos()
+    result = _UDA[number].apply(images, torch.full((3,), strength))
+    for image, ours in zip(images, result, strict=True):
+        theirs = np.asarray(by_pillow(Image.fromarray(image.permute(1, 2, 0).numpy()), strength)).astype(int)
+        difference = np.abs(ours.permute(1, 2, 0).numpy().astype(int) - theirs)
+        if tolerance is None:  # edges of the picture are read otherwise
+            assert (difference.max(2) > 12).mean() < 0.06
+        else:
+            assert difference.max() <= tolerance
+
+
+def test_randaugment_leaves_a_quarter_of_the_images_alone_and_draws_every_operation():
+    images = photos(1).expand(4000, -1, -1, -1)
+    drawn = uniform(0, 0, np.arange(4000), RANDAUGMENT.stop)[:, RANDAUGMENT]
+    result = randaugment(images, drawn)
+    same = (result == images).flatten(1).all(1).float().mean()
+    assert 0.25 <= same < 0.33  # a few change nothing
+    assert torch.equal(result[7], randaugment(images[:1], drawn[7:8])[0])
+    kinds = 1 + (drawn[:, 2] * 15).astype(int)
+    assert set(kinds.tolist()) == set(range(1, 16))
+
+
+def test_a_square_of_half_the_side_has_one_colour():
+    images = photos(40)
+    drawn = uniform(3, 1, np.arange(40), CUTOUT.stop)[:, CUTOUT]
+    drawn[0, :2] = 0.5
+    cut = cutout(images, drawn, 0.5)
+    changed = (cut != images).any(1)  # [B, H, W]
+    assert changed[0].sum() <= 12 * 12
+    inside = cut[0, :, 6:18, 6:18].flatten(1)
+    assert (inside == inside[:, :1]).all()
+    assert (changed.flatten(1).sum(1) >= 6 * 6 - 8).all()  # a quarter at a corner, but for pixels of its colour
+    assert len(cut[:, 0].flatten(1).unique()) > 20
+
+
 def test_every_image_has_operations_of_its_own():
     images = photos(1).expand(28, -1, -1, -1)
     kinds = np.repeat(np.arange(14), 2)
-    result = _distorted(images, kinds, np.tile([0.1, 0.8], 14))
+    result = _distorted(images, kinds, np.tile([0.1, 0.8], 14), _ALL)
     drawn = [torch.tensor([op.low + (op.high - op.low) * x]) for op in _ALL for x in (0.1, 0.8)]
     for number, kind in enumerate(kinds):
         assert torch.equal(result[number], _ALL[kind].apply(images[:1], drawn[number])[0])

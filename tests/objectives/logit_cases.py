@@ -8,7 +8,7 @@ from small_tensors import numbers
 from torch.func import functional_call
 
 from objectives.ctkd import Ctkd
-from objectives.labels import Uskd, cross_entropy
+from objectives.labels import Uskd, asymmetric_single_label, cross_entropy
 from objectives.logits import (
     batch_correlation,
     class_correlation,
@@ -68,6 +68,9 @@ def run_crld(student, teacher, **options):
 
 LOSSES = {
     "cross_entropy": lambda s, _, y: cross_entropy(s, y, label_smoothing=0.3),
+    "asymmetric_single_label": lambda s, _, y: asymmetric_single_label(
+        s, y, gamma_positive=1.5, gamma_negative=0.5, label_smoothing=0.3
+    ),
     "kd": lambda s, t, _: kd(s, t, temperature=2.0),
     "wsld": partial(wsld, temperature=2.0),
     "dkd": partial(dkd, alpha=0.7, beta=3.0, temperature=2.0),
@@ -89,6 +92,7 @@ LOSSES = {
 }
 SLOW = {
     "cross_entropy": slow_logits.cross_entropy,
+    "asymmetric_single_label": slow_logits.asymmetric_single_label,
     "kd": lambda s, t, _: slow_logits.kd(s, t, 2.0),
     "wsld": slow_logits.wsld,
     "dkd": slow_logits.dkd,

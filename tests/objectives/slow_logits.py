@@ -68,6 +68,15 @@ def nkd(student, teacher, labels):
     return total / len(labels)
 
 
+def asymmetric_single_label(student, _, labels):
+    total = 0.0
+    for z, y in zip(student, labels):
+        for k, p in enumerate(softmax(z)):
+            weight = (1 - p) ** 1.5 if k == y else p**0.5
+            total -= (0.3 / len(z) + 0.7 * (k == y)) * weight * math.log(p)
+    return total / len(labels)
+
+
 def uskd(student, pooled, labels, head, by_log):
     weak = [[sum(map(math.prod, zip(row, x))) + b for row, b in zip(*head)] for x in pooled]
     true = [softmax(row)[y] for row, y in zip(student, labels)]

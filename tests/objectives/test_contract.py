@@ -23,6 +23,15 @@ def test_the_contract_reads_the_signature():
     assert not objectives.get("cross_entropy").needs_teacher
 
 
+def test_what_logits_mean_is_declared():
+    meaning = {name: one.logits for name, one in contract._REGISTRY.items() if one.is_ours}
+    assert {name for name in meaning if meaning[name] == "any"} == {"kd", "lshfm", "squared_error"}
+    of_each_class = {"asymmetric", "bce", "mce", "mld", "partial_softmax"}
+    assert {name for name in meaning if meaning[name] == "sigmoid"} == of_each_class
+    assert all(objectives.get(name).reads == "logits" for name in of_each_class)
+    assert {*meaning.values()} == {"any", "sigmoid", "softmax"}
+
+
 def test_a_file_of_ones_own_registers_by_being_imported(tmp_path, monkeypatch):
     monkeypatch.setattr(contract, "_REGISTRY", dict(contract._REGISTRY))
     monkeypatch.syspath_prepend(tmp_path)

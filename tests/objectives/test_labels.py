@@ -1,4 +1,4 @@
-"""Cross-entropy and USKD by hand, and what the paper says of it."""
+"""Cross-entropy, the asymmetric one and USKD by hand, and what the papers say of them."""
 
 import math
 from math import log as ln
@@ -9,7 +9,7 @@ from logit_cases import CLASSES, WEAK, run_uskd, sample
 from small_tensors import log, numbers
 from torch.nn import functional as F
 
-from objectives.labels import cross_entropy
+from objectives.labels import asymmetric_single_label, cross_entropy
 
 
 def test_cross_entropy_by_hand():
@@ -18,6 +18,33 @@ def test_cross_entropy_by_hand():
     assert cross_entropy(logits, labels).item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
     smoothed = (math.log(2) + 0.95 * math.log(4 / 3) + 0.05 * math.log(4)) / 2
     assert cross_entropy(logits, labels, label_smoothing=0.1).item() == pytest.approx(smoothed)
+
+
+def test_the_asymmetric_cross_entropy_by_hand():
+    # The true class at 1/2 to the power 1, the others at 1/4 squared, with 2/3 + 1/9 and 1/9 of the target.
+    logits, labels = log([1 / 2, 1 / 4, 1 / 4]), torch.tensor([0])
+    value = asymmetric_single_label(logits, labels, gamma_positive=1.0, gamma_negative=2.0, label_smoothing=1 / 3)
+    assert value.item() == pytest.approx(7 / 9 * ln(2) / 2 + 2 / 9 * ln(4) / 16)
+
+
+def test_the_asymmetric_cross_entropy_without_focusing_is_the_cross_entropy():
+    student, _, labels = sample("asymmetric_single_label")
+    options = {"gamma_positive": 0.0, "gamma_negative": 0.0}
+    for smoothing in (0.0, 0.1):
+        value = asymmetric_single_label(student, labels, **options, label_smoothing=smoothing)
+        torch.testing.assert_close(value, cross_entropy(student, labels, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 4.0])
+def test_the_asymmetric_cross_entropy_learns_where_probabilities_are_zero(gamma):
+    student = torch.tensor([[1e4, -1e4, 0.0], [800.0, 0.0, 50.0]], requires_grad=True)
+    for labels in ([0, 0], [1, 1], [2, 2]):
+        loss = asymmetric_single_label(student, torch.tensor(labels), gamma_positive=gamma, gamma_negative=gamma)
+        (gradient,) = torch.autograd.grad(loss, student)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
+        if gamma == 0:
+            torch.testing.assert_close(loss, cross_entropy(student, torch.tensor(labels), label_smoothing=0.1))
 
 
 def test_uskd_by_hand():

@@ -7,6 +7,7 @@ import torch
 from small_tensors import numbers
 from torch.nn import functional as F
 
+import objectives
 from objectives.crd import Crd
 from objectives.lshfm import Lshfm, hash_bias
 
@@ -91,6 +92,28 @@ def test_lshfm_of_correct_samples_leaves_out_the_wrong_ones():
     value.backward()
     assert value.item() == 0
     assert student.grad.eq(0).all()
+
+
+def test_lshfm_needs_labels_for_correct_samples_alone():
+    student, teacher, said = numbers(4, 2), numbers(4, 2, seed=1), numbers(4, 5, seed=2)
+    value = make_lshfm()(student, teacher, said)
+    torch.testing.assert_close(value, make_lshfm()(student, teacher, said, torch.zeros(4, dtype=torch.long)))
+    assert objectives.get("lshfm").optional == {"labels"}
+    with pytest.raises(ValueError, match=r"^correct_only=True: .* this batch has no labels$"):
+        make_lshfm(correct_only=True)(student, teacher, said)
+
+
+def test_the_hashes_of_lshfm_and_what_their_biases_have_followed_are_in_its_state():
+    given = numbers(5, 2) + 3, numbers(5, 2, seed=1), numbers(5, 3)
+    module = make_lshfm(bias="median")
+    module.weight.copy_(numbers(2, 2, seed=4))
+    module(*given)
+    other = make_lshfm(bias="median")
+    other.load_state_dict(module.state_dict())
+    for _ in range(2):
+        torch.testing.assert_close(other(*given), module(*given), rtol=0, atol=0)
+    torch.testing.assert_close(other.bias, module.bias, rtol=0, atol=0)
+    assert other.batches.item() == 3
 
 
 @pytest.mark.parametrize("kind", ["mean", "median"])

@@ -12,7 +12,7 @@ import numpy as np
 from torch.nn import functional as F
 
 from objectives import objective
-from tasks import Task, task
+from tasks import Metrics, Task, task
 
 
 class Present:
@@ -27,7 +27,7 @@ class Present:
         out["present"][row, list(target)] = 1
 
 
-class ExactMatch:
+class ExactMatch(Metrics):
     def __init__(self):
         self.right = self.images = 0
 
@@ -41,12 +41,12 @@ class ExactMatch:
 
 @task("toy_multi_label")
 class ToyMultiLabel(Task):
-    primary, hard_loss, running_scores = "match", "toy_bce", ("per_class",)
+    primary, hard_loss, running_scores, logits = "match", "toy_bce", ("per_class",), "sigmoid"
 
     def targets(self, classes):
         return Present(len(classes))
 
-    def metrics(self, device):
+    def metrics(self, device, classes):
         return ExactMatch()
 
     def running(self, outputs, batch):
@@ -56,7 +56,7 @@ class ToyMultiLabel(Task):
         return 100 * 0.5 ** labels.shape[1]
 
 
-@objective(reads="logits")
+@objective(reads="logits", logits="sigmoid")
 def toy_bce(student, present):
     return F.binary_cross_entropy_with_logits(student, present)
 """
@@ -107,5 +107,5 @@ def test_a_task_that_is_none_is_refused(run, digits, tmp_path):
     words = ["--cfg", "configs/digits.py", f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
     code, _, err = run(*words, "task=single_lable")
     assert code == 2
-    assert "no task 'single_lable'; there is single_label" in err
+    assert "task=single_lable: there is single_label" in err
     assert ROOT.exists()

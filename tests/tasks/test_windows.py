@@ -69,7 +69,7 @@ def agrees(batch):
 
 
 @pytest.mark.parametrize("resize", ["antialias", "linear"])
-@pytest.mark.parametrize("kind", ["random_sized", "rand_scale", "pad_crop", "none"])
+@pytest.mark.parametrize("kind", ["random_sized", "rand_scale", "pad_crop", "squash", "none"])
 def test_a_box_holds_the_same_after_every_crop(kind, resize):
     config = DataConfig(
         "x", 8, 0, input_size=SIDE, val_resize=56, type_of_data_aug=kind, rand_scale=(50, 70), pad=6, resize=resize
@@ -80,9 +80,10 @@ def test_a_box_holds_the_same_after_every_crop(kind, resize):
             agrees(batch)
 
 
-@pytest.mark.parametrize("resize", [40, 48, 70])  # below the crop there is a black frame
-def test_a_box_holds_the_same_in_evaluation(resize):
-    config = DataConfig("x", num_workers=0, input_size=SIDE, val_resize=resize, val_batch_size=7)
+@pytest.mark.parametrize("crop", [40, 48, 70, "squash"])  # below the crop there is a black frame
+def test_a_box_holds_the_same_in_evaluation(crop):
+    how = {"val_crop": crop} if crop == "squash" else {"val_resize": crop}
+    config = DataConfig("x", num_workers=0, input_size=SIDE, val_batch_size=7, **how)
     for batch in EvalLoader(Marked(), config, 0, 1, torch.device("cpu"), FirstBox()):
         agrees(batch)
 

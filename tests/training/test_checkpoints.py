@@ -177,7 +177,8 @@ def test_a_checkpoint_without_space_is_tried_again(
 
     monkeypatch.setattr(checkpoint, "write_atomically", failing)
     tops = iter(range(60, 0, -10))  # of student and EMA in turn: the first epoch is the best
-    monkeypatch.setattr(door, "scorer", lambda *_: lambda logits: {"top1": next(tops), "images": 41.0})
+    monkeypatch.setattr(door.Scorer, "__call__", lambda *_: {"top1": next(tops), "images": 41.0})
+    monkeypatch.setattr(door.Scorer, "write", lambda *_: None)
     code, _, error = run(*words(digits, tmp_path))
     assert code == 0
     assert error.count("the one before it stays") == len(fails)

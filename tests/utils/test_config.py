@@ -10,7 +10,8 @@ from configs._pieces import PAIRS
 from configs.methods import METHODS
 from imagenet_train_cfg import cfg
 from knowledge_distiller import Term
-from recipe import OLD, Recipe, read_command_line
+from procedure import OLD, read_command_line
+from recipe import Recipe
 from utils.config import differences, override, read_config
 from utils.errors import UsageError
 

@@ -8,14 +8,15 @@ from typing import get_args, get_origin
 
 import pytest
 
-import recipe as recipe_module
+import procedure as recipe_module
 from configs.methods import METHODS
 from dataset.loader import DataConfig
 from imagenet_train_cfg import cfg
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from old_names import as_today
-from recipe import Recipe, read_command_line
+from procedure import read_command_line
+from recipe import Recipe
 from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig

@@ -1,0 +1,214 @@
+"""A procedure: the runs of one command, where the students of some are the teachers of others."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from old_names import FILES, SETTINGS, as_today
+from recipe import Recipe
+from training.fan_out import Run, train_at_once
+from training.manifest import Manifest
+from training.run_folder import RunFolder
+from training.signals import Stop
+from utils.config import HELP, OldNames, override, pairs, read_configs, restore_file, run_config
+from utils.distributed import Ranks, barrier, print_on_first
+from utils.errors import UsageError
+
+OLD = OldNames(SETTINGS, FILES)
+_CONFIG = Path(__file__).with_name("imagenet_train_cfg.py")
+_METHODS = Path(__file__).with_name("configs") / "methods.py"
+_RUN = "run:"  # what weights begin with that another run of the procedure trains
+_SHARED = ("data", "train_params", "task", "task_options")  # settings that are overridden in all runs at once
+_OWN = frozenset(field.name for field in fields(Recipe))
+
+
+@dataclass(frozen=True)
+class Procedure:
+    """Runs by name, in the order in which they can be trained; the last one is what the others are for.
+
+    Teachers with ``weights="run:NAME"`` have those of the best student of that run.
+
+    Raises:
+        UsageError: a run needs one that does not stand before it, or is called as a section of a recipe is.
+    """
+
+    runs: Mapping[str, Recipe]
+
+    def __post_init__(self) -> None:
+        before: list[str] = []
+        for name in self.runs:
+            if len(self.runs) > 1 and (name in _OWN or "." in name):
+                raise UsageError(f"run {name}: give it another name (no dot, and none of {', '.join(sorted(_OWN))})")
+            if unknown := [one for one in self.needed_by(name) if one not in before]:
+                raise UsageError(
+                    f"run {name} needs {_RUN}{unknown[0]}; before it there is {', '.join(before) or 'none'}"
+                )
+            before.append(name)
+
+    @property
+    def last(self) -> Recipe:
+        """What the others are for."""
+        return [*self.runs.values()][-1]
+
+    def needed_by(self, name: str) -> list[str]:
+        """The runs that train the teachers of a run."""
+        teachers = self.runs[name].teachers.values()
+        return [one.weights.removeprefix(_RUN) for one in teachers if one.weights.startswith(_RUN)]
+
+    def resolved(self) -> dict[str, Recipe]:
+        """The runs with the files that each needs of those before it."""
+        return {name: replace(one, teachers=self._teachers(one)) for name, one in self.runs.items()}
+
+    def _teachers(self, recipe: Recipe) -> dict:
+        def weights(given: str) -> str:
+            if not given.startswith(_RUN):
+                return given
+            return str(self.runs[given.removeprefix(_RUN)].folder / "student.safetensors")
+
+        return {name: replace(one, weights=weights(one.weights)) for name, one in recipe.teachers.items()}
+
+    def manifest(self) -> Manifest:
+        """What the runs have come to."""
+        path = self.last.folder.with_name(f"{self.last.folder.name}.manifest.json")
+        return Manifest(path, {name: one.folder for name, one in self.runs.items()})
+
+    def to_train(self, only: str | None, ranks: Ranks) -> Iterator[Recipe]:
+        """The runs in order, but for those before the last that have ended; or the ``only`` one that is asked for.
+
+        Raises:
+            UsageError: something is wrong with the terms of one, or its folder holds a run with other settings.
+        """
+        runs, manifest = self.resolved(), self.manifest()
+        for cfg in runs.values():
+            cfg.check_terms()
+        for name, cfg in runs.items():
+            if only not in (None, name):
+                continue
+            if name != only and name != [*runs][-1]:
+                if RunFolder(cfg.folder).has_ended(cfg.epochs, cfg.resume_remarks, ranks):
+                    print_on_first(f"{cfg.folder}: trained before")
+                    continue
+            yield cfg
+            if len(runs) > 1 and ranks.first:
+                manifest.note(name, "trained")
+            barrier()
+
+    def train_at_once(self, script: str, at_a_time: int, stop: Stop) -> None:
+        """Train the runs before the last, so many at a time, each by ``script`` with this command line.
+
+        Raises:
+            DataError, Stopped: as `fan_out.train_at_once`.
+        """
+        *names, _ = self.runs
+        runs = {name: Run(self.runs[name].folder, self.needed_by(name)) for name in names}
+        words = [word for word in sys.argv[1:] if not word.startswith("--at_a_time=")]
+        if "--at_a_time" in words:
+            place = words.index("--at_a_time")
+            del words[place : place + 2]
+        train_at_once(runs, [script, *words], at_a_time, self.manifest(), stop)
+
+    def overridden(self, overrides: Sequence[str], description: str, options: argparse.Namespace) -> Procedure:
+        """The procedure with ``key=value`` overrides: those of `data`, `train_params` and `task` are for all runs,
+        `RUN.key=value` for those that RUN names or is a pattern of, and others for the last.
+
+        Raises:
+            UsageError: as `override`.
+            SystemExit: help was asked for, and printed.
+        """
+        *_, last = self.runs
+        words: dict[str, list[str]] = {name: [] for name in self.runs}
+        words[last] += [one for one in overrides if one in HELP]
+        for key, text in pairs([one for one in overrides if one not in HELP]):
+            start, _, rest = key.partition(".")
+            named = [name for name in self.runs if rest and start not in _OWN and fnmatchcase(name, start)]
+            for name in named or (self.runs if start in _SHARED else (last,)):
+                words[name].append(f"{rest if named else key}={text}")
+        notes: dict[str, None] = {}
+        runs = {
+            name: override(
+                one, words[name], description, lambda cfg: cfg.option_help, OLD, lambda note: notes.setdefault(note)
+            )
+            for name, one in self.runs.items()
+        }
+        options.notes += notes
+        return Procedure(runs)
+
+
+def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
+    """The runs of a config, or the run that is evaluated, with the overrides on the command line, and its flags.
+
+    The flags' ``notes`` are remarks to be printed once.
+
+    Raises:
+        UsageError: there is something wrong with them.
+        SystemExit: help, which begins with ``description``, or the methods were asked for.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--cfg", type=Path)
+    parser.add_argument("--eval")
+    parser.add_argument("--tables", type=Path)
+    parser.add_argument("--only")
+    parser.add_argument("--at_a_time", type=int)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--methods", action="store_true")
+    try:
+        options, overrides = parser.parse_known_args()
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error)) from None
+    flags = ("--cfg", "--eval", "--fresh", "--methods", "--tables", "--only", "--at_a_time")
+    for given in overrides:
+        near = difflib.get_close_matches(given.partition("=")[0], flags, cutoff=0.75)
+        if near and not given.startswith("method="):
+            raise UsageError(f"no option {given}; near: {near[0]}")
+    if options.methods:
+        print(_methods(options.cfg or _METHODS))
+        raise SystemExit(0)
+    if options.eval and options.fresh:
+        raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
+    if options.tables and not options.eval:
+        raise UsageError("--tables FOLDER goes with --eval: a run writes its tables to its own folder")
+    if options.at_a_time is not None and options.at_a_time < 1:
+        raise UsageError(f"--at_a_time {options.at_a_time}: at least 1")
+    options.notes = []
+    evaluated = _run_of(Path(options.eval)) if options.eval else None
+    if evaluated is None:
+        path = options.cfg or _CONFIG
+        runs, overrides = read_configs(path, Recipe, overrides, OLD)
+        if asked := [given for given in overrides if given.startswith("method=")]:
+            raise UsageError(f"{asked[0]}: {path} has no methods; --cfg configs/imagenet.py {asked[0]} has")
+    else:
+        cfg, unknown = restore_file(evaluated / "config.json", Recipe, as_today)
+        runs = {"run": cfg}
+        unknown += [f"--cfg {options.cfg}"] if options.cfg else []
+        if unknown:
+            options.notes.append(f"evaluated with {evaluated / 'config.json'}; ignored: {', '.join(unknown)}")
+    procedure = Procedure(runs).overridden(overrides, description, options)
+    for cfg in procedure.runs.values():
+        cfg.check()
+    if options.only and options.only not in procedure.runs:
+        raise UsageError(f"--only {options.only}: the runs of this config are {', '.join(procedure.runs)}")
+    return procedure, options
+
+
+def _methods(path: Path) -> str:
+    """The table of the methods of the config file at ``path``.
+
+    Raises:
+        UsageError: it has none.
+    """
+    methods = run_config(path, Recipe, OLD).get("methods")
+    if not callable(methods):
+        raise UsageError(f"--methods: {path} has no methods; leave --cfg out to see all that there are")
+    return methods()
+
+
+def _run_of(path: Path) -> Path | None:
+    """The run folder that ``path`` is, or lies in."""
+    folder = path if path.is_dir() else path.parent
+    return folder if path.exists() and (folder / "config.json").is_file() else None

@@ -1,0 +1,104 @@
+"""Several runs of a procedure at a time, each a process of its own, on a share of the GPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from training.manifest import Manifest
+from training.signals import Stop
+from utils.errors import DataError, Stopped
+from utils.files import make_folder
+from utils.text import counted
+
+_LINES = 5  # of the log of a failed run, in the message
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the runs.
+
+    Attributes:
+        folder: where it goes; its log lies beside.
+        needs: names of the runs that must be trained before.
+    """
+
+    folder: Path
+    needs: Sequence[str]
+
+    @property
+    def log(self) -> Path:
+        """What it prints."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+
+def train_at_once(
+    runs: Mapping[str, Run], command: Sequence[str], at_a_time: int, manifest: Manifest, stop: Stop
+) -> None:
+    """Train all ``runs``; those that were trained before end at once, and stopped ones resume.
+
+    Args:
+        runs: by name.
+        command: of one run, but for its name, which is added at the end.
+        at_a_time: how many, each on as many GPUs; on all CPU cores where there is none.
+        manifest: where what became of them is written.
+        stop: what ends all of them.
+
+    Raises:
+        DataError: a run failed; once the others have ended, with the last lines of its log.
+        Stopped: ``stop`` was asked for; the state of all is saved.
+    """
+    shares = [",".join(map(str, range(number, torch.cuda.device_count(), at_a_time))) for number in range(at_a_time)]
+    waiting, trained, failed = dict(runs), set[str](), list[str]()
+    active: dict[str, tuple[subprocess.Popen, str]] = {}
+    forwarded = False
+    stop.defer()
+    while active or (waiting and not failed and not stop.asked):
+        for name in [one for one, run in waiting.items() if trained.issuperset(run.needs)]:
+            if len(active) == at_a_time or failed or stop.asked:
+                break
+            share = next(one for one in shares if one not in [given for _, given in active.values()] or not one)
+            active[name] = _start(name, waiting.pop(name), command, share), share
+            manifest.note(name, "training")
+            print(f"{name}: started{f' on GPU {share}' if share else ''}, log in {runs[name].log}", flush=True)
+        if stop.asked and not forwarded:
+            forwarded = True
+            for process, _ in active.values():
+                process.terminate()
+        for name, (process, _) in list(active.items()):
+            if (code := process.poll()) is None:
+                continue
+            del active[name]
+            if code == 0:
+                trained.add(name)
+            elif not stop.asked:
+                failed.append(name)
+            state = {0: "trained", Stopped.exit_code: "waiting"}.get(code, "failed")
+            manifest.note(name, state)
+            print(f"{name}: {state}; {counted(len(trained), 'run')} of {len(runs)}", flush=True)
+        time.sleep(0.2)
+    if stop.asked:
+        raise Stopped(f"stopped by {stop.asked}; the same command resumes")
+    if failed:
+        logs = [f"{name}: {_end_of(runs[name].log)}" for name in failed]
+        raise DataError(f"{counted(len(failed), 'run')} failed; the same command resumes.\n" + "\n".join(logs))
+
+
+def _start(name: str, run: Run, command: Sequence[str], share: str) -> subprocess.Popen:
+    make_folder(run.folder.parent, "train_params.output_path")
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": share} if share else None
+    with run.log.open("a") as log:
+        words = [sys.executable, *command, "--only", name]
+        return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment)
+
+
+def _end_of(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-_LINES:]
+    return "\n  ".join([str(log), *lines])

@@ -1,0 +1,71 @@
+"""What a procedure's runs have come to: one JSON file beside their folders, for people and for configs.
+
+::
+
+    {"runs": {"part0": {"folder": "runs/part0", "state": "trained", "classes": ["cat", ...],
+                        "weights": "runs/part0/student.safetensors", "sha256": "...", "scores": {"mAP": 81.2, ...}}}}
+
+States are waiting, training, trained and failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.run_folder import RunFolder
+from utils.errors import DataError
+from utils.files import lock, sha256, write_atomically
+
+
+class Manifest:
+    """The manifest at ``path``; several processes may write it.
+
+    Args:
+        path: of the file.
+        folders: those of the runs, by name; others in the file are forgotten.
+    """
+
+    def __init__(self, path: Path, folders: Mapping[str, Path]) -> None:
+        self.path, self._folders = path, folders
+
+    def note(self, name: str, state: str) -> None:
+        """Write down what a run has come to, and of a trained one its scores, classes and weights."""
+        with lock(self.path.with_suffix(".lock"), wait=True):
+            before = read_manifest(self.path) if self.path.exists() else {}
+            rows = {one: before.get(one, _row(folder, "waiting")) for one, folder in self._folders.items()}
+            rows[name] = _row(self._folders[name], state)
+            write_atomically(self.path, json.dumps({"runs": rows}, indent=1).encode())
+
+
+def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
+    """The rows of a manifest, by run.
+
+    Raises:
+        DataError: it is damaged, or none.
+    """
+    try:
+        runs = json.loads(path.read_bytes())["runs"]
+        if not all(isinstance(row, dict) and {"folder", "state"} <= row.keys() for row in runs.values()):
+            raise TypeError("a run has no folder or no state")
+        return runs
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no manifest of runs, or damaged ({error}): delete it, and train again") from None
+
+
+def _row(folder: Path, state: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"folder": str(folder), "state": state}
+    if state == "trained":
+        weights = folder / "student.safetensors"
+        facts = json.loads((folder / "facts.json").read_bytes())
+        row |= {
+            "classes": facts["data"]["train"]["classes"],
+            "weights": str(weights),
+            "sha256": sha256(weights),
+            "scores": RunFolder(folder).best_scores(),
+        }
+    return row
