@@ -98,6 +98,11 @@ class KnowledgeDistiller(nn.Module):
             module.eval()
         return self
 
+    def divide(self, parts: int) -> None:
+        """Expect batches in so many parts, over ranks and accumulated ones, whose mean the loss is: sums are whole."""
+        for match in self.matches.values():
+            cast(Match, match).parts = parts
+
     def set_epoch(self, epoch: float) -> None:
         """Bring the ramps, and objectives that change with time, to ``epoch``, counted from 1."""
         self._weights.copy_(torch.tensor([term.factor(epoch) for term in self.terms.values()]))

@@ -93,9 +93,11 @@ class Procedure:
             if name != only and name != [*runs][-1]:
                 if RunFolder(cfg.folder).has_ended(cfg.epochs, cfg.resume_remarks, ranks):
                     print_on_first(f"{cfg.folder}: trained before")
+                    if ranks.first:
+                        manifest.note(name, "trained")
                     continue
             yield cfg
-            if len(runs) > 1 and ranks.first:
+            if len(runs) > 1 and only is None and ranks.first:
                 manifest.note(name, "trained")
             barrier()
 

@@ -146,7 +146,7 @@ def build_teacher(
         DataError: a file of weights is damaged.
     """
     own = config.classes if isinstance(config, TeacherConfig) else ()
-    network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes))
+    network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes), as_noted=not own)
     known = own or (network.classes if config.num_classes is None else ())
     statistics = isinstance(config, TeacherConfig) and config.batch_statistics
     return Live(network, batch_statistics=statistics, places=places_of(known, classes, key))

@@ -25,8 +25,8 @@ from utils.settings import check, setting
 
 Given = Mapping[str, Mapping[str, Outputs]]  # of student and teacher: what each gives, by view
 Option = float | bool | str
-# What a line of the log holds beside the terms; `stage` is what phases were called.
 _TARGETS = frozenset(("labels", "present"))  # of the tasks here
+# What a line of the log holds beside the terms; `stage` is what phases were called.
 _TAKEN = (
     *("loss", "kind", "time", "seconds", "phase", "stage", "epoch", "step", "lr"),
     *("images_per_second", "data_wait"),
@@ -152,6 +152,7 @@ class Match(nn.Module):
     """
 
     places: Tensor | None  # of those classes among the student's; None for all
+    parts = 1  # that a batch is divided into, over ranks and accumulated ones; the loss is the mean of theirs
 
     def __init__(self, name: str, term: Term, example: Example, places: Tensor | None = None) -> None:
         super().__init__()
@@ -164,6 +165,8 @@ class Match(nn.Module):
         options = check_options(owner.options, term.options, key=key, owner=owner.name)
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
         self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
+        reduction = options.get("reduction", term.defaults.get("reduction"))
+        self.is_sum = self.objective.summed or reduction == "sum"
         made = self.objective.made
         if isinstance(made, type):
             examples = [self._example(parameter, example) for parameter in self.objective.sized_by]
@@ -191,7 +194,7 @@ class Match(nn.Module):
         if not isinstance(value, Tensor) or value.ndim:
             found = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
             raise UsageError(f"terms.{self.name}: {self.objective.name} must return a scalar tensor, not {found}")
-        return value
+        return value * self.parts if self.is_sum else value
 
     def set_epoch(self, epoch: float) -> None:
         """Bring an objective that changes with time to ``epoch``."""

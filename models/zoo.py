@@ -156,14 +156,15 @@ def build_network(
     new_classifier: bool = False,
     sync_bn: bool = False,
     classes: tuple[str, ...] = (),
+    as_noted: bool = False,
 ) -> Network:
     """The network of ``config``, giving the features that ``reads`` names, for images of ``side`` x ``side`` pixels.
 
     A name ending in `*` reads every stage: `stage*` or `stage*_pre`. A head may take parts of ``others``. Weights for
     another number of classes are refused, as a random classifier looks like a trained one; with
-    ``new_classifier``, for a network that is to be trained, it is made, which is printed; without it, weights with a
-    note of their classes have as many outputs as these. With ``sync_bn`` batch norms go by the samples of all ranks.
-    ``classes`` are the names of the outputs, for heads that need them.
+    ``new_classifier``, for a network that is to be trained, it is made, which is printed. With ``sync_bn`` batch
+    norms go by the samples of all ranks. ``classes`` are the names of the outputs, for heads that need them; with
+    ``as_noted`` they are, and are as many as, those that the weights have a note of.
 
     Raises:
         UsageError: unknown name, fewer outputs than classes, weights that cannot be had or do not fit, a head that does
@@ -178,7 +179,7 @@ def build_network(
     state = file.state if file else {}
     noted = getattr(state, "_metadata", {}).get("", {})
     names = _noted_classes(noted)
-    if names and config.num_classes is None and not new_classifier:
+    if names and as_noted and config.num_classes is None:
         num_classes, classes = len(names), names
     num_classes = config.num_classes or num_classes
     asked = config.weights != "none" and not new_classifier

@@ -72,6 +72,7 @@ class Objective(NamedTuple):
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
     options: Mapping[str, Option]
     logits: str  # what they mean to it, if it reads them: softmax, sigmoid or any
+    summed: bool  # over the samples, whatever its options are
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -124,7 +125,13 @@ _REGISTRY: dict[str, Objective] = {}
 
 
 def objective(
-    name: str = "", /, *, reads: str, logits: Literal["softmax", "sigmoid", "any"] = "softmax", **ranges: Range
+    name: str = "",
+    /,
+    *,
+    reads: str,
+    logits: Literal["softmax", "sigmoid", "any"] = "softmax",
+    summed: bool = False,
+    **ranges: Range,
 ) -> Callable[[Made], Made]:
     """Register the decorated function or module class, and return it unchanged.
 
@@ -132,6 +139,8 @@ def objective(
         name: what terms call it; its own name in lower case, where none is given.
         reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
         logits: what logits mean to it: `softmax`, `sigmoid` or `any`.
+        summed: whether it is a sum over the samples, as one with an option `reduction` is where that is `sum`: on a
+            part of a batch it is then counted as often as there are parts, so that their mean is the sum.
         ranges: of its options.
 
     Raises:
@@ -150,7 +159,7 @@ def objective(
         inputs = _positional(called)
         optional = frozenset(key for key, parameter in inputs.items() if parameter.default is not parameter.empty)
         options = options_of(made, **ranges)
-        _REGISTRY[own] = Objective(own, made, reads, (*sized_by,), (*inputs,), optional, options, logits)
+        _REGISTRY[own] = Objective(own, made, reads, (*sized_by,), (*inputs,), optional, options, logits, summed)
         return made
 
     return register

@@ -12,7 +12,7 @@ _NEAR = 1e-12  # squared distances up to this or to rounding count as this, with
 _ROUNDING = 16  # of products of vectors, in units of the precision
 
 
-@objective(reads="label_embeddings", class_aware=NOT_NEGATIVE, instance_aware=NOT_NEGATIVE)
+@objective(reads="label_embeddings", summed=True, class_aware=NOT_NEGATIVE, instance_aware=NOT_NEGATIVE)
 def label_embeddings(
     student: Tensor,
     teacher: Tensor,

@@ -34,15 +34,23 @@ class Plain(nn.Module):
 
     def forward(self, images):
         pooled = self.conv(images).relu().mean((2, 3))
-        return Outputs(self.fc(pooled), {"pooled": pooled})
+        return Outputs(self.fc(pooled), {"pooled": pooled, "label_embeddings": pooled[:, None] * self.fc.weight})
 
 
+MULTI_LABEL = {
+    "bce": Term("bce"),
+    "sum": Term("bce", 0.1, options={"reduction": "sum"}),
+    "mld": Term("mld", 2.0),
+    "asymmetric": Term("asymmetric", 0.5),
+    "squared_error": Term("squared_error", 0.1, options={"reduction": "sum"}),
+    "embeddings": Term("label_embeddings", options={"class_aware": 0.0, "instance_aware": 1.0}),
+}
 TERMS = {"cross_entropy": Term("cross_entropy"), "wsld": Term("wsld", 2.5), "kd": Term("kd", 0.5)}
 
 
-def parameters_after_a_step(place, **settings):
+def parameters_after_a_step(place, terms=TERMS, **settings):
     """The student's parameters after one step on a fixed global batch, of which each rank takes its share."""
-    student = after_a_step(place, TERMS, **settings).student
+    student = after_a_step(place, terms, **settings).student
     return torch.cat([parameter.detach().flatten() for parameter in student.parameters()])
 
 
@@ -54,10 +62,12 @@ def memory_after_a_step(place):
 
 def after_a_step(place, terms, **settings):
     torch.manual_seed(0)
-    student, teacher = (Network(Plain(), IMAGENET, 5, ["pooled"]) for _ in range(2))
+    student, teacher = (Network(Plain(), IMAGENET, 5, ["pooled", "label_embeddings"]) for _ in range(2))
     example, labels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.arange(BATCH) % 5
     distiller = KnowledgeDistiller(student, {"teacher": Live(teacher)}, terms, example, labels)
-    batch = batch_of(torch.randint(0, 256, (BATCH, 3, 9, 9), dtype=torch.uint8), torch.arange(BATCH) % 5)
+    images = torch.randint(0, 256, (BATCH, 3, 9, 9), dtype=torch.uint8)
+    present = (torch.arange(BATCH)[:, None] * 7 % torch.arange(2, 7) < 2).to(torch.int8)
+    batch = batch_of(images, torch.arange(BATCH) % 5, present=present)
     chosen = ("grad_clip", "optimizer", "nesterov")
     optim = OptimConfig(**{name: settings.pop(name) for name in chosen if name in settings})
     phases = {"distillation": Phase(1, terms, optim)}
@@ -72,6 +82,8 @@ def everything(place):
         "sgd": parameters_after_a_step(place),
         "dot": parameters_after_a_step(place, optimizer="dot", nesterov=False),
         "memory of crd": memory_after_a_step(place),
+        "multi-label": parameters_after_a_step(place, MULTI_LABEL),
+        "multi-label in parts": parameters_after_a_step(place, MULTI_LABEL, accumulate=2),
     }
 
 

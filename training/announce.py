@@ -65,6 +65,8 @@ def _crop(data: DataConfig) -> str:
     extras = {
         "mirrored": data.flip,
         f"colour jitter {data.color_jitter}": data.color_jitter,
+        f"cutout {data.cutout}": data.cutout,
+        "RandAugment": data.randaugment,
         f"mixup {data.mixup}": data.mixup,
         f"cutmix {data.cutmix}": data.cutmix,
         "a strong view beside it": data.strong_view,
@@ -114,6 +116,8 @@ def _optimizer(phase: Phase) -> str:
 
 def _schedule(optim: OptimConfig) -> str:
     warmup = f"{counted(optim.warmup_epochs, 'epoch')} of warm-up, then " if optim.warmup_epochs else ""
+    if optim.schedule == "onecycle":
+        return f"one cycle of {counted(optim.cycle_epochs, 'epoch')}" if optim.cycle_epochs else "one cycle"
     if optim.schedule != "step":
         return f"{warmup}{optim.schedule} to {optim.min_lr:g}"
     after = ", ".join(map(str, optim.milestones))
@@ -145,7 +149,9 @@ def _device(params: TrainConfig, ranks: Ranks) -> str:
 
 def _notes(data: DataConfig, params: TrainConfig, ranks: Ranks) -> Iterator[str]:
     """What is not set for this machine, or may not be meant."""
-    if data.val_resize < data.input_size:
+    if data.type_of_data_aug == "squash" and data.val_crop != "squash":
+        yield "data.val_crop=center: validation shows the centre of images that training squashes"
+    if data.val_crop == "center" and data.val_resize < data.input_size:
         yield f"data.val_resize={data.val_resize} gives validation images a black frame at {data.input_size} pixels"
     on_gpu = ranks.device.type == "cuda"
     if on_gpu and params.amp == "off" and torch.cuda.is_bf16_supported():

@@ -69,6 +69,7 @@ class State:
     ) -> None:
         self.distiller, self.phases, self.params = distiller, phases, params
         self.task, self.run, self.ranks = task, run, ranks
+        distiller.divide(ranks.world * params.accumulate)
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
         self.ema = None if params.ema_decay is None else Average(distiller.student, params.ema_decay)
         self.average = Average(distiller.student) if params.average_last else None

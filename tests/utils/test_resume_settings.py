@@ -92,6 +92,7 @@ def as_before(config):
     phases = values.pop("phases")
     for phase in phases.values():
         phase["optim"]["moves"] = phase.pop("trainable")
+        del phase["freeze_norms"]  # younger than phases
     _, last = phases.popitem()
     values["train_params"]["epochs"] = last.pop("epochs")
     return {**values, **last, "first": phases}
