@@ -147,6 +147,9 @@ def build_teacher(
     """
     own = config.classes if isinstance(config, TeacherConfig) else ()
     network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes), as_noted=not own)
+    if own and network.classes and network.classes != own:
+        noted = first_few([*map(spelled, network.classes)])
+        raise UsageError(f"{key}.classes: its weights know {noted}, in this order: {config.weights}")
     known = own or (network.classes if config.num_classes is None else ())
     statistics = isinstance(config, TeacherConfig) and config.batch_statistics
     return Live(network, batch_statistics=statistics, places=places_of(known, classes, key))

@@ -134,11 +134,10 @@ def cpsd(
             for number, (name, part) in enumerate(names.items()):
                 own = replace(alone, name=f"{alone.name}_{path.stem}_{number}", data=replace(alone.data, classes=part))
                 teachers[name] = own
-    given = (
-        _from_manifest(Path(manifest), alone.student, {key: made for key, (_, made) in parts.items()})
-        if manifest
-        else {name: replace(teacher_of(alone.student), weights=f"run:{name}") for name in teachers}
-    )
+    if manifest:
+        given = _from_manifest(Path(manifest), alone.student, {key: made for key, (_, made) in parts.items()})
+    else:
+        given = {name: _teacher(alone.student, f"run:{name}", one.data.classes) for name, one in teachers.items()}
     last = replace(
         alone,
         name=f"{alone.name}_cpsd_{metric}{alpha}_{'_'.join(path.stem for path, _ in parts.values())}",
@@ -164,8 +163,12 @@ def _from_manifest(path: Path, network: NetworkConfig, partitions: dict[str, Par
                 foreign = [name for name, row in rows.items() if {*row["classes"]} not in known]
                 others = f"; of classes that are no part of it: {first_few(foreign)}" if foreign else ""
                 raise UsageError(f"{path}: no trained teacher of {key} part {number} ({first_few(part)}){others}")
-            found[f"{key}{number}"] = replace(teacher_of(network), weights=fitting[-1]["weights"])
+            found[f"{key}{number}"] = _teacher(network, fitting[-1]["weights"], tuple(fitting[-1]["classes"]))
     return found
+
+
+def _teacher(network: NetworkConfig, weights: str, classes: tuple[str, ...]) -> TeacherConfig:
+    return replace(teacher_of(network), weights=weights, classes=classes)
 
 
 def _number(text: str, key: str) -> float:
