@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from configs._multi_label import UNSCALED, term
 from dataset.loader import DataConfig
+from knowledge_distiller import Term
 from models.heads import HeadConfig
 from models.zoo import NetworkConfig
 from recipe import Recipe
@@ -21,16 +22,17 @@ from training.optimizer import OptimConfig
 from training.phases import Phase
 
 WORK = "demo/work/multilabel"
+RUNS = f"{WORK}/runs"
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
-TEACHER_EPOCHS, EPOCHS = 12, 4
+TEACHER_EPOCHS, EPOCHS = 8, 2
 OPTIM = OptimConfig(optimizer="adam", init_lr=5e-3, weight_decay=1e-4, decay_norm_and_bias=False, schedule="onecycle")
-LABELS = HeadConfig("label_embeddings", {"dimensions": 32, "heads": 4, "width": 64})
-POOLED = HeadConfig("pooling")
-EMBEDDED = HeadConfig("pooling", {"dimensions": 64})  # of the teacher's pooled features, and of the student's
+LABELS = HeadConfig("label_embeddings", {"dimensions": 64, "heads": 4, "width": 128})
+POOLED = HeadConfig("pooling", {"kind": "max"})
+EMBEDDED = HeadConfig("pooling", {"kind": "max", "dimensions": 64})  # as many as the teacher's pooled features have
 HARD = term("bce")
 MLD = term("mld", 0.1)
 LED = term("label_embeddings", 0.001)
-LSHFM = term("lshfm", 3.0, bias="median", hashes=512)
+LSHFM = term("lshfm", 3.0, bias="median")
 PHASES: dict[str, tuple[HeadConfig, str, dict[str, Phase]]] = {  # of a student: its head, its teacher, phases
     "alone": (LABELS, "", {"training": Phase(EPOCHS, HARD, OPTIM)}),
     "mld": (LABELS, "teacher", {"distillation": Phase(EPOCHS, HARD | MLD, OPTIM)}),
@@ -48,38 +50,51 @@ PHASES: dict[str, tuple[HeadConfig, str, dict[str, Phase]]] = {  # of a student:
 
 
 def cfg(seed: str = "0") -> dict[str, Recipe]:
-    """The students of a seed; the teachers before them, unless another seed has trained them."""
-    alone = Recipe(
+    """The students of a seed, and before them the pretrained networks and the teachers, which all seeds share."""
+    single = Recipe(
         name="canvases",
-        task="multi_label",
         data=DataConfig(
-            data_path=f"{WORK}/lmdb",
-            batch_size=50,
+            data_path=f"{WORK}/lmdb/single",
+            batch_size=25,
             num_workers=0,
-            input_size=40,
+            input_size=16,
             type_of_data_aug="squash",
             val_crop="squash",
-            flip=False,
+            flip=False,  # a mirrored digit is another sign
         ),
         student=NetworkConfig(TEACHER, **UNSCALED),
         teachers={},
+        phases={"training": Phase(3, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
+        train_params=TrainConfig(print_freq=10, output_path=RUNS),
+    )
+    several = replace(
+        single,
+        task="multi_label",
+        data=replace(single.data, data_path=f"{WORK}/lmdb/several", input_size=40),
         phases={"training": Phase(TEACHER_EPOCHS, HARD, OPTIM)},
-        train_params=TrainConfig(print_freq=10, output_path=f"{WORK}/runs"),
     )
     runs = {
-        name: replace(alone, name=f"canvases_{name}", student=replace(alone.student, head=head))
-        for name, head in (("teacher", LABELS), ("pooled_teacher", POOLED))
+        f"pretrained_{name}": replace(
+            single, name=f"canvases_pretrained_{name}", student=NetworkConfig(name, **UNSCALED)
+        )
+        for name in (TEACHER, STUDENT)
     }
-    params = replace(alone.train_params, seed=int(seed))
+    for name, head in (("teacher", LABELS), ("pooled_teacher", POOLED)):
+        runs[name] = replace(several, name=f"canvases_{name}", student=_pretrained(TEACHER, head))
     for name, (head, teacher, phases) in PHASES.items():
+        taught = {"teacher": replace(teacher_of(runs[teacher].student), weights=f"run:{teacher}")} if teacher else {}
         runs[name] = replace(
-            alone,
+            several,
             name=f"canvases_{name}_{seed}",
-            student=NetworkConfig(STUDENT, head=head, **UNSCALED),
-            teachers={"teacher": replace(teacher_of(runs[teacher].student), weights=f"run:{teacher}")}
-            if teacher
-            else {},
+            student=_pretrained(STUDENT, head),
+            teachers=taught,
             phases=phases,
-            train_params=params,
+            train_params=replace(several.train_params, seed=int(seed)),
         )
     return runs
+
+
+def _pretrained(name: str, head: HeadConfig) -> NetworkConfig:
+    """A network from the weights of its run on single digits, as one from ImageNet's."""
+    weights = f"{RUNS}/canvases_pretrained_{name}/student.safetensors"
+    return NetworkConfig(name, weights, head=head, **UNSCALED)

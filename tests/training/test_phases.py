@@ -249,3 +249,12 @@ def test_a_published_first_phase_does_not_diverge(method):
     rate = run.phase.optim.init_lr
     losses = [step_on(run, run.distiller, batch(), rate)[0][0].loss.item() for _ in range(6)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kept", ["none", "statistics", "all"])
+def test_norms_keep_what_they_are_asked_to(kept):
+    changed = moved(state_of([Phase(1, {"cross_entropy": Term("cross_entropy")}, freeze_norms=kept)]))
+    statistics = {name for name in changed if "running" in name or "tracked" in name}
+    assert "student.body.conv1.weight" in changed
+    assert bool(statistics) == (kept == "none")
+    assert any("bn" in name for name in changed - statistics) == (kept != "all")

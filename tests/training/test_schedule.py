@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from training.optimizer import OptimConfig, build_optimizer
-from training.schedule import learning_rate
+from training.schedule import learning_rate, momentum
 from utils.errors import UsageError
 
 
@@ -37,6 +37,22 @@ def test_cosine_after_warm_up_by_the_formula():
 
 def test_linear_by_hand():
     assert rates(OptimConfig(init_lr=1.0, schedule="linear"), 2, 2) == pytest.approx([1, 0.75, 0.5, 0.25])
+
+
+@pytest.mark.parametrize(("pct_start", "epochs", "cycle"), [(0.2, 4, 0), (0.1, 3, 8), (0.3, 1, 0), (0.05, 2, 0)])
+def test_one_cycle_is_torchs(pct_start, epochs, cycle):
+    steps, total = 7, 7 * (cycle or epochs)
+    config = OptimConfig(init_lr=0.3, schedule="onecycle", pct_start=pct_start, cycle_epochs=cycle, optimizer="adam")
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.3, total_steps=total, pct_start=pct_start)
+    for step in range(steps * epochs):
+        (group,) = optimizer.param_groups
+        assert learning_rate(config, step, steps, epochs) == pytest.approx(group["lr"], rel=1e-9)
+        assert momentum(config, step, steps, epochs) == pytest.approx(group["betas"][0], rel=1e-9)
+        optimizer.step()
+        if step < total - 1:
+            theirs.step()
+    assert momentum(OptimConfig(schedule="cosine"), 3, steps, epochs) is None
 
 
 def test_milestones_count_from_the_start_of_the_run_and_not_from_the_end_of_warm_up():
