@@ -78,13 +78,15 @@ class Procedure:
         path = self.last.folder.with_name(f"{self.last.folder.name}.manifest.json")
         return Manifest(path, {name: one.folder for name, one in self.runs.items()})
 
-    def to_train(self, only: str | None, ranks: Ranks) -> Iterator[Recipe]:
-        """The runs in order, but for those before the last that have ended; or the ``only`` one that is asked for.
+    def to_train(self, options: argparse.Namespace, ranks: Ranks) -> Iterator[tuple[Recipe, bool]]:
+        """The runs in order, but for those before the last that have ended; or the `only` one that is asked for.
+
+        Each with whether it starts over: with `fresh` the last one, or the only one.
 
         Raises:
             UsageError: something is wrong with the terms of one, or its folder holds a run with other settings.
         """
-        runs, manifest = self.resolved(), self.manifest()
+        runs, manifest, only = self.resolved(), self.manifest(), options.only
         for cfg in runs.values():
             cfg.check_terms()
         for name, cfg in runs.items():
@@ -96,7 +98,7 @@ class Procedure:
                     if ranks.first:
                         manifest.note(name, "trained")
                     continue
-            yield cfg
+            yield cfg, options.fresh and name == (only or [*runs][-1])
             if len(runs) > 1 and only is None and ranks.first:
                 manifest.note(name, "trained")
             barrier()

@@ -26,19 +26,14 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import torch
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader, open_split
-from dataset.store.samples import Samples
 from figures import curves, per_class
-from knowledge_distiller import KnowledgeDistiller
-from models.zoo import build_network
+from networks import build_distiller, build_evaluated
 from procedure import read_command_line
 from recipe import Recipe
-from teachers import build_teacher
-from terms import features_of
 from training.advice import advising
 from training.announce import described
 from training.facts import facts_of
@@ -72,12 +67,10 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     loader = TrainLoader(train, cfg.data, params.seed, *place, targets)
     validation = EvalLoader(val, cfg.data, *place, targets)
 
-    distiller = build_distiller(cfg, train, ranks).to(ranks.device)
-    if params.channels_last:
-        distiller.to(memory_format=torch.channels_last)
+    distiller = build_distiller(cfg, train, ranks)
     state = State(distiller, cfg.phases, params, task, folder, ranks)
     if not any_rank(folder.is_begun and not fresh):  # a resumed run has the same teachers
-        quick = Scorer(validation.spread(IMAGES), task, params, ranks)
+        quick = Scorer(validation.spread(IMAGES), task, params, train.classes, ranks)
         check_teachers(distiller.teachers, cfg.teachers, task, val.labels, quick)
 
     config = dataclasses.asdict(cfg)
@@ -92,45 +85,19 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
         print(f"{folder.path}: {begins if resumed else 'a new run'}")
         print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.unused_settings))
     with closing(loader), closing(validation):
-        best = trainer.train(Scorer(validation, task, params, ranks), config, stop)
+        best = trainer.train(Scorer(validation, task, params, train.classes, ranks), config, stop)
     if ranks.first:
         Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
         Extra("per_class.png").do(lambda: per_class.draw_in(folder.path))
         print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
-def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
-    """The student, the teachers that a term reads or whose classifier the student has, and the terms."""
-    names, side, seed = tuple(train.classes), cfg.data.input_size, cfg.train_params.seed
-    reads, reads_of = features_of(cfg.all_terms.values())
-    wanted = {*reads_of, *cfg.student.head.made().takes}
-    configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
-    torch.manual_seed(seed)
-    teachers = {
-        name: build_teacher(config, names, reads_of.get(name, ()), side, f"teachers.{name}")
-        for name, config in configs.items()
-    }
-    networks = {name: teacher.network for name, teacher in teachers.items()}
-    torch.manual_seed(seed)  # a student starts alike whoever teaches it
-    synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(
-        cfg.student, len(names), reads, side, networks, new_classifier=True, sync_bn=synced, classes=names
-    )
-    student.classes = names if student.num_classes == len(names) else ()
-    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
-
-
 def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
     """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
-    config, task = cfg.network(what), cfg.made_task()
-    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
-    torch.manual_seed(cfg.train_params.seed)
-    network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what).to(ranks.device)
-    if cfg.train_params.channels_last:
-        network.to(memory_format=torch.channels_last)
+    task, val = cfg.made_task(), open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    network = build_evaluated(cfg, what, val, ranks)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device, task.targets(val.classes))
-    scorer = Scorer(validation, task, cfg.train_params, ranks)
+    scorer = Scorer(validation, task, cfg.train_params, val.classes, ranks)
     with closing(validation):
         scores = scorer(network.predict, network.places)
     if ranks.first:
@@ -158,8 +125,8 @@ def main() -> None:
                     print(note, file=sys.stderr)
                 if options.eval:
                     evaluate(procedure.last, options.eval, place, options.tables)
-                for cfg in () if options.eval else procedure.to_train(options.only, place):
-                    run(cfg, place, stop, fresh=options.fresh and cfg.name == procedure.last.name)
+                for cfg, fresh in () if options.eval else procedure.to_train(options, place):
+                    run(cfg, place, stop, fresh=fresh)
                 barrier()
         except ExpectedError as error:
             sys.exit(report(error))

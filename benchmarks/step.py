@@ -270,7 +270,7 @@ def parse() -> argparse.Namespace:
         first = "/".join(PAIRS[options.on][0])
     options.pair = options.pair or first
     if not all(options.pair.partition("/")):
-        raise UsageError(f"--pair {options.pair}: expected teacher/student, such as {first}")
+        raise UsageError(f"--pair {options.pair}: expected teacher/student, such as resnet32x4/resnet8x4")
     options.methods = options.methods or [
         method
         for method in setups(METHODS, options.on)

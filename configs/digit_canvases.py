@@ -21,8 +21,6 @@ from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.phases import Phase
 
-WORK = "demo/work/multilabel"
-RUNS = f"{WORK}/runs"
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
 TEACHER_EPOCHS, EPOCHS = 8, 2
 OPTIM = OptimConfig(optimizer="adam", init_lr=5e-3, weight_decay=1e-4, decay_norm_and_bias=False, schedule="onecycle")
@@ -49,12 +47,12 @@ PHASES: dict[str, tuple[HeadConfig, str, dict[str, Phase]]] = {  # of a student:
 }
 
 
-def cfg(seed: str = "0") -> dict[str, Recipe]:
+def cfg(seed: str = "0", work: str = "demo/work/multilabel") -> dict[str, Recipe]:
     """The students of a seed, and before them the pretrained networks and the teachers, which all seeds share."""
     single = Recipe(
         name="canvases",
         data=DataConfig(
-            data_path=f"{WORK}/lmdb/single",
+            data_path=f"{work}/lmdb/single",
             batch_size=25,
             num_workers=0,
             input_size=16,
@@ -65,12 +63,12 @@ def cfg(seed: str = "0") -> dict[str, Recipe]:
         student=NetworkConfig(TEACHER, **UNSCALED),
         teachers={},
         phases={"training": Phase(3, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
-        train_params=TrainConfig(print_freq=10, output_path=RUNS),
+        train_params=TrainConfig(print_freq=10, output_path=f"{work}/runs"),
     )
     several = replace(
         single,
         task="multi_label",
-        data=replace(single.data, data_path=f"{WORK}/lmdb/several", input_size=40),
+        data=replace(single.data, data_path=f"{work}/lmdb/several", input_size=40),
         phases={"training": Phase(TEACHER_EPOCHS, HARD, OPTIM)},
     )
     runs = {
@@ -80,13 +78,13 @@ def cfg(seed: str = "0") -> dict[str, Recipe]:
         for name in (TEACHER, STUDENT)
     }
     for name, head in (("teacher", LABELS), ("pooled_teacher", POOLED)):
-        runs[name] = replace(several, name=f"canvases_{name}", student=_pretrained(TEACHER, head))
+        runs[name] = replace(several, name=f"canvases_{name}", student=_pretrained(single, TEACHER, head))
     for name, (head, teacher, phases) in PHASES.items():
         taught = {"teacher": replace(teacher_of(runs[teacher].student), weights=f"run:{teacher}")} if teacher else {}
         runs[name] = replace(
             several,
             name=f"canvases_{name}_{seed}",
-            student=_pretrained(STUDENT, head),
+            student=_pretrained(single, STUDENT, head),
             teachers=taught,
             phases=phases,
             train_params=replace(several.train_params, seed=int(seed)),
@@ -94,7 +92,7 @@ def cfg(seed: str = "0") -> dict[str, Recipe]:
     return runs
 
 
-def _pretrained(name: str, head: HeadConfig) -> NetworkConfig:
-    """A network from the weights of its run on single digits, as one from ImageNet's."""
-    weights = f"{RUNS}/canvases_pretrained_{name}/student.safetensors"
+def _pretrained(single: Recipe, name: str, head: HeadConfig) -> NetworkConfig:
+    """A network that starts from its weights for single digits, as others do from ImageNet's."""
+    weights = f"{single.train_params.output_path}/canvases_pretrained_{name}/student.safetensors"
     return NetworkConfig(name, weights, head=head, **UNSCALED)

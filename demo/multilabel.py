@@ -2,9 +2,9 @@
 
     python -m demo.multilabel
 
-The digits are scikit-learn's (UCI, 8 x 8 pixels), four to nine on a canvas, which classes of them is to be told. Canvases
-are JPEG files with a list of labels. Everything goes through the tools and the entry script that COCO goes through. A
-second run reuses what the first left in demo/work/multilabel.
+The digits are scikit-learn's (UCI, 8 x 8 pixels), four to nine on a canvas; the classes among them are the target. As
+networks for COCO start from ImageNet's weights, these start from single digits. Everything goes through the tools and
+the entry script that COCO goes through. A second run reuses what the first left in demo/work/multilabel.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from utils.console import exit_with_its_code, progress
 
 WORK = Path("demo/work/multilabel")
 SEEDS = (0, 1, 2)
-CANVASES = {"train": 1500, "val": 500}
-SIDE = 40  # of a canvas, pixels
-DIGITS = (4, 9)  # on a canvas, fewest and most
-SIDES = (8, 13)  # of a digit, pixels
+CANVASES = {"train": 1000, "val": 500}
+KINDS = {"single": (16, 1, 1), "several": (40, 4, 9)}  # side, pixels; fewest and most digits
+SIZES = (8, 13)  # side of a digit, pixels
 CONTRASTS = (0.4, 1.0)
 OVERLAP = 0.15  # of a digit's square with those before it, the largest share
 TRIES = 100  # to find a place for a digit
@@ -45,8 +44,8 @@ ROWS = {
 def main() -> None:
     """Run the demo and print its table."""
     steps = [
-        *((f"packing {split}", pack_command(split)) for split in CANVASES),
-        *((f"teachers, where there are none yet, and students, seed {seed}", train_command(seed)) for seed in SEEDS),
+        *((f"packing {kind}, {split}", pack_command(kind, split)) for kind in KINDS for split in CANVASES),
+        *((f"training, seed {seed}", train_command(seed)) for seed in SEEDS),
     ]
     write_canvases(WORK)
     for number, (title, command) in enumerate(steps, start=1):
@@ -56,56 +55,60 @@ def main() -> None:
 
 
 def write_canvases(folder: Path) -> None:
-    """The canvases as `images/train/<number>.jpg` and `images/val/...`, and `lists/train_list.txt` and `val_list.txt`,
-    unless they are there."""
+    """Canvases of single digits and of several, each as `images/train/<number>.jpg` and `images/val/...` with
+    `lists/train_list.txt`, `val_list.txt` and `classes.txt`, unless they are there."""
     digits = load_digits()
-    parts = {"train": slice(TRAINING_IMAGES), "val": slice(TRAINING_IMAGES, None)}
-    for number, (split, part) in enumerate(parts.items()):
-        rng = np.random.default_rng(number)
-        images, labels = digits.images[part], digits.target[part]
-        (folder / "images" / split).mkdir(parents=True, exist_ok=True)
-        (folder / "lists").mkdir(exist_ok=True)
-        lines = []
-        for place in progress(iterable=range(CANVASES[split]), desc=f"{split} canvases"):
-            canvas, shown = draw_canvas(images, labels, rng)
-            path = folder / "images" / split / f"{place:04d}.jpg"
-            if not path.exists():
-                Image.fromarray(canvas).save(path, quality=95)
-            lines.append(" ".join(map(str, (path.name, *shown))))
-        (folder / "lists" / f"{split}_list.txt").write_text("\n".join(lines) + "\n")
+    for name, (side, fewest, most) in KINDS.items():
+        for number, (split, count) in enumerate(CANVASES.items()):
+            part = slice(TRAINING_IMAGES, None) if number else slice(TRAINING_IMAGES)
+            rng = np.random.default_rng((number, most))
+            images, lists = folder / name / "images" / split, folder / name / "lists"
+            images.mkdir(parents=True, exist_ok=True)
+            lists.mkdir(exist_ok=True)
+            lines = []
+            for place in progress(iterable=range(count), desc=f"{name}, {split}"):
+                many = rng.integers(fewest, most + 1)
+                chosen = rng.choice(np.arange(len(digits.images))[part], many, replace=False)
+                canvas, shown = draw_canvas(digits.images[chosen], digits.target[chosen], side, rng)
+                path = images / f"{place:04d}.jpg"
+                if not path.exists():
+                    Image.fromarray(canvas).save(path, quality=95)
+                lines.append(" ".join(map(str, (path.name, *shown))))
+            (lists / "classes.txt").write_text("".join(f"{label}\n" for label in range(10)))
+            (lists / f"{split}_list.txt").write_text("\n".join(lines) + "\n")
 
 
-def draw_canvas(images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, list[int]]:
-    """A canvas, uint8 [SIDE, SIDE], and the classes on it; of digits [N, 8, 8] in sixteen gray levels, labels [N].
+def draw_canvas(
+    images: np.ndarray, labels: np.ndarray, side: int, rng: np.random.Generator
+) -> tuple[np.ndarray, list[int]]:
+    """Digits [N, 8, 8] in sixteen gray levels, of classes [N], on a canvas, uint8 [side, side], and its classes.
 
     A digit for which there is no place is left out.
     """
-    canvas, taken, shown = np.zeros((SIDE, SIDE)), np.zeros((SIDE, SIDE), bool), set[int]()
-    for number in rng.choice(len(images), rng.integers(DIGITS[0], DIGITS[1] + 1), replace=False):
-        side, contrast = rng.integers(SIDES[0], SIDES[1] + 1), rng.uniform(*CONTRASTS)
-        for top, left in rng.integers(0, SIDE - side + 1, (TRIES, 2)):
-            window = slice(top, top + side), slice(left, left + side)
+    canvas, taken, shown = np.zeros((side, side)), np.zeros((side, side), bool), set[int]()
+    for pixels, label in zip(images, labels):
+        size, contrast = rng.integers(SIZES[0], SIZES[1] + 1), rng.uniform(*CONTRASTS)
+        for top, left in rng.integers(0, side - size + 1, (TRIES, 2)):
+            window = slice(top, top + size), slice(left, left + size)
             if taken[window].mean() <= OVERLAP:
-                digit = Image.fromarray(images[number].astype(np.float32)).resize(
-                    (side, side), Image.Resampling.BICUBIC
-                )
-                canvas[window] = np.maximum(canvas[window], contrast * np.asarray(digit) / 16)
+                scaled = Image.fromarray(pixels.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC)
+                canvas[window] = np.maximum(canvas[window], contrast * np.asarray(scaled) / 16)
                 taken[window] = True
-                shown.add(int(labels[number]))
+                shown.add(int(label))
                 break
     return (255 * canvas.clip(0, 1)).astype(np.uint8), sorted(shown)
 
 
-def pack_command(split: str) -> list[str]:
-    """The packing tool for one split."""
-    paths = {"image_path": "images", "list_path": "lists", "output_path": "lmdb"}
+def pack_command(kind: str, split: str) -> list[str]:
+    """The packing tool for one split of single digits or of several."""
+    paths = {"image_path": f"{kind}/images", "list_path": f"{kind}/lists", "output_path": f"lmdb/{kind}"}
     words = [word for flag, name in paths.items() for word in (f"--{flag}", str(WORK / name))]
     return ["dataset/img2lmdb.py", *words, "--split", split]
 
 
 def train_command(seed: int) -> list[str]:
     """train_with_distillation.py with all runs of a seed."""
-    return ["train_with_distillation.py", "--cfg", "configs/digit_canvases.py", f"seed={seed}"]
+    return ["train_with_distillation.py", "--cfg", "configs/digit_canvases.py", f"seed={seed}", f"work={WORK}"]
 
 
 def show_table() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -24,13 +24,17 @@ class Scorer:
         validation: batches of this rank.
         task: whose scores they are.
         params: how networks compute.
+        classes: names of those that targets are of.
         ranks: this one among all.
     """
 
     _metrics: Metrics | None = None  # those of the last call
 
-    def __init__(self, validation: EvalLoader, task: Task, params: TrainConfig, ranks: Ranks) -> None:
-        self._validation, self._task, self._params, self._ranks = validation, task, params, ranks
+    def __init__(
+        self, validation: EvalLoader, task: Task, params: TrainConfig, classes: Sequence[str], ranks: Ranks
+    ) -> None:
+        self._validation, self._task, self._params = validation, task, params
+        self._classes, self._ranks = classes, ranks
 
     @torch.no_grad()
     def __call__(self, predict: Callable[[Tensor], Outputs], places: Tensor | None = None) -> dict[str, float]:
@@ -38,8 +42,7 @@ class Scorer:
 
         Where it knows some of the classes alone, ``places`` says which, int64 [K], in the order of its outputs.
         """
-        classes = self._validation.samples.classes
-        known = classes if places is None else [classes[place] for place in places.tolist()]
+        known = self._classes if places is None else [self._classes[place] for place in places.tolist()]
         metrics = self._task.metrics(self._ranks.device, known)
         bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not self._ranks.first}
         for batch in progress(iterable=self._validation, total=len(self._validation), **bar):

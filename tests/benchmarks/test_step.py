@@ -51,7 +51,7 @@ def test_ten_teachers_know_every_class_twice():
     ("words", "message"),
     [
         (["--methods", "mldd"], "--methods mldd: no method of multi_label; there is asymmetric, mld"),
-        (["--pair", "resnet18"], "--pair resnet18: expected teacher/student, such as resnet101/resnet50"),
+        (["--pair", "resnet18"], "--pair resnet18: expected teacher/student, such as resnet32x4/resnet8x4"),
         (["--side", "0"], "--side 0: at least 1"),
     ],
 )

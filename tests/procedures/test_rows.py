@@ -7,7 +7,7 @@ import pytest
 import torch
 from batches import batch_of
 
-import train_with_distillation as door
+import networks
 from configs import _cpsd, _l2d, _lshfm, _multi_label
 from dataset.store.samples import Samples
 from models.heads import HeadConfig
@@ -63,7 +63,7 @@ def takes_a_step(runs):
         teachers = {name: _shrunk(one) for name, one in cfg.teachers.items()}
         cfg = replace(cfg, student=student, teachers=teachers, data=replace(cfg.data, input_size=32))
         classes, place = cfg.data.classes or CLASSES, Ranks(0, 1, torch.device("cpu"))
-        distiller = door.build_distiller(cfg, Some(classes), place)
+        distiller = networks.build_distiller(cfg, Some(classes), place)
         state = State(distiller, cfg.phases, cfg.train_params, cfg.made_task(), None, place)
         images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
         batch = batch_of(images, present=torch.randint(-1, 2, (4, len(classes))).to(torch.int8))

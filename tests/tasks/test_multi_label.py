@@ -185,7 +185,6 @@ def test_a_run_leaves_tables_and_eval_writes_them_with_the_predictions(folder, r
     assert names == ["per_class.csv", "per_class.png", "results/comp1_cls_test_c.txt", "results/comp1_cls_test_d.txt"]
     assert len((tmp_path / "tables/results/comp1_cls_test_d.txt").read_text().splitlines()) == 12
     # Its weights know two of the four classes: it is evaluated on these, by name.
-    whole = run(
-        *words(folder, tmp_path), "--eval", str(folder_of_run / "student.safetensors"), "--tables", str(tmp_path / "x")
-    )
+    weights = ["--eval", str(folder_of_run / "student.safetensors"), "--tables", str(tmp_path / "x")]
+    whole = run(*words(folder, tmp_path), *weights)
     assert whole[0] == 0, whole[2]

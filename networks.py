@@ -1,0 +1,57 @@
+"""What a recipe asks for, built: student, teachers and terms as one distiller; or one network to be evaluated."""
+
+from __future__ import annotations
+
+import torch
+
+from dataset.store.samples import Samples
+from knowledge_distiller import KnowledgeDistiller
+from models.zoo import build_network
+from recipe import Recipe
+from teachers import Live, build_teacher
+from terms import features_of
+from utils.distributed import Ranks
+
+
+def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
+    """The student, the teachers that a term reads or whose classifier the student has, and the terms, on the device.
+
+    Raises:
+        UsageError: they do not go together, or a file is missing.
+        DataError: a file of weights is damaged.
+    """
+    names, side, seed = tuple(train.classes), cfg.data.input_size, cfg.train_params.seed
+    reads, reads_of = features_of(cfg.all_terms.values())
+    wanted = {*reads_of, *cfg.student.head.made().takes}
+    configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
+    torch.manual_seed(seed)
+    teachers = {
+        name: build_teacher(config, names, reads_of.get(name, ()), side, f"teachers.{name}")
+        for name, config in configs.items()
+    }
+    networks = {name: teacher.network for name, teacher in teachers.items()}
+    torch.manual_seed(seed)  # a student starts alike whoever teaches it
+    synced = cfg.train_params.sync_bn and ranks.world > 1
+    student = build_network(
+        cfg.student, len(names), reads, side, networks, new_classifier=True, sync_bn=synced, classes=names
+    )
+    student.classes = names if student.num_classes == len(names) else ()
+    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    distiller = KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
+    return distiller.to(ranks.device, memory_format=_memory_format(cfg))
+
+
+def build_evaluated(cfg: Recipe, what: str, val: Samples, ranks: Ranks) -> Live:
+    """A teacher by name, the student, or weights in a file or a run's folder, for the classes of ``val``.
+
+    Raises:
+        UsageError: there is no such thing, or it knows other classes.
+        DataError: a file of weights is damaged.
+    """
+    torch.manual_seed(cfg.train_params.seed)
+    network = build_teacher(cfg.network(what), val.classes, side=cfg.data.input_size, key=what)
+    return network.to(ranks.device, memory_format=_memory_format(cfg))
+
+
+def _memory_format(cfg: Recipe) -> torch.memory_format:
+    return torch.channels_last if cfg.train_params.channels_last else torch.preserve_format

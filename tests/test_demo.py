@@ -1,0 +1,57 @@
+"""The multi-label demo from end to end, on a few canvases and for an epoch."""
+
+import gc
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from demo import multilabel
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """The demo in this process, in a folder of its own; it gives the commands that were run."""
+    commands = []
+
+    def run_tool(*command):
+        commands.append(command)
+        short = ["*.epochs=1"] if command[0].startswith("train") else ["--num_workers", "1"]
+        monkeypatch.setattr(sys, "argv", [*command, *short])
+        runpy.run_path(command[0], run_name="__main__")
+        gc.collect()  # shards that were open
+
+    monkeypatch.setattr(multilabel, "WORK", tmp_path)
+    monkeypatch.setattr(multilabel, "SEEDS", (0,))
+    monkeypatch.setattr(multilabel, "CANVASES", {"train": 25, "val": 9})  # too few to judge a teacher by
+    monkeypatch.setattr(multilabel, "run_tool", run_tool)
+    return commands
+
+
+def test_it_draws_packs_trains_and_compares_and_does_not_repeat(small, tmp_path, capfd):
+    multilabel.main()
+    title, table = capfd.readouterr().out.partition("last epoch")[1:]
+    assert [line.split()[-1] for line in table.splitlines() if "ResNet" in line or " with " in line]
+    assert (tmp_path / "curves.png").exists()
+    runs = tmp_path / "runs"
+    assert len([*runs.glob("*/per_class.csv")]) == len([*runs.glob("*/per_class.png")]) == 7
+    before = {path: path.stat().st_mtime_ns for path in runs.glob("*/student.safetensors")}
+    assert len(before) == 9
+    multilabel.run_tool(*small[-1])
+    assert capfd.readouterr().out.count(": trained before") == 8
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_canvas_shows_its_classes_without_much_overlap():
+    digits, rng = load_digits(), np.random.default_rng(0)
+    canvas, shown = multilabel.draw_canvas(digits.images[:4], digits.target[:4], 40, rng)
+    assert (canvas.shape, canvas.dtype) == ((40, 40), np.uint8)
+    assert shown == [0, 1, 2, 3]
+    alone, one = multilabel.draw_canvas(digits.images[3:4], digits.target[3:4], 40, rng)
+    assert one == [3]
+    assert np.ptp(np.nonzero(alone)[0]) < multilabel.SIZES[1]
+    _, few = multilabel.draw_canvas(np.repeat(digits.images[:1], 60, 0), np.arange(60), 16, rng)
+    assert few[0] == 0
+    assert len(few) < 5  # there is no place for more
