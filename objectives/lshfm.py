@@ -87,7 +87,7 @@ class Lshfm(nn.Module):
         Raises:
             ValueError: there are none, and it is set.
         """
-        if self.follows != "zero" and self.training:
+        if self.hash is not None and self.follows != "zero" and self.training:
             self._follow(teacher)
         losses = []  # each [B]
         if self.hash is not None:
