@@ -38,7 +38,7 @@ def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDisti
     student.classes = names if student.num_classes == len(names) else ()
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     distiller = KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
-    return distiller.to(ranks.device, memory_format=_memory_format(cfg))
+    return distiller.to(ranks.device).to(memory_format=_memory_format(cfg))
 
 
 def build_evaluated(cfg: Recipe, what: str, val: Samples, ranks: Ranks) -> Live:
@@ -50,7 +50,7 @@ def build_evaluated(cfg: Recipe, what: str, val: Samples, ranks: Ranks) -> Live:
     """
     torch.manual_seed(cfg.train_params.seed)
     network = build_teacher(cfg.network(what), val.classes, side=cfg.data.input_size, key=what)
-    return network.to(ranks.device, memory_format=_memory_format(cfg))
+    return network.to(ranks.device).to(memory_format=_memory_format(cfg))
 
 
 def _memory_format(cfg: Recipe) -> torch.memory_format:

@@ -9,16 +9,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
+from models.zoo import NetworkConfig
 from old_names import FILES, SETTINGS, as_today
 from recipe import Recipe
 from training.fan_out import Run, train_at_once
+from training.logs import Extra
 from training.manifest import Manifest
 from training.run_folder import RunFolder
 from training.signals import Stop
+from training.state import has_ended
 from utils.config import HELP, OldNames, override, pairs, read_configs, restore_file, run_config
 from utils.distributed import Ranks, barrier, print_on_first
 from utils.errors import UsageError
+
+Config = TypeVar("Config", bound=NetworkConfig)
 
 OLD = OldNames(SETTINGS, FILES)
 _CONFIG = Path(__file__).with_name("imagenet_train_cfg.py")
@@ -32,7 +38,7 @@ _OWN = frozenset(field.name for field in fields(Recipe))
 class Procedure:
     """Runs by name, in the order in which they can be trained; the last one is what the others are for.
 
-    Teachers with ``weights="run:NAME"`` have those of the best student of that run.
+    Students and teachers with ``weights="run:NAME"`` have those of the best student of that run.
 
     Raises:
         UsageError: a run needs one that does not stand before it, or is called as a section of a recipe is.
@@ -57,21 +63,26 @@ class Procedure:
         return [*self.runs.values()][-1]
 
     def needed_by(self, name: str) -> list[str]:
-        """The runs that train the teachers of a run."""
-        teachers = self.runs[name].teachers.values()
-        return [one.weights.removeprefix(_RUN) for one in teachers if one.weights.startswith(_RUN)]
+        """The runs that train the teachers of a run, or that its student starts from."""
+        networks = (self.runs[name].student, *self.runs[name].teachers.values())
+        return [one.weights.removeprefix(_RUN) for one in networks if one.weights.startswith(_RUN)]
 
     def resolved(self) -> dict[str, Recipe]:
         """The runs with the files that each needs of those before it."""
-        return {name: replace(one, teachers=self._teachers(one)) for name, one in self.runs.items()}
+        return {
+            name: replace(
+                one,
+                student=self._resolved(one.student),
+                teachers={key: self._resolved(teacher) for key, teacher in one.teachers.items()},
+            )
+            for name, one in self.runs.items()
+        }
 
-    def _teachers(self, recipe: Recipe) -> dict:
-        def weights(given: str) -> str:
-            if not given.startswith(_RUN):
-                return given
-            return str(self.runs[given.removeprefix(_RUN)].folder / "student.safetensors")
-
-        return {name: replace(one, weights=weights(one.weights)) for name, one in recipe.teachers.items()}
+    def _resolved(self, network: Config) -> Config:
+        if not network.weights.startswith(_RUN):
+            return network
+        run = self.runs[network.weights.removeprefix(_RUN)]
+        return replace(network, weights=str(run.folder / "student.safetensors"))
 
     def manifest(self) -> Manifest:
         """What the runs have come to."""
@@ -87,20 +98,25 @@ class Procedure:
             UsageError: something is wrong with the terms of one, or its folder holds a run with other settings.
         """
         runs, manifest, only = self.resolved(), self.manifest(), options.only
+        table = Extra(str(manifest.path))
+
+        def noted(name: str) -> None:
+            if ranks.first:
+                table.do(lambda: manifest.note(name, "trained"))
+
         for cfg in runs.values():
             cfg.check_terms()
         for name, cfg in runs.items():
             if only not in (None, name):
                 continue
             if name != only and name != [*runs][-1]:
-                if RunFolder(cfg.folder).has_ended(cfg.epochs, cfg.resume_remarks, ranks):
+                if has_ended(RunFolder(cfg.folder), cfg.epochs, cfg.resume_remarks, ranks):
                     print_on_first(f"{cfg.folder}: trained before")
-                    if ranks.first:
-                        manifest.note(name, "trained")
+                    noted(name)
                     continue
             yield cfg, options.fresh and name == (only or [*runs][-1])
-            if len(runs) > 1 and only is None and ranks.first:
-                manifest.note(name, "trained")
+            if len(runs) > 1 and only is None:
+                noted(name)
             barrier()
 
     def train_at_once(self, script: str, at_a_time: int, stop: Stop) -> None:

@@ -22,7 +22,7 @@ from utils.console import exit_with_its_code, progress
 
 WORK = Path("demo/work/multilabel")
 SEEDS = (0, 1, 2)
-CANVASES = {"train": 1000, "val": 500}
+CANVASES = {"train": 800, "val": 400}
 KINDS = {"single": (16, 1, 1), "several": (40, 4, 9)}  # side, pixels; fewest and most digits
 SIZES = (8, 13)  # side of a digit, pixels
 CONTRASTS = (0.4, 1.0)
@@ -87,7 +87,7 @@ def draw_canvas(
     """
     canvas, taken, shown = np.zeros((side, side)), np.zeros((side, side), bool), set[int]()
     for pixels, label in zip(images, labels):
-        size, contrast = rng.integers(SIZES[0], SIZES[1] + 1), rng.uniform(*CONTRASTS)
+        size, contrast = int(rng.integers(SIZES[0], SIZES[1] + 1)), rng.uniform(*CONTRASTS)
         for top, left in rng.integers(0, side - size + 1, (TRIES, 2)):
             window = slice(top, top + size), slice(left, left + size)
             if taken[window].mean() <= OVERLAP:
@@ -112,7 +112,7 @@ def train_command(seed: int) -> list[str]:
 
 
 def show_table() -> None:
-    """Scores after the last epoch, and the curves of all runs."""
+    """Scores after the last epoch, and the curves of the runs of the first seed."""
     runs, drawn = WORK / "runs", []
     print(f"\nScores (%) on {CANVASES['val']} validation canvases, last epoch\n")
     print("".join([f"  {'':42}", *(f"{score:<16}" for score in SCORES)]).rstrip())
@@ -121,7 +121,7 @@ def show_table() -> None:
         folders = [runs / f"canvases_{name}{seed}" for seed in seeds]
         last = [[row for row in curves.read_metrics(folder) if row["kind"] == "val"][-1] for folder in folders]
         print("".join([f"  {title:42}", *(f"{shown([row[score] for row in last]):<16}" for score in SCORES)]).rstrip())
-        drawn += folders
+        drawn.append(folders[0])
     curves.draw(drawn, WORK / "curves.png")
     print(f"\nCurves: {WORK / 'curves.png'}; per_class.csv and per_class.png in each folder of {runs}")
 

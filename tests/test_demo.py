@@ -32,8 +32,10 @@ def small(tmp_path, monkeypatch):
 
 def test_it_draws_packs_trains_and_compares_and_does_not_repeat(small, tmp_path, capfd):
     multilabel.main()
-    title, table = capfd.readouterr().out.partition("last epoch")[1:]
-    assert [line.split()[-1] for line in table.splitlines() if "ResNet" in line or " with " in line]
+    table = capfd.readouterr().out.partition("last epoch")[2]
+    for title in multilabel.ROWS:
+        scores = table.partition(f"  {title} ")[2].splitlines()[0].split()
+        assert [0 <= float(score) <= 100 for score in scores] == [True] * 3, title
     assert (tmp_path / "curves.png").exists()
     runs = tmp_path / "runs"
     assert len([*runs.glob("*/per_class.csv")]) == len([*runs.glob("*/per_class.png")]) == 7

@@ -24,7 +24,7 @@ MAY_IMPORT = {
         "utils",
     },
     "networks.py": {"dataset", "knowledge_distiller", "models", "recipe", "teachers", "terms", "utils"},
-    "procedure.py": {"old_names", "recipe", "training", "utils"},
+    "procedure.py": {"models", "old_names", "recipe", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 

@@ -163,30 +163,17 @@ class RunFolder:
         """Whether an epoch was validated, before which a checkpoint is written."""
         return bool(self._validations())
 
-    def has_ended(self, epochs: int, resume_remarks: ResumeRemarks, ranks: Ranks) -> bool:
-        """Whether a run of so many epochs, and of the same settings, came to its end here; on every rank.
-
-        Raises:
-            UsageError, DataError: as `claim`.
-        """
-        rows = self._validations() if ranks.first else []
-        ended = bool(rows) and rows[-1]["epoch"] >= epochs and self.last.exists() and self.best.exists()
-        if not from_first(ended):
-            return False
-        self.claim(resume_remarks, ranks, fresh=False)
-        self._locked.close()
-        return True
-
     def best_scores(self) -> dict[str, float]:
         """The validation scores of the epoch with the best student; none before the first epoch's end."""
-        rows = [row for row in self._validations()[::-1] if row.get("phase") == self._validations()[-1].get("phase")]
+        rows = self._validations()
+        rows = [row for row in rows if row.get("phase") == rows[-1].get("phase")]
         place = ("kind", "phase", "epoch", "step")
         primary = next((name for name in rows[0] if name not in place), "") if rows else ""
 
         def highest(row: dict[str, Any]) -> float:
             return max(row[name] for name in (primary, f"ema_{primary}", f"average_{primary}") if name in row)
 
-        best: dict[str, Any] = max(reversed(rows), key=highest, default={})
+        best: dict[str, Any] = max(rows, key=highest, default={})
         return {name: value for name, value in best.items() if name not in ("kind", "phase")}
 
     def _validations(self) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import json
 import sys
 from bisect import bisect_right
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from training.dot import Dot
 from training.meters import Meters
 from training.optimizer import build_optimizer
 from training.phases import Phase
-from training.run_folder import RunFolder
+from training.run_folder import ResumeRemarks, RunFolder
 from training.settings import TrainConfig
 from training.trainable import train_only, trainable_parameters
 from utils.distributed import Ranks, barrier, from_first, gather
@@ -263,7 +264,28 @@ def best_of(path: Path) -> str:
     Raises:
         DataError: it is damaged.
     """
-    return json.loads(checkpoint.load(path).get("position", "{}")).get("best_of", "")
+    return _position(path).get("best_of", "")
+
+
+def has_ended(run: RunFolder, epochs: int, resume_remarks: ResumeRemarks, ranks: Ranks) -> bool:
+    """Whether a run of so many epochs, and of the same settings, came to its end in a folder; on every rank.
+
+    Raises:
+        UsageError, DataError: as `RunFolder.claim`.
+    """
+    ended = False
+    if ranks.first and run.last.exists() and run.best.exists():
+        with suppress(DataError):  # of a damaged checkpoint, which the run itself will report
+            ended = _position(run.last).get("epoch", 0) >= epochs
+    if not from_first(ended):
+        return False
+    run.claim(resume_remarks, ranks, fresh=False)
+    run.close()
+    return True
+
+
+def _position(path: Path) -> dict[str, Any]:
+    return json.loads(checkpoint.load(path).get("position", "{}"))
 
 
 def _find(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:

@@ -37,8 +37,11 @@ class Registry(Generic[Kind]):
         """
 
         def register(kind: type[Kind]) -> type[Kind]:
-            known = self._known.get(name, (kind,))[0]
-            if known.__qualname__ != kind.__qualname__:  # a config that is read twice registers its own twice
+            known = self._known.get(name, (kind,))[0]  # the same may come again
+            if (known.__module__, known.__qualname__) != (
+                kind.__module__,
+                kind.__qualname__,
+            ):  # the same may come again
                 raise ValueError(f"{self._what} {name} is registered already, by {known.__module__}")
             self._known[name] = kind, options_of(kind, **ranges)
             return kind

@@ -15,23 +15,18 @@ classifiers that a network has; `reused.py` puts others in their place, as a `Be
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
 from models.outputs import Body
-from utils.errors import UsageError
-from utils.options import Option, check_options, options_of
-from utils.settings import Range
+from utils.registry import Registry, Value
 
 if TYPE_CHECKING:
     from models.zoo import Network
-
-Kind = TypeVar("Kind", bound="type[Head]")
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class HeadConfig:
     name: str = "own"
     """own is what the network comes with; embedding, reused, pooling, label_embeddings, query2label, label_tokens, or
     one of your own"""
-    options: dict[str, float | bool | str] = field(default_factory=dict)
+    options: dict[str, Value] = field(default_factory=dict)
     """the head's own parameters, such as dimensions"""
 
     def made(self, key: str = "head") -> Head:
@@ -50,13 +45,7 @@ class HeadConfig:
         Raises:
             UsageError: there is none of this name, or it has no such options.
         """
-        if self.name not in _REGISTRY:
-            near = difflib.get_close_matches(self.name, _REGISTRY, n=3) or sorted(_REGISTRY)
-            raise UsageError(
-                f"{key}.name={self.name}: there is {', '.join(near)}. Import the file of your own in the config"
-            )
-        kind, options = _REGISTRY[self.name]
-        return kind(**check_options(options, self.options, key=f"{key}.options", owner=self.name))
+        return _REGISTRY.made(self.name, self.options, name_key=f"{key}.name", options_key=f"{key}.options")
 
 
 class Backbone(NamedTuple):
@@ -109,27 +98,8 @@ class Head(ABC):
         return state
 
 
-_REGISTRY: dict[str, tuple[type[Head], dict[str, Option]]] = {}
-
-
-def head(name: str, **ranges: Range) -> Callable[[Kind], Kind]:
-    """Register the decorated class as the head called ``name``, and return it unchanged.
-
-    Args:
-        name: as in configs.
-        ranges: of its options.
-
-    Raises:
-        ValueError: the name is taken by another.
-    """
-
-    def register(kind: Kind) -> Kind:
-        if name in _REGISTRY and _REGISTRY[name][0].__module__ != kind.__module__:
-            raise ValueError(f"head {name} is registered already, by {_REGISTRY[name][0].__module__}")
-        _REGISTRY[name] = kind, options_of(kind, **ranges)
-        return kind
-
-    return register
+_REGISTRY: Registry[Head] = Registry("head")
+head = _REGISTRY.register
 
 
 @head("own")
