@@ -52,7 +52,8 @@ class KnowledgeDistiller(nn.Module):
         networks = {"student": student, **{name: teacher.network for name, teacher in teachers.items()}}
         sizes = example_of(networks, example, all_labels)
         read = {name: [teachers[one] for one in term.teachers_read if one in teachers] for name, term in terms.items()}
-        self._together = {name: together(those, f"terms.{name}") for name, those in read.items()}
+        classes = student.classes or [*map(str, range(student.num_classes))]
+        self._together = {name: together(those, classes, f"terms.{name}") for name, those in read.items()}
         places = {name: None if one is None else one.places for name, one in self._together.items()}
         self.matches = nn.ModuleDict({name: Match(name, term, sizes, places[name]) for name, term in terms.items()})
         # Buffers and not numbers, so that a ramp does not recompile the graph.

@@ -24,9 +24,10 @@ def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDisti
     reads, reads_of = features_of(cfg.all_terms.values())
     wanted = {*reads_of, *cfg.student.head.made().takes}
     configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
+    by_class = cfg.made_task().logits == "sigmoid"  # a teacher may know some of the classes alone
     torch.manual_seed(seed)
     teachers = {
-        name: build_teacher(config, names, reads_of.get(name, ()), side, f"teachers.{name}")
+        name: build_teacher(config, names, reads_of.get(name, ()), side, f"teachers.{name}", knows_all=not by_class)
         for name, config in configs.items()
     }
     networks = {name: teacher.network for name, teacher in teachers.items()}
@@ -49,7 +50,8 @@ def build_evaluated(cfg: Recipe, what: str, val: Samples, ranks: Ranks) -> Live:
         DataError: a file of weights is damaged.
     """
     torch.manual_seed(cfg.train_params.seed)
-    network = build_teacher(cfg.network(what), val.classes, side=cfg.data.input_size, key=what)
+    by_class = cfg.made_task().logits == "sigmoid"
+    network = build_teacher(cfg.network(what), val.classes, side=cfg.data.input_size, key=what, knows_all=not by_class)
     return network.to(ranks.device).to(memory_format=_memory_format(cfg))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -56,6 +57,12 @@ class Procedure:
                     f"run {name} needs {_RUN}{unknown[0]}; before it there is {', '.join(before) or 'none'}"
                 )
             before.append(name)
+        folders: dict[Path, str] = {}
+        for name, recipe in self.runs.items():
+            if (other := folders.setdefault(recipe.folder, name)) != name:
+                raise UsageError(
+                    f"the runs {other} and {name} have one folder, {recipe.folder}: rename a file or a run"
+                )
 
     @property
     def last(self) -> Recipe:
@@ -127,7 +134,9 @@ class Procedure:
         """
         *names, _ = self.runs
         runs = {name: Run(self.runs[name].folder, self.needed_by(name)) for name in names}
-        words = [word for word in sys.argv[1:] if not word.startswith("--at_a_time=")]
+        if "LOCAL_RANK" in os.environ:  # the ranks of the last run
+            return
+        words = [word for word in sys.argv[1:] if word != "--fresh" and not word.startswith("--at_a_time=")]
         if "--at_a_time" in words:
             place = words.index("--at_a_time")
             del words[place : place + 2]
@@ -189,8 +198,11 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
     if options.methods:
         print(_methods(options.cfg or _METHODS))
         raise SystemExit(0)
-    if options.eval and options.fresh:
-        raise UsageError("--fresh starts a run over, and --eval starts none: leave one out")
+    for flag in ("fresh", "only", "at_a_time"):
+        if options.eval and getattr(options, flag):
+            raise UsageError(f"--{flag} is for training, and --eval trains nothing: leave one out")
+    if options.only and options.at_a_time:
+        raise UsageError("--only RUN trains one run, --at_a_time several: leave one out")
     if options.tables and not options.eval:
         raise UsageError("--tables FOLDER goes with --eval: a run writes its tables to its own folder")
     if options.at_a_time is not None and options.at_a_time < 1:

@@ -97,19 +97,25 @@ class Live(nn.Module):
     Args:
         network: what is frozen.
         batch_statistics: whether its batch norms go by the statistics of each batch while students are trained.
-        places: where each of its outputs stands among the student's, [K]; None where they are the same.
+        order: in which its outputs are given; as they are when not given.
+        places: where those then stand among the student's classes, where it knows some of them alone.
     """
 
     places: Tensor | None
-    _order: Tensor | None  # in which its outputs are given
+    _order: Tensor | None
 
     def __init__(
-        self, network: Network, *, batch_statistics: bool = False, places: Sequence[int] | None = None
+        self,
+        network: Network,
+        *,
+        batch_statistics: bool = False,
+        order: Sequence[int] | None = None,
+        places: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.network = network.requires_grad_(False)
-        self.register_buffer("places", None if places is None else torch.tensor(sorted(places)), persistent=False)
-        self.register_buffer("_order", None if places is None else torch.tensor(places).argsort(), persistent=False)
+        for name, numbers in (("_order", order), ("places", places)):
+            self.register_buffer(name, None if numbers is None else torch.tensor(numbers), persistent=False)
         self._norms = [one for one in network.modules() if isinstance(one, _BatchNorm)] if batch_statistics else []
         for norm in self._norms:
             norm.momentum = 0.0  # its own statistics stay as they are
@@ -137,12 +143,19 @@ class Live(nn.Module):
 
 
 def build_teacher(
-    config: NetworkConfig, classes: Sequence[str], reads: Iterable[str] = (), side: int = 224, key: str = "teacher"
+    config: NetworkConfig,
+    classes: Sequence[str],
+    reads: Iterable[str] = (),
+    side: int = 224,
+    key: str = "teacher",
+    *,
+    knows_all: bool = True,
 ) -> Live:
     """The teacher of ``config``, giving what ``reads`` names, of a student of these ``classes``.
 
     Raises:
-        UsageError: as `build_network`; or it knows other classes, which are named; ``key`` is how messages call it.
+        UsageError: as `build_network`; or it knows other classes, which are named, or lacks some and must not with
+            ``knows_all``; ``key`` is how messages call it.
         DataError: a file of weights is damaged.
     """
     own = config.classes if isinstance(config, TeacherConfig) else ()
@@ -150,18 +163,24 @@ def build_teacher(
     if own and network.classes and network.classes != own:
         noted = first_few([*map(spelled, network.classes)])
         raise UsageError(f"{key}.classes: its weights know {noted}, in this order: {config.weights}")
-    known = own or (network.classes if config.num_classes is None else ())
     statistics = isinstance(config, TeacherConfig) and config.batch_statistics
-    return Live(network, batch_statistics=statistics, places=places_of(known, classes, key))
+    places = places_of(own or (network.classes if config.num_classes is None else ()), classes, key)
+    if places is None:
+        return Live(network, batch_statistics=statistics)
+    order = sorted(range(len(places)), key=places.__getitem__)
+    if len(places) == len(classes):
+        return Live(network, batch_statistics=statistics, order=order)
+    if knows_all:
+        lacking = [spelled(name) for place, name in enumerate(classes) if place not in places]
+        raise UsageError(f"{key} does not know {counted(len(lacking), 'class')} of the data: {first_few(lacking)}")
+    return Live(network, batch_statistics=statistics, order=order, places=sorted(places))
 
 
 class Ensemble:
     """Several teachers as one, which gives the average of their probabilities: logits [B, K], in float32 at least."""
 
-    places: Tensor | None = None
-
     def __init__(self, teachers: Sequence[Teacher]) -> None:
-        self.teachers = tuple(teachers)
+        self.teachers, self.places = tuple(teachers), teachers[0].places
 
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What they give for a view."""
@@ -176,24 +195,28 @@ def averaged(logits: Sequence[Tensor]) -> Tensor:
 
 
 class Merged:
-    """Teachers of some of the classes each as one of all theirs, which gives their logits side by side, [B, K].
+    """Teachers of some of the classes each as one of all, which gives their logits side by side, [B, K].
 
     As in the code of CPSD (Xu et al., IJCAI 2022), whose teachers know a part of the labels each.
 
+    Args:
+        teachers: each with `places`.
+        classes: names of the student's.
+
     Raises:
-        UsageError: two know the same class, or one knows no others than the student; in words for a term.
+        UsageError: two know the same class, or none knows one; in words for a term.
     """
 
-    def __init__(self, teachers: Sequence[Teacher]) -> None:
+    places: Tensor | None = None
+
+    def __init__(self, teachers: Sequence[Teacher], classes: Sequence[str]) -> None:
         self.teachers = tuple(teachers)
-        known = [one.places for one in teachers]
-        if any(places is None for places in known):
-            raise UsageError("teachers of all classes and of some cannot be averaged: set two terms")
-        together = torch.cat([places for places in known if places is not None])
-        if len(together.unique()) < len(together):
-            raise UsageError("two of the teachers know the same class: set a term for each")
-        places, self._order = together.sort()
-        self.places: Tensor | None = places
+        together = torch.cat([places for places in (one.places for one in teachers) if places is not None])
+        for place, name in enumerate(classes):
+            if (times := int((together == place).sum())) != 1:
+                what = "several of the teachers know" if times else "none of the teachers knows"
+                raise UsageError(f"{what} the class {spelled(name)}: each must stand in one part, or set several terms")
+        self._order = together.argsort()
 
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What they give for a view."""
@@ -203,18 +226,26 @@ class Merged:
         return Outputs(logits.index_select(1, self._order))
 
 
-def together(teachers: Sequence[Teacher], key: str) -> Teacher | None:
-    """Several as one: merged, where they know some of the classes each, else averaged; None of none.
+def together(teachers: Sequence[Teacher], classes: Sequence[str], key: str) -> Teacher | None:
+    """Several as one: averaged, where they know the same classes, else merged; None of none.
+
+    Args:
+        teachers: of a term.
+        classes: names of the student's.
+        key: of the term, for messages.
 
     Raises:
-        UsageError: they cannot be merged; for the term at ``key``.
+        UsageError: they cannot be merged.
     """
     if len(teachers) < 2:
         return next(iter(teachers), None)
-    if all(one.places is None for one in teachers):
+    known = [None if one.places is None else one.places.tolist() for one in teachers]
+    if all(places == known[0] for places in known):
         return Ensemble(teachers)
+    if None in known:
+        raise UsageError(f"{key}.teacher: teachers of all classes and of some cannot be averaged: set two terms")
     try:
-        return Merged(teachers)
+        return Merged(teachers, classes)
     except UsageError as error:
         raise UsageError(f"{key}.teacher: {error}") from None
 

@@ -106,6 +106,7 @@ def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
             make_folder(tables, "--tables")
             scorer.write_predictions(tables)
             per_class.draw_in(tables)
+            print(f"{tables}: {', '.join(sorted(path.name for path in tables.iterdir())) or 'this task has no tables'}")
 
 
 @record
@@ -124,7 +125,7 @@ def main() -> None:
                 for note in options.notes if place.first else ():
                     print(note, file=sys.stderr)
                 if options.eval:
-                    evaluate(procedure.last, options.eval, place, options.tables)
+                    evaluate([*procedure.resolved().values()][-1], options.eval, place, options.tables)
                 for cfg, fresh in () if options.eval else procedure.to_train(options, place):
                     run(cfg, place, stop, fresh=fresh)
                 barrier()

@@ -153,7 +153,8 @@ def _from_manifest(path: Path, network: NetworkConfig, partitions: dict[str, Par
     Raises:
         UsageError: a part has no trained teacher there; or one there is of other classes, where none fits.
     """
-    rows = {name: row for name, row in read_manifest(path).items() if row.get("weights")}
+    *parts, _student = read_manifest(path).items()
+    rows = {name: row for name, row in parts if row.get("weights")}
     found: dict[str, TeacherConfig] = {}
     for key, made in partitions.items():
         for number, part in enumerate(made.parts):
@@ -163,7 +164,7 @@ def _from_manifest(path: Path, network: NetworkConfig, partitions: dict[str, Par
                 foreign = [name for name, row in rows.items() if {*row["classes"]} not in known]
                 others = f"; of classes that are no part of it: {first_few(foreign)}" if foreign else ""
                 raise UsageError(f"{path}: no trained teacher of {key} part {number} ({first_few(part)}){others}")
-            found[f"{key}{number}"] = _teacher(network, fitting[-1]["weights"], tuple(fitting[-1]["classes"]))
+            found[f"{key}{number}"] = _teacher(network, fitting[0]["weights"], tuple(fitting[0]["classes"]))
     return found
 
 

@@ -123,7 +123,8 @@ def lshfm(data: str, student: str, teacher: str, method: str, weights: str) -> d
     if method == ALONE:
         named = f"{data}_{student}_lshfm"
         return {"training": replace(alone, name=named, student=_network(student, "student", weights))}
-    sizes = [DIMENSIONS[one.partition("_g")[0]] for one in (student, teacher)]
+    pair = {"student": student, "teacher": teacher}
+    sizes = [entry(DIMENSIONS, one.partition("_g")[0], key) for key, one in pair.items()]
     mimics = _mimicking(data, student, method)
     phases = {"distillation": Phase(60, term("bce") | mimics, optim)}
     if sizes[0] != sizes[1] and method in METHODS:

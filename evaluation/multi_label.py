@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.average_precision import KINDS, SKIPS_IGNORED, average_precision, count, highest
+from evaluation.average_precision import KINDS, SKIPS_IGNORED, average_precision, count, highest, oracle
 from evaluation.contract import Metrics
 from evaluation.voc_files import image_ids, write_results
 from utils.distributed import gather
@@ -70,13 +70,15 @@ class MultiLabel(Metrics):
         self._parts.append((index, logits, targets))
 
     def compute(self) -> dict[str, float]:
-        """mAP, CF1, OF1, CP, CR, OP, OR, CF1_top3, OF1_top3, loss, images.
+        """mAP, CF1, OF1, CP, CR, OP, OR, CF1_top3, OF1_top3, CF1_oracle, OF1_oracle, loss, images.
 
-        Classes without positives are left out of mAP, CP and CR. CF1_top3 and OF1_top3 are of those predictions that
-        are among the three highest scores of their image. The loss is the mean binary cross-entropy.
+        Classes without positives are left out of mAP, CP and CR; mAP is NaN where no class has any. CF1_top3 and
+        OF1_top3 are of those predictions that are among the three highest scores of their image; CF1_oracle and
+        OF1_oracle, L2D's scores, of as many as the image has positives, which knows the answer, and its CF1 is the mean
+        of the classes' F1. The loss is the mean binary cross-entropy.
 
         Raises:
-            DataError: there is not one image, or in none of them is a class present; on every rank.
+            DataError: there is not one image; on every rank.
         """
         here = [tuple(torch.cat(tensors).cpu().numpy() for tensors in zip(*self._parts))] if self._parts else []
         parts = [part for rank in gather(here) for part in rank]
@@ -86,16 +88,13 @@ class MultiLabel(Metrics):
         order = np.argsort(index, kind="stable")
         self._seen = seen = _Seen(index[order], logits[order], targets[order])
         precisions = average_precision(seen.logits, seen.targets, self._kind)
-        if np.isnan(precisions).all():
-            raise DataError(
-                f"mAP: none of {counted(len(self._classes), 'class')} is present in the {counted(len(order), 'image')} "
-                "of the validation split: check it with dataset/inspect_lmdb.py"
-            )
         known, predicted = self._known(seen.targets), self._predicted(seen.logits)
         scores = count(predicted, known).summary()
         top3 = count(predicted & highest(seen.logits, 3), known).summary()
         shares = {"mAP": _mean(precisions), **{name: scores[name] for name in ("CF1", "OF1", "CP", "CR", "OP", "OR")}}
         shares |= {f"{name}_top3": top3[name] for name in ("CF1", "OF1")}
+        best = count(oracle(seen.logits, known), known)
+        shares |= {"CF1_oracle": float(best.f1.mean()), "OF1_oracle": best.summary()["OF1"]}
         percent = {name: 100 * share for name, share in shares.items()}
         return {**percent, "loss": _cross_entropy(seen.logits, known), "images": len(order)}
 

@@ -1,10 +1,13 @@
 """Result files of classification as VOC's devkit has them: a file a class, a line "image score" an image.
 
-N images, C classes.
+    python -m evaluation.voc_files FOLDER SPLIT [--average_precision voc]
+
+scores those in FOLDER by the labels of a packed split. N images, C classes.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -12,8 +15,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from utils.errors import DataError
+from dataset.store.reader import ShardReader
+from evaluation.average_precision import KINDS, average_precision
+from utils.console import exit_with_its_code
+from utils.errors import DataError, UsageError
 from utils.files import write_atomically
+from utils.text import printable
 
 
 def image_ids(keys: Sequence[str]) -> list[str]:
@@ -62,3 +69,25 @@ def read_results(folder: Path, classes: Sequence[str], ids: Sequence[str]) -> np
         except KeyError as error:
             raise DataError(f"{path} has no score of the image {error}: write the file again") from None
     return scores
+
+
+@exit_with_its_code
+def main() -> None:
+    """Print the average precision of each class, and the mean."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="holds comp1_cls_test_CLASS.txt")
+    parser.add_argument("split", type=Path, help="folder of the packed split")
+    parser.add_argument("--average_precision", choices=KINDS, default="voc", help="default: voc")
+    flags = parser.parse_args()
+    reader = ShardReader(flags.split)
+    if reader.labels.ndim != 2:
+        raise UsageError(f"{flags.split} has one class an image; result files are of several")
+    scores = read_results(flags.folder, reader.classes, image_ids(reader.keys()))
+    precisions = average_precision(scores, reader.labels, flags.average_precision)
+    for name, precision in zip(reader.classes, precisions):
+        print(f"{printable(name)} {100 * precision:.3f}")
+    print(f"mean of {np.isfinite(precisions).sum()} classes {100 * np.nanmean(precisions):.3f}")
+
+
+if __name__ == "__main__":
+    main()

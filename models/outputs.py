@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from utils.errors import UsageError
+
 _BY_CLASS = {"label_embeddings": 1, "head_weight": 0, "head_bias": 0}  # and the dimension of the classes
 
 
@@ -44,7 +46,11 @@ class Outputs:
         """What is by class, for the classes at ``places`` alone, int64 [P], in that order; all else as it is."""
 
         def chosen(name: str, tensor: Tensor) -> Tensor:
-            return tensor.index_select(_BY_CLASS[name], places) if name in _BY_CLASS else tensor
+            if name not in _BY_CLASS:
+                return tensor
+            if tensor.shape[_BY_CLASS[name]] != self.logits.shape[1]:
+                raise UsageError(f"{name} is not one a class: set head.options.groups=0")
+            return tensor.index_select(_BY_CLASS[name], places)
 
         features = {name: chosen(name, tensor) for name, tensor in self.features.items()}
         context = {name: chosen(name, tensor) for name, tensor in self.context.items()}

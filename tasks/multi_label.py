@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from dataset.feed.targets import Present
+from evaluation.average_precision import KINDS
 from tasks.contract import Task, task
 from utils.errors import UsageError
 from utils.settings import Range
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from dataset.feed.batch import Batch
     from evaluation.multi_label import MultiLabel as Scores
     from models.outputs import Outputs
-
-_KINDS = ("step", "positives", "voc", "voc07")
 
 
 @task("multi_label", threshold=Range(0, 1))
@@ -42,12 +41,17 @@ class MultiLabel(Task):
     average_precision: str = "step"
 
     def __post_init__(self) -> None:
-        if self.average_precision not in _KINDS:
-            raise UsageError(f"task_options.average_precision={self.average_precision}: one of {', '.join(_KINDS)}")
+        if self.average_precision not in KINDS:
+            raise UsageError(f"task_options.average_precision={self.average_precision}: one of {', '.join(KINDS)}")
 
     def targets(self, classes: Sequence[str]) -> Present:
         """Which of the classes are present."""
         return Present(len(classes))
+
+    def check(self, labels: np.ndarray, split: str) -> None:
+        """Refuse a split that shows none of the classes."""
+        if not (labels > 0 if labels.ndim == 2 else labels >= 0).any():
+            raise UsageError(f"{split} shows none of the classes that are learned: nothing can be scored on it")
 
     def metrics(self, device: device, classes: Sequence[str]) -> Scores:
         """mAP, CF1, OF1 and what they are made of."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from training.logs import Extra
 from training.manifest import Manifest
 from training.signals import Stop
 from utils.errors import DataError, Stopped
@@ -55,19 +56,20 @@ def train_at_once(
         DataError: a run failed; once the others have ended, with the last lines of its log.
         Stopped: ``stop`` was asked for; the state of all is saved.
     """
-    shares = [",".join(map(str, range(number, torch.cuda.device_count(), at_a_time))) for number in range(at_a_time)]
+    shares = shares_of_gpus(at_a_time)
     waiting, trained, failed = dict(runs), set[str](), list[str]()
-    active: dict[str, tuple[subprocess.Popen, str]] = {}
-    forwarded = False
+    active: dict[str, tuple[subprocess.Popen, int]] = {}  # by name: the process, and which share it has
+    forwarded, table = False, Extra(str(manifest.path))
     stop.defer()
     while active or (waiting and not failed and not stop.asked):
         for name in [one for one, run in waiting.items() if trained.issuperset(run.needs)]:
             if len(active) == at_a_time or failed or stop.asked:
                 break
-            share = next(one for one in shares if one not in [given for _, given in active.values()] or not one)
-            active[name] = _start(name, waiting.pop(name), command, share), share
-            manifest.note(name, "training")
-            print(f"{name}: started{f' on GPU {share}' if share else ''}, log in {runs[name].log}", flush=True)
+            slot = next(number for number in range(at_a_time) if number not in [taken for _, taken in active.values()])
+            active[name] = _start(name, waiting.pop(name), command, shares[slot]), slot
+            table.do(lambda name=name: manifest.note(name, "training"))  # type: ignore[misc]
+            on = f" on GPU {shares[slot]}" if shares[slot] else ""
+            print(f"{name}: started{on}, log in {runs[name].log}", flush=True)
         if stop.asked and not forwarded:
             forwarded = True
             for process, _ in active.values():
@@ -81,7 +83,7 @@ def train_at_once(
             elif not stop.asked:
                 failed.append(name)
             state = {0: "trained", Stopped.exit_code: "waiting"}.get(code, "failed")
-            manifest.note(name, state)
+            table.do(lambda name=name, state=state: manifest.note(name, state))  # type: ignore[misc]
             print(f"{name}: {state}; {counted(len(trained), 'run')} of {len(runs)}", flush=True)
         time.sleep(0.2)
     if stop.asked:
@@ -89,6 +91,19 @@ def train_at_once(
     if failed:
         logs = [f"{name}: {_end_of(runs[name].log)}" for name in failed]
         raise DataError(f"{counted(len(failed), 'run')} failed; the same command resumes.\n" + "\n".join(logs))
+
+
+def shares_of_gpus(processes: int) -> list[str]:
+    """What of the visible GPUs each process is to see, as CUDA_VISIBLE_DEVICES; empty without GPUs.
+
+    Where there are fewer GPUs than processes, several share one.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    count = torch.cuda.device_count()
+    gpus = given[:count] if given[0] else [str(number) for number in range(count)]
+    if not gpus:
+        return [""] * processes
+    return [",".join(gpus[number::processes] or [gpus[number % len(gpus)]]) for number in range(processes)]
 
 
 def _start(name: str, run: Run, command: Sequence[str], share: str) -> subprocess.Popen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from dataset.loader import TrainLoader
 from training.clock import Clock
 from training.ddp import under_ddp
+from training.logs import Extra
 from training.run_folder import RunFolder
 from training.schedule import learning_rate, momentum
 from training.scores import Scorer
@@ -38,6 +40,7 @@ class Trainer:
     def __init__(self, state: State, loader: TrainLoader, run: RunFolder) -> None:
         self.state, self.loader, self.run = state, loader, run
         self.params, self.ranks, self.task = state.params, state.ranks, state.task
+        self._tables = Extra("tables of scores")
 
     def train(self, scorer: Scorer, config: dict[str, Any], stop: Stop) -> dict[str, float]:
         """Train to the last epoch; returns the scores of the best one, on rank 0.
@@ -135,10 +138,10 @@ class Trainer:
         for kind, network in state.candidates().items():
             scores, prefix = scorer(network.predict), "" if kind == "student" else f"{kind}_"
             values |= {f"{prefix}{name}": value for name, value in scores.items()}
-            if highest is None or scores[primary] > highest:
+            if highest is None or math.isnan(highest) or scores[primary] > highest:
                 better, highest = kind, scores[primary]
                 if self.ranks.first:
-                    scorer.write(self.run.path)
+                    self._tables.do(lambda: scorer.write(self.run.path))
         if self.ranks.first:
             self.run.log("val", values, self.phase_name)
             print(f"epoch {epoch + 1}: {scores_line(values)}")

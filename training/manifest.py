@@ -17,7 +17,7 @@ from typing import Any
 
 from training.run_folder import RunFolder
 from utils.errors import DataError
-from utils.files import lock, sha256, write_atomically
+from utils.files import lock, make_folder, sha256, write_atomically
 
 
 class Manifest:
@@ -33,6 +33,7 @@ class Manifest:
 
     def note(self, name: str, state: str) -> None:
         """Write down what a run has come to, and of a trained one its scores, classes and weights."""
+        make_folder(self.path.parent, "train_params.output_path")
         with lock(self.path.with_suffix(".lock"), wait=True):
             before = read_manifest(self.path) if self.path.exists() else {}
             rows = {one: before.get(one, _row(folder, "waiting")) for one, folder in self._folders.items()}
@@ -59,11 +60,10 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
 
 def _row(folder: Path, state: str) -> dict[str, Any]:
     row: dict[str, Any] = {"folder": str(folder), "state": state}
-    if state == "trained":
-        weights = folder / "student.safetensors"
-        facts = json.loads((folder / "facts.json").read_bytes())
+    weights, facts = folder / "student.safetensors", folder / "facts.json"
+    if state == "trained" and weights.exists() and facts.exists():
         row |= {
-            "classes": facts["data"]["train"]["classes"],
+            "classes": json.loads(facts.read_bytes())["data"]["train"]["classes"],
             "weights": str(weights),
             "sha256": sha256(weights),
             "scores": RunFolder(folder).best_scores(),

@@ -45,7 +45,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.last, self.best = path / "last.pt", path / "best.pt"
+        self.last, self.best, self.student = path / "last.pt", path / "best.pt", path / "student.safetensors"
         self._logs: Logs | None = None
         self._locked, self._is_locked = ExitStack(), False
 
@@ -69,6 +69,15 @@ class RunFolder:
             DataError: a file in it is damaged. On every rank.
         """
         self._on_first(lambda: self._claim(resume_remarks, fresh=fresh), ranks)
+
+    def compare(self, resume_remarks: ResumeRemarks, ranks: Ranks) -> None:
+        """See that the run in the folder is this one, and print remarks; it is only read.
+
+        Raises:
+            UsageError: it holds a run with other settings, which are named. On every rank.
+            DataError: a file in it is damaged. On every rank.
+        """
+        self._on_first(lambda: self._compare(resume_remarks), ranks)
 
     def begin(
         self, config: dict[str, Any], resume_remarks: ResumeRemarks, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
@@ -107,9 +116,13 @@ class RunFolder:
     def _claim(self, resume_remarks: ResumeRemarks, *, fresh: bool) -> None:
         if self.path.exists():
             self._lock()
-            if not fresh:  # what old runs or killed ones lack is not compared
-                for remark in _read(self.path / "config.json", lambda then: list(resume_remarks(then))) or ():
-                    print(f"{self.path}: {remark}")
+            if not fresh:
+                self._compare(resume_remarks)
+
+    def _compare(self, resume_remarks: ResumeRemarks) -> None:
+        """What old runs or killed ones lack is not compared."""
+        for remark in _read(self.path / "config.json", lambda then: list(resume_remarks(then))) or ():
+            print(f"{self.path}: {remark}")
 
     def _begin(
         self,

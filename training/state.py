@@ -207,7 +207,7 @@ class State:
         }
         if best is not None:
             checkpoint.save(self.run.best, state)
-            checkpoint.export(self.run.path / "student.safetensors", student.exported(state[kind]))
+            checkpoint.export(self.run.student, student.exported(state[kind]))
             self.best, self.best_of = best, kind
         checkpoint.save(self.run.last, state)
 
@@ -271,16 +271,15 @@ def has_ended(run: RunFolder, epochs: int, resume_remarks: ResumeRemarks, ranks:
     """Whether a run of so many epochs, and of the same settings, came to its end in a folder; on every rank.
 
     Raises:
-        UsageError, DataError: as `RunFolder.claim`.
+        UsageError, DataError: as `RunFolder.compare`.
     """
     ended = False
-    if ranks.first and run.last.exists() and run.best.exists():
+    if ranks.first and all(path.exists() for path in (run.last, run.best, run.student)):
         with suppress(DataError):  # of a damaged checkpoint, which the run itself will report
             ended = _position(run.last).get("epoch", 0) >= epochs
     if not from_first(ended):
         return False
-    run.claim(resume_remarks, ranks, fresh=False)
-    run.close()
+    run.compare(resume_remarks, ranks)
     return True
 
 

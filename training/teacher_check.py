@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -60,6 +61,9 @@ def check_teachers(
             f"teachers.{name}, {config.name}: {shown} {value:.1f} on {images:g} validation images "
             f"(chance {chance:.1f}{published})"
         )
+        if math.isnan(value):
+            print_on_first(f"teachers.{name}: none of its classes is in these images; it is not judged")
+            continue
         least = least_expected(chance) if config.expect is None else config.expect
         if value < least and (images >= _TOO_FEW or config.expect is not None):
             raise UsageError(

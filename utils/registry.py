@@ -37,11 +37,9 @@ class Registry(Generic[Kind]):
         """
 
         def register(kind: type[Kind]) -> type[Kind]:
-            known = self._known.get(name, (kind,))[0]  # the same may come again
-            if (known.__module__, known.__qualname__) != (
-                kind.__module__,
-                kind.__qualname__,
-            ):  # the same may come again
+            known = self._known.get(name, (kind,))[0]
+            names = [(one.__module__, one.__qualname__) for one in (known, kind)]  # the same may come again
+            if names[0] != names[1]:
                 raise ValueError(f"{self._what} {name} is registered already, by {known.__module__}")
             self._known[name] = kind, options_of(kind, **ranges)
             return kind

@@ -1,4 +1,4 @@
-"""Run by test_multi_label.py: multi-label scores of samples that are spread unevenly over two ranks."""
+"""Run by test_multi_label_scores.py: multi-label scores of samples that are spread unevenly over two ranks."""
 
 import json
 import multiprocessing

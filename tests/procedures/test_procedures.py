@@ -183,18 +183,25 @@ def test_the_merged_teachers_know_each_class_at_its_place(cpsd, folder, partitio
     import torch
     from batches import batch_of
 
-    from teachers import Merged, Views, build_teacher
+    from teachers import Ensemble, Merged, Views, build_teacher, together
 
     procedure, _ = asked(monkeypatch, *words(folder, cpsd, "method=cpsd", *partitions))
     configs = procedure.resolved()["distillation"].teachers
-    parts = {name: build_teacher(config, CLASSES, side=32, key=name) for name, config in configs.items()}
+    parts = {
+        name: build_teacher(config, CLASSES, side=32, key=name, knows_all=False) for name, config in configs.items()
+    }
     assert parts["cgp1"].places.tolist() == [1, 3]
     assert parts["dgp1"].places.tolist() == [0, 1, 2]
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32), np.uint8))
     views = Views(batch_of(images, torch.tensor([0, 1])))
-    merged = Merged([parts["dgp0"], parts["dgp1"]])(views, "weak", None).logits
+    merged = Merged([parts["dgp0"], parts["dgp1"]], CLASSES)(views, "weak", None).logits
     raw = {name: part.network.predict(images).logits for name, part in parts.items()}
     torch.testing.assert_close(merged[:, [2, 1, 0]], raw["dgp1"])  # c, b, a in the order of the part
     torch.testing.assert_close(merged[:, 3:], raw["dgp0"])
-    with pytest.raises(UsageError, match="two of the teachers know the same class"):
-        Merged([parts["cgp0"], parts["dgp1"]])
+    with pytest.raises(UsageError, match=r"terms\.x\.teacher: several of the teachers know the class 'a'"):
+        together([parts["cgp0"], parts["dgp1"]], CLASSES, "terms.x")
+    with pytest.raises(UsageError, match="none of the teachers knows the class 'a'"):
+        Merged([parts["cgp1"], parts["dgp0"]], "abcd"[:1])
+    same = together([parts["cgp0"], parts["cgp0"]], CLASSES, "terms.x")
+    assert isinstance(same, Ensemble)
+    assert same.places.tolist() == [0, 2]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from batches import batch_of
+from conftest import call
 from small_multi_label import words, write_data
 
 import tasks
@@ -188,3 +189,13 @@ def test_a_run_leaves_tables_and_eval_writes_them_with_the_predictions(folder, r
     weights = ["--eval", str(folder_of_run / "student.safetensors"), "--tables", str(tmp_path / "x")]
     whole = run(*words(folder, tmp_path), *weights)
     assert whole[0] == 0, whole[2]
+    assert whole[1].partition(": ")[2].splitlines()[0] == out.partition(": ")[2].splitlines()[0]
+
+
+def test_result_files_are_scored(folder, run, tmp_path):
+    given = [*words(folder, tmp_path, "epochs=1"), "--only", "teacher"]
+    assert run(*given)[0] == 0
+    out = run("--eval", str(tmp_path / "voc_tiny_l2d_teacher"), "--tables", str(tmp_path / "t"))[1]
+    command = ["-m", "evaluation.voc_files", str(tmp_path / "t/results"), str(folder / "lmdb/val")]
+    scored = call(*command, "--average_precision=step")
+    assert scored.stdout.splitlines()[-1] == f"mean of 4 classes {out.partition('mAP ')[2].partition(',')[0]}"
