@@ -54,8 +54,12 @@ class KnowledgeDistiller(nn.Module):
         read = {name: [teachers[one] for one in term.teachers_read if one in teachers] for name, term in terms.items()}
         classes = student.classes or [*map(str, range(student.num_classes))]
         self._together = {name: together(those, classes, f"terms.{name}") for name, those in read.items()}
-        places = {name: None if one is None else one.places for name, one in self._together.items()}
-        self.matches = nn.ModuleDict({name: Match(name, term, sizes, places[name]) for name, term in terms.items()})
+        matches: dict[str, Match] = {}
+        for name, term in terms.items():
+            places = None if (one := self._together[name]) is None else one.places
+            some = any(teacher.places is not None for teacher in read[name])
+            matches[name] = Match(name, term, sizes, places, knows_some=some)
+        self.matches = nn.ModuleDict(matches)
         # Buffers and not numbers, so that a ramp does not recompile the graph.
         self.register_buffer("_weights", torch.empty(0), persistent=False)
         self.register_buffer("_with_teacher", torch.empty(0), persistent=False)

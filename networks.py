@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import TypeVar
+
 import torch
 
+from dataset.classes import check_splits
+from dataset.loader import DataConfig, open_split
 from dataset.store.samples import Samples
 from knowledge_distiller import KnowledgeDistiller
-from models.zoo import build_network
-from recipe import Recipe
+from models.zoo import NetworkConfig, build_network
+from recipe import OF_A_RUN, Recipe
+from tasks import Task
 from teachers import Live, build_teacher
 from terms import features_of
+from training.run_folder import RunFolder
+from training.state import State
 from utils.distributed import Ranks
+
+Config = TypeVar("Config", bound=NetworkConfig)
 
 
 def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
@@ -53,6 +65,41 @@ def build_evaluated(cfg: Recipe, what: str, val: Samples, ranks: Ranks) -> Live:
     by_class = cfg.made_task().logits == "sigmoid"
     network = build_teacher(cfg.network(what), val.classes, side=cfg.data.input_size, key=what, knows_all=not by_class)
     return network.to(ranks.device).to(memory_format=_memory_format(cfg))
+
+
+def rehearse(cfg: Recipe) -> None:
+    """Open the data of a run and build its networks and optimizers, without the weights of runs that come before it.
+
+    What is wrong with it then shows before these are trained.
+
+    Raises:
+        UsageError, DataError: as the run itself would.
+    """
+    alone, task = Ranks(0, 1, torch.device("cpu")), cfg.made_task()
+    teachers = {key: _untrained(one) for key, one in cfg.teachers.items()}
+    cfg = replace(cfg, student=_untrained(cfg.student), teachers=teachers)
+    train, val = open_splits(cfg.data, task)
+    check_splits(train, val)
+    with redirect_stdout(io.StringIO()):  # the run itself will print it
+        State(build_distiller(cfg, train, alone), cfg.phases, cfg.train_params, task, RunFolder(cfg.folder), alone)
+
+
+def _untrained(network: Config) -> Config:
+    return replace(network, weights="none") if network.weights.startswith(OF_A_RUN) else network
+
+
+def open_splits(data: DataConfig, task: Task) -> tuple[Samples, Samples]:
+    """Training and validation samples.
+
+    Raises:
+        UsageError: there are none, or they are not of the task.
+        DataError: they are damaged.
+    """
+    train = open_split(data, data.train_split, data.train_data_type)
+    val = open_split(data, data.val_split, data.val_data_type)
+    for samples, split in ((train, data.train_split), (val, data.val_split)):
+        task.check(samples.labels, split)
+    return train, val
 
 
 def _memory_format(cfg: Recipe) -> torch.memory_format:

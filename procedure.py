@@ -10,15 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from torch import nn
 
 from models.zoo import NetworkConfig
+from networks import open_splits, rehearse
 from old_names import FILES, SETTINGS, as_today
-from recipe import Recipe
+from recipe import OF_A_RUN, Recipe
+from training.facts import facts_of
 from training.fan_out import Run, train_at_once
 from training.logs import Extra
 from training.manifest import Manifest
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, on_first
 from training.signals import Stop
 from training.state import has_ended
 from utils.config import HELP, OldNames, override, pairs, read_configs, restore_file, run_config
@@ -30,7 +34,6 @@ Config = TypeVar("Config", bound=NetworkConfig)
 OLD = OldNames(SETTINGS, FILES)
 _CONFIG = Path(__file__).with_name("imagenet_train_cfg.py")
 _METHODS = Path(__file__).with_name("configs") / "methods.py"
-_RUN = "run:"  # what weights begin with that another run of the procedure trains
 _SHARED = ("data", "train_params", "task", "task_options")  # settings that are overridden in all runs at once
 _OWN = frozenset(field.name for field in fields(Recipe))
 
@@ -54,7 +57,7 @@ class Procedure:
                 raise UsageError(f"run {name}: give it another name (no dot, and none of {', '.join(sorted(_OWN))})")
             if unknown := [one for one in self.needed_by(name) if one not in before]:
                 raise UsageError(
-                    f"run {name} needs {_RUN}{unknown[0]}; before it there is {', '.join(before) or 'none'}"
+                    f"run {name} needs {OF_A_RUN}{unknown[0]}; before it there is {', '.join(before) or 'none'}"
                 )
             before.append(name)
         folders: dict[Path, str] = {}
@@ -72,7 +75,7 @@ class Procedure:
     def needed_by(self, name: str) -> list[str]:
         """The runs that train the teachers of a run, or that its student starts from."""
         networks = (self.runs[name].student, *self.runs[name].teachers.values())
-        return [one.weights.removeprefix(_RUN) for one in networks if one.weights.startswith(_RUN)]
+        return [one.weights.removeprefix(OF_A_RUN) for one in networks if one.weights.startswith(OF_A_RUN)]
 
     def resolved(self) -> dict[str, Recipe]:
         """The runs with the files that each needs of those before it."""
@@ -86,9 +89,9 @@ class Procedure:
         }
 
     def _resolved(self, network: Config) -> Config:
-        if not network.weights.startswith(_RUN):
+        if not network.weights.startswith(OF_A_RUN):
             return network
-        run = self.runs[network.weights.removeprefix(_RUN)]
+        run = self.runs[network.weights.removeprefix(OF_A_RUN)]
         return replace(network, weights=str(run.folder / "student.safetensors"))
 
     def manifest(self) -> Manifest:
@@ -113,16 +116,18 @@ class Procedure:
 
         for cfg in runs.values():
             cfg.check_terms()
-        for name, cfg in runs.items():
-            if only not in (None, name):
-                continue
-            if name != only and name != [*runs][-1]:
-                if has_ended(RunFolder(cfg.folder), cfg.epochs, cfg.resume_remarks, ranks):
-                    print_on_first(f"{cfg.folder}: trained before")
-                    noted(name)
-                    continue
-            yield cfg, options.fresh and name == (only or [*runs][-1])
-            if len(runs) > 1 and only is None:
+        *before, last = runs
+        ended = [name for name in before if only is None and _has_ended(runs[name], ranks)]
+        todo = [name for name in runs if name not in ended] if only is None else [only]
+        for name in todo[1:]:  # what is wrong with one shows before the first is trained
+            on_first(lambda name=name: rehearse(self.runs[name]), ranks)  # type: ignore[misc]
+        for name in ended:
+            print_on_first(f"{runs[name].folder}: trained before")
+            noted(name)
+        for name in todo:
+            cfg = runs[name]
+            yield cfg, options.fresh and name in (only, last)
+            if len(runs) > 1:
                 noted(name)
             barrier()
 
@@ -167,6 +172,21 @@ class Procedure:
         }
         options.notes += notes
         return Procedure(runs)
+
+
+def _has_ended(cfg: Recipe, ranks: Ranks) -> bool:
+    """Whether a run of these settings and data came to its end; on every rank.
+
+    Raises:
+        UsageError: one of others did; what differs is named.
+        DataError: a file of it, or of the data, is damaged.
+    """
+
+    def facts() -> dict[str, Any]:
+        train, val = open_splits(cfg.data, cfg.made_task())
+        return facts_of({"train": train, "val": val}, nn.ModuleDict())
+
+    return has_ended(RunFolder(cfg.folder), cfg.epochs, cfg.resume_remarks, facts, ranks)
 
 
 def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
@@ -223,7 +243,7 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
     procedure = Procedure(runs).overridden(overrides, description, options)
     for cfg in procedure.runs.values():
         cfg.check()
-    if options.only and options.only not in procedure.runs:
+    if options.only is not None and options.only not in procedure.runs:
         raise UsageError(f"--only {options.only}: the runs of this config are {', '.join(procedure.runs)}")
     return procedure, options
 

@@ -26,6 +26,8 @@ from utils.errors import UsageError
 from utils.registry import Value
 from utils.settings import about, check, left_out, settings, show
 
+OF_A_RUN = "run:"  # what weights begin with that another run of a procedure trains
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -111,6 +113,10 @@ class Recipe:
                 raise UsageError(f"{name}: give it another name (without a dot, and not of a part of the program)")
         for place, phase in self._places():
             phase.optim.check(f"{place}optim.")
+            if phase.optim.schedule == "onecycle" and 0 < phase.optim.cycle_epochs < phase.epochs:
+                raise UsageError(
+                    f"{place}optim.cycle_epochs={phase.optim.cycle_epochs}: the cycle ends before {phase.epochs} epochs"
+                )
         self.made_task()
         self.student.head.made("student.head")
         for name, teacher in self.teachers.items():

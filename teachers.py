@@ -269,10 +269,10 @@ def places_of(known: Sequence[str], classes: Sequence[str], key: str) -> list[in
         return None
     place = {name: number for number, name in enumerate(ours)}
     if unknown := [name for name in theirs if name not in place]:
+        as_they_are = f". {key}.num_classes={len(theirs)} takes its outputs as those of the data, in order"
         raise UsageError(
             f"{key} knows {counted(len(unknown), 'class')} that the data lacks: {first_few([*map(spelled, unknown)])}; "
-            f"the data has {first_few([*map(spelled, ours)])}. {key}.num_classes={len(theirs)} takes its outputs as "
-            "those of the data's classes, in order"
+            f"the data has {first_few([*map(spelled, ours)])}{as_they_are if len(theirs) >= len(ours) else ''}"
         )
     if len({*theirs}) < len(theirs):
         raise UsageError(

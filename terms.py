@@ -147,6 +147,8 @@ def example_of(networks: dict[str, Network], images: Tensor, all_labels: Tensor 
 class Match(nn.Module):
     """A term's objective, sized for its networks; it looks at the classes at ``places`` alone, those its teachers know.
 
+    With ``knows_some`` each of its teachers knows some of the classes.
+
     Raises:
         UsageError: they do not go together.
     """
@@ -154,13 +156,15 @@ class Match(nn.Module):
     places: Tensor | None  # of those classes among the student's; None for all
     parts = 1  # that a batch is divided into, over ranks and accumulated ones; the loss is the mean of theirs
 
-    def __init__(self, name: str, term: Term, example: Example, places: Tensor | None = None) -> None:
+    def __init__(
+        self, name: str, term: Term, example: Example, places: Tensor | None = None, *, knows_some: bool = False
+    ) -> None:
         super().__init__()
         self.name, self.term, self.objective = name, term, objectives.get(term.objective)
         self.teachers = term.teachers_read
         self.views = term.views
         self.register_buffer("places", places, persistent=False)
-        self._check(example.networks)
+        self._check(example.networks, knows_some=knows_some)
         owner, key = self.objective, f"terms.{name}.options"
         options = check_options(owner.options, term.options, key=key, owner=owner.name)
         read = {what for _, what in map(self.objective.place, self.objective.parameters)}
@@ -281,7 +285,7 @@ class Match(nn.Module):
                     raise UsageError(f"terms.{self.name}.stages: no {name}; there is {', '.join(features)}")
         return list(self.term.stages) or pair_stages(student, teacher)
 
-    def _check(self, networks: Mapping[str, Network]) -> None:
+    def _check(self, networks: Mapping[str, Network], *, knows_some: bool) -> None:
         name, term, objective = f"terms.{self.name}", self.term, self.objective
         check(term, f"{name}.")
         if self.name in _TAKEN or "." in self.name or hasattr(nn.ModuleDict, self.name):
@@ -302,7 +306,7 @@ class Match(nn.Module):
             if teacher not in networks:
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
-            if self.places is not None:
+            if knows_some:  # which are known by name
                 continue
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes
             both_heads = "head_weight" in reads & objective.reads_of("student")

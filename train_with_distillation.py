@@ -31,7 +31,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader, open_split
 from figures import curves, per_class
-from networks import build_distiller, build_evaluated
+from networks import build_distiller, build_evaluated, open_splits
 from procedure import read_command_line
 from recipe import Recipe
 from training.advice import advising
@@ -58,11 +58,8 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     folder = RunFolder(cfg.folder)
     folder.claim(cfg.resume_remarks, ranks, fresh=fresh)
 
-    train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
-    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    train, val = open_splits(cfg.data, task)
     remarks = check_splits(train, val)
-    for samples, split in ((train, cfg.data.train_split), (val, cfg.data.val_split)):
-        task.check(samples.labels, split)
     targets = task.targets(train.classes)
     loader = TrainLoader(train, cfg.data, params.seed, *place, targets)
     validation = EvalLoader(val, cfg.data, *place, targets)
@@ -94,6 +91,8 @@ def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
 
 def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
     """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
+    if tables:
+        make_folder(tables, "--tables")
     task, val = cfg.made_task(), open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
     network = build_evaluated(cfg, what, val, ranks)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device, task.targets(val.classes))
@@ -103,7 +102,6 @@ def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
     if ranks.first:
         print(f"{what}: {scores_line(scores)}")
         if tables:
-            make_folder(tables, "--tables")
             scorer.write_predictions(tables)
             per_class.draw_in(tables)
             print(f"{tables}: {', '.join(sorted(path.name for path in tables.iterdir())) or 'this task has no tables'}")

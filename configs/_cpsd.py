@@ -7,6 +7,7 @@ and the logits of all, merged by partition.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,9 @@ def cpsd(
     backbone, head = entry(MODELS, model, "model")
     if vectors:
         head = replace(head, options={**head.options, "vectors": vectors})
+    side = int(_number(size, "size"))
+    if str(side) != size:
+        raise UsageError(f"size={size}: a whole number of pixels is expected")
     optim = OptimConfig(
         optimizer="adam",
         init_lr=1e-4,
@@ -103,7 +107,7 @@ def cpsd(
         data=DataConfig(
             data_path=PLACES[data],
             batch_size=24,
-            input_size=int(_number(size, "size")),
+            input_size=side,
             type_of_data_aug="squash",
             val_crop="squash",
             flip=False,
@@ -119,6 +123,8 @@ def cpsd(
     if metric == ALONE:
         return {"training": alone}
     share = _number(alpha, "alpha")
+    if not 0 <= share <= 1:
+        raise UsageError(f"alpha={alpha}: from 0 to 1")
     files = {key: Path(path) for key, path in (("cgp", cgp), ("dgp", dgp)) if path}
     parts = {key: (path, read_partition(path, classes)) for key, path in files.items()}
     if not parts:
@@ -154,13 +160,13 @@ def _from_manifest(path: Path, network: NetworkConfig, partitions: dict[str, Par
         UsageError: a part has no trained teacher there; or one there is of other classes, where none fits.
     """
     *parts, _student = read_manifest(path).items()
-    rows = {name: row for name, row in parts if row.get("weights")}
+    rows = {name: row for name, row in parts if row["state"] == "trained" and "weights" in row}
     found: dict[str, TeacherConfig] = {}
     for key, made in partitions.items():
         for number, part in enumerate(made.parts):
             fitting = [row for row in rows.values() if set(row["classes"]) == set(part)]
             if not fitting:
-                known = [{*one} for one in made.parts]
+                known = [{*one} for each in partitions.values() for one in each.parts]
                 foreign = [name for name, row in rows.items() if {*row["classes"]} not in known]
                 others = f"; of classes that are no part of it: {first_few(foreign)}" if foreign else ""
                 raise UsageError(f"{path}: no trained teacher of {key} part {number} ({first_few(part)}){others}")
@@ -174,6 +180,9 @@ def _teacher(network: NetworkConfig, weights: str, classes: tuple[str, ...]) -> 
 
 def _number(text: str, key: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise UsageError(f"{key}={text}: a number is expected") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{key}={text}: a number is expected")
+    return number

@@ -21,7 +21,7 @@ from partition.parts import read_partition
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import make_folder
-from utils.text import counted, first_few
+from utils.text import counted, first_few, printable
 
 
 @exit_with_its_code
@@ -42,7 +42,7 @@ def main() -> None:
         made.write_numbered(flags.numbered, reader.classes)
     together, counts = cooccurrence(reader.labels)
     for number, part in enumerate(made.parts):
-        print(f"part {number}, {counted(len(part), 'class')}: {first_few(part)}")
+        print(f"part {number}, {counted(len(part), 'class')}: {first_few([*map(printable, part)])}")
     picture = flags.output.with_suffix(".png")
     draw(affinity(together, counts, "CGP"), counts, reader.classes, made.parts, picture)
     print(f"{flags.output}, {picture}")
@@ -61,8 +61,10 @@ def _parse() -> argparse.Namespace:
     flags = parser.parse_args()
     if flags.output.suffix != ".json":
         raise UsageError(f"--output {flags.output}: name a .json file")
-    if flags.seed < 0:
-        raise UsageError(f"--seed {flags.seed}: at least 0")
+    if not 0 <= flags.seed < 2**30:
+        raise UsageError(f"--seed {flags.seed}: from 0 to {2**30 - 1}")
+    if flags.numbered and (flags.numbered.suffix != ".json" or flags.numbered == flags.output):
+        raise UsageError(f"--numbered {flags.numbered}: name another .json file")
     return flags
 
 

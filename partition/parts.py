@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Partition:
 
     def write(self, path: Path) -> None:
         """Write our own form: names."""
-        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False).encode())
+        write_atomically(path, json.dumps(asdict(self), indent=1).encode())
 
     def write_numbered(self, path: Path, classes: Sequence[str]) -> None:
         """Write CPSD's form: for each part a dictionary from the number of a class among ``classes`` to that in it."""
@@ -84,8 +85,8 @@ def read_partition(path: Path, classes: Sequence[str] | None = None) -> Partitio
         content = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; write it with python -m partition") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {error}: write it again with python -m partition") from None
     try:
         if isinstance(content, list):
             if classes is None:
@@ -113,7 +114,7 @@ def _restored(content: Any) -> Partition:
 def _named(part: Any, number: int, classes: Sequence[str]) -> tuple[str, ...]:
     """The names of a part in CPSD's form, in the order of its teacher's outputs."""
     try:
-        places = {int(local): int(one) for one, local in part.items()}
+        places = {operator.index(local): int(one) for one, local in part.items()}
     except (AttributeError, TypeError, ValueError):
         raise UsageError(f"part {number}: a dictionary from number to number is expected") from None
     if sorted(places) != list(range(len(part))):

@@ -36,10 +36,15 @@ def cfg(method: str = "l2d", cgp: str = "", dgp: str = "", manifest: str = ""):
 """
 
 
-def write_data(folder):
-    """lmdb/train of 32 images, lmdb/val of 12 (for two ranks odd batches), and the config small.py."""
+def write_data(folder, turned=False):
+    """lmdb/train of 32 images, lmdb/val of 12 (for two ranks odd batches), and the config small.py.
+
+    Targets may be ``turned``, those of the images in reverse order.
+    """
+    folder.mkdir(exist_ok=True)
     for split, count in (("train", 32), ("val", 12)):
         targets = [(0,), (0, 1), (1, 2, -4), (2, 3), (), (0, 3), (3,), (1, 3)]
+        targets = targets[::-1] if turned else targets
         images = [
             Record(f"{split}/{n}.jpg", image_bytes(n + 100 * len(split), 40, 36), targets[n % 8]) for n in range(count)
         ]

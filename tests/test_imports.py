@@ -23,8 +23,10 @@ MAY_IMPORT = {
         *("dataset", "knowledge_distiller", "models", "objectives", "old_names", "tasks", "teachers", "training"),
         "utils",
     },
-    "networks.py": {"dataset", "knowledge_distiller", "models", "recipe", "teachers", "terms", "utils"},
-    "procedure.py": {"models", "old_names", "recipe", "training", "utils"},
+    "networks.py": {
+        *("dataset", "knowledge_distiller", "models", "recipe", "tasks", "teachers", "terms", "training", "utils"),
+    },
+    "procedure.py": {"models", "networks", "old_names", "recipe", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 

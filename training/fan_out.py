@@ -82,9 +82,10 @@ def train_at_once(
                 trained.add(name)
             elif not stop.asked:
                 failed.append(name)
-            state = {0: "trained", Stopped.exit_code: "waiting"}.get(code, "failed")
+            state = "trained" if code == 0 else "waiting" if stop.asked or code == Stopped.exit_code else "failed"
             table.do(lambda name=name, state=state: manifest.note(name, state))  # type: ignore[misc]
-            print(f"{name}: {state}; {counted(len(trained), 'run')} of {len(runs)}", flush=True)
+            how = "" if code >= 0 or stop.asked else f" by signal {-code}"
+            print(f"{name}: {state}{how}; {counted(len(trained), 'run')} of {len(runs)}", flush=True)
         time.sleep(0.2)
     if stop.asked:
         raise Stopped(f"stopped by {stop.asked}; the same command resumes")

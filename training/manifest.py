@@ -49,11 +49,13 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         runs = json.loads(path.read_bytes())["runs"]
-        if not all(isinstance(row, dict) and {"folder", "state"} <= row.keys() for row in runs.values()):
-            raise TypeError("a run has no folder or no state")
+        for name, row in runs.items():
+            texts = [row["folder"], row["state"], row.get("weights", ""), *row.get("classes", [])]
+            if not all(isinstance(text, str) for text in texts) or not isinstance(row.get("classes", []), list):
+                raise TypeError(f"the row of {name} is not as it was written")
         return runs
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+        raise DataError(f"{path}: {error.strerror}; name the .manifest.json beside the run folders") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no manifest of runs, or damaged ({error}): delete it, and train again") from None
 

@@ -78,11 +78,13 @@ def build_optimizer(config: OptimConfig, module: nn.Module) -> torch.optim.Optim
     """The optimizer over the trainable parameters of ``module``.
 
     Raises:
-        UsageError: apex is asked for and is not installed, is another package, or there is no GPU.
+        UsageError: nothing is trained; apex is asked for and is not installed, is another package, or there is no GPU.
     """
     if config.optimizer == "dot":
         return Dot(groups_of(module), config.init_lr, config.momentum, config.weight_decay, config.delta)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise UsageError("trainable: nothing is left to train; see trainable and freeze_norms of the phase")
     # Norm scales, norm shifts and biases are the parameters with one axis.
     spared = [] if config.decay_norm_and_bias else [p for p in parameters if p.ndim <= 1]
     decayed = parameters if config.decay_norm_and_bias else [p for p in parameters if p.ndim > 1]

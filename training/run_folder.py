@@ -40,6 +40,19 @@ Result = TypeVar("Result")
 ResumeRemarks = Callable[[dict[str, Any]], Iterable[str]]  # (settings that a run began with) -> remarks, or UsageError
 
 
+def on_first(work: Callable[[], object], ranks: Ranks) -> None:
+    """Let rank 0 work; a UsageError or DataError that it raises is raised on all."""
+    failure: Exception | None = None
+    if ranks.first:
+        try:
+            work()
+        except (UsageError, DataError) as error:
+            failure = error
+    failure = from_first(failure)
+    if failure is not None:
+        raise failure
+
+
 class RunFolder:
     """The folder of one run, written by rank 0."""
 
@@ -68,16 +81,26 @@ class RunFolder:
                 cannot be written. On every rank.
             DataError: a file in it is damaged. On every rank.
         """
-        self._on_first(lambda: self._claim(resume_remarks, fresh=fresh), ranks)
+        self._on_folder(lambda: self._claim(resume_remarks, fresh=fresh), ranks)
 
-    def compare(self, resume_remarks: ResumeRemarks, ranks: Ranks) -> None:
+    def compare(self, resume_remarks: ResumeRemarks, facts: Callable[[], dict[str, Any]], ranks: Ranks) -> None:
         """See that the run in the folder is this one, and print remarks; it is only read.
 
+        Args:
+            resume_remarks: as for `claim`.
+            facts: reads what this one reads, as `facts_of` gives it.
+            ranks: this one among all.
+
         Raises:
-            UsageError: it holds a run with other settings, which are named. On every rank.
+            UsageError: it holds a run with other settings or of other data, which are named. On every rank.
             DataError: a file in it is damaged. On every rank.
         """
-        self._on_first(lambda: self._compare(resume_remarks), ranks)
+
+        def compare() -> None:
+            self._compare(resume_remarks)
+            self._compare_facts(facts())
+
+        on_first(compare, ranks)
 
     def begin(
         self, config: dict[str, Any], resume_remarks: ResumeRemarks, facts: dict[str, Any], ranks: Ranks, *, fresh: bool
@@ -97,21 +120,16 @@ class RunFolder:
             DataError: a file in it is damaged. On every rank.
         """
         places = gather((socket.gethostname(), _device(ranks)))
-        self._on_first(lambda: self._begin(config, resume_remarks, facts, places, fresh=fresh), ranks)
+        self._on_folder(lambda: self._begin(config, resume_remarks, facts, places, fresh=fresh), ranks)
 
-    def _on_first(self, work: Callable[[], None], ranks: Ranks) -> None:
-        """Let rank 0 work; what it raises is raised on all."""
-        failure: Exception | None = None
-        if ranks.first:
+    def _on_folder(self, work: Callable[[], None], ranks: Ranks) -> None:
+        def writing() -> None:
             try:
                 work()
-            except (UsageError, DataError) as error:
-                failure = error
             except OSError as error:
-                failure = UsageError(f"train_params.output_path: {self.path} cannot be written: {error.strerror}")
-        failure = from_first(failure)
-        if failure is not None:
-            raise failure
+                raise UsageError(f"train_params.output_path: {self.path} cannot be written: {error.strerror}") from None
+
+        on_first(writing, ranks)
 
     def _claim(self, resume_remarks: ResumeRemarks, *, fresh: bool) -> None:
         if self.path.exists():
@@ -123,6 +141,13 @@ class RunFolder:
         """What old runs or killed ones lack is not compared."""
         for remark in _read(self.path / "config.json", lambda then: list(resume_remarks(then))) or ():
             print(f"{self.path}: {remark}")
+
+    def _compare_facts(self, facts: dict[str, Any]) -> None:
+        if shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
+            raise UsageError(
+                f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
+                "--fresh"
+            )
 
     def _begin(
         self,
@@ -140,11 +165,8 @@ class RunFolder:
         if not self._is_locked:
             self.path.mkdir(parents=True, exist_ok=True)  # two may start at once
             self._lock()
-        elif shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
-            raise UsageError(
-                f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
-                "--fresh"
-            )
+        else:
+            self._compare_facts(facts)
         write_atomically(self.path / "config.json", json.dumps(config, indent=1).encode())
         write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
         write_atomically(self.path / "environment.json", json.dumps(_environment(places), indent=1).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
@@ -267,8 +267,10 @@ def best_of(path: Path) -> str:
     return _position(path).get("best_of", "")
 
 
-def has_ended(run: RunFolder, epochs: int, resume_remarks: ResumeRemarks, ranks: Ranks) -> bool:
-    """Whether a run of so many epochs, and of the same settings, came to its end in a folder; on every rank.
+def has_ended(
+    run: RunFolder, epochs: int, resume_remarks: ResumeRemarks, facts: Callable[[], dict[str, Any]], ranks: Ranks
+) -> bool:
+    """Whether a run of so many epochs, and of the same settings and data, came to its end; on every rank.
 
     Raises:
         UsageError, DataError: as `RunFolder.compare`.
@@ -279,7 +281,7 @@ def has_ended(run: RunFolder, epochs: int, resume_remarks: ResumeRemarks, ranks:
             ended = _position(run.last).get("epoch", 0) >= epochs
     if not from_first(ended):
         return False
-    run.compare(resume_remarks, ranks)
+    run.compare(resume_remarks, facts, ranks)
     return True
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-from utils.errors import DataError, UsageError
+from utils.errors import DataError, ExpectedError, UsageError
 from utils.renamed import Renamed, advice, file_now, overrides_now
 from utils.settings import expected, hints, left_out, parse, settings, show
 
@@ -114,7 +114,7 @@ def _one_line(path: Path, kind: type, old: OldNames) -> Iterator[None]:
     """
     try:
         yield
-    except UsageError:
+    except ExpectedError:
         raise
     except Exception as error:  # a config is a program of the user's
         raise UsageError(_explained(error, path, kind, old)) from None

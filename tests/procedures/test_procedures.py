@@ -122,7 +122,7 @@ def test_a_signal_ends_all_of_them_and_the_same_command_resumes(folder, partitio
     process.terminate()
     _, error = process.communicate()
     assert process.returncode == 75, error
-    resumed = call("train_with_distillation.py", *command, "--only", "cgp1").stdout
+    resumed = call("train_with_distillation.py", *command[:-1], "--only", "cgp1").stdout
     assert "step 8" in resumed
     assert learned(tmp_path / "coco_tiny_448_cgp_1") == learned(cpsd / "coco_tiny_448_cgp_1")
 
@@ -142,7 +142,29 @@ def test_teachers_of_a_manifest_teach_another_student(folder, partitions, cpsd, 
 def test_a_partition_of_other_classes_is_refused(folder, partitions, tmp_path):
     Partition((("a", "z"), ("b", "c", "d"))).write(tmp_path / "foreign.json")
     command = words(folder, tmp_path, "method=cpsd", f"cgp={tmp_path / 'foreign.json'}", "dgp=")
-    assert "data.classes: the data has no 'z'" in call("train_with_distillation.py", *command, code=2).stderr
+    error = call("train_with_distillation.py", *command, code=2).stderr
+    assert "teachers.cgp0 knows 1 class that the data lacks: 'z'; the data has 'a', 'b', 'c', 'd'\n" in error
+    assert not (tmp_path / "coco_tiny_448_foreign_0").exists()
+
+
+def test_mistakes_in_the_last_run_show_before_the_first_is_trained(folder, tmp_path, run):
+    for mistake, says in (
+        ("terms.pkt.options.zzz=1", "terms.pkt.options: pkt has no option zzz"),
+        ("student.head.options.heads=3", "heads"),
+        ("student.name=resnet999", "resnet999"),
+        ("trainable=student.zzz", "nothing to train is called student.zzz"),
+        ("distillation.data.data_path=/nowhere", "/nowhere/train is not a folder"),
+    ):
+        code, _, error = run(*words(folder, tmp_path, mistake))
+        assert (code, says in error) == (2, True), error
+        assert not (tmp_path / TEACHER).exists()
+
+
+def test_a_teacher_of_other_data_is_not_used(folder, l2d, tmp_path, run):
+    other = write_data(tmp_path / "other", turned=True)
+    code, _, error = run(*words(other, l2d, "name=second"))
+    assert code == 2
+    assert f"{l2d / TEACHER} holds a run that read something else: the train split had other images or labels" in error
 
 
 def asked(monkeypatch, *given):
