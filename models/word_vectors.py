@@ -43,10 +43,13 @@ def read_vectors(path: Path, num_classes: int, classes: tuple[str, ...] = ()) ->
         shape = " x ".join(map(str, vectors.shape))
         raise UsageError(f"{path}: an array of {vectors.dtype}, {shape or 'a scalar'}; it must be numbers, K x V")
     if len(vectors) != num_classes:
-        raise UsageError(f"{path} has {counted(len(vectors), 'row')}, for {counted(num_classes, 'class')}")
+        rows = f"{counted(len(vectors), 'row')}, for {counted(num_classes, 'class')}"
+        raise UsageError(f"{path} has {rows}; a text file of words and their vectors is read by name")
+    with np.errstate(over="ignore"):
+        vectors = vectors.astype(np.float32)
     if not np.isfinite(vectors).all():
-        raise DataError(f"{path}: not all numbers are finite; write it again")
-    return torch.from_numpy(vectors.astype(np.float32))
+        raise DataError(f"{path}: not all numbers are finite in float32; write it again")
+    return torch.from_numpy(vectors)
 
 
 def _array(path: Path, _num_classes: int, _classes: tuple[str, ...]) -> np.ndarray:
@@ -123,7 +126,10 @@ def _pickled(path: Path, _num_classes: int, _classes: tuple[str, ...]) -> np.nda
         ) from None
     except Exception as error:  # a damaged pickle may raise any
         raise DataError(f"{path} is damaged ({str(error) or type(error).__name__}): fetch or write it again") from None
-    return np.asarray(vectors) if isinstance(vectors, np.ndarray | list) else np.empty((), object)
+    try:
+        return np.asarray(vectors) if isinstance(vectors, np.ndarray | list) else np.empty((), object)
+    except ValueError:  # rows of several lengths
+        return np.empty((), object)
 
 
 class _NoArrayError(Exception):

@@ -160,6 +160,10 @@ def path_below(name: str, where: str) -> str:
     """
     if name.startswith("/") or ".." in name.split("/") or "\0" in name:
         raise UsageError(f"{where}: the path must stay below the image folder")
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        raise UsageError(f"{where}: the path {name!a} is no name that a file can have") from None
     return posixpath.normpath(name)  # `find` writes ./a/a.jpg
 
 

@@ -314,6 +314,7 @@ def test_vectors_are_read_from_every_form(tmp_path):
         ("v.txt", b"a 1 2\nb 1\n", DataError, "line 2 has no word and 2 numbers"),
         ("v.txt", b"a 1 2\nb 1 x\n", DataError, "line 2 has something else than numbers"),
         ("v.txt", b"a 1 2\nb 1 nan\n", DataError, "not all numbers are finite"),
+        ("v.txt", b"a 1 2\nb 1 1e300\n", DataError, "not all numbers are finite"),
         ("v.txt", b"a 1 2\n", UsageError, "has 1 row, for 2 classes"),
         ("v.txt", b"a 1 2\nb 1 2\nc 3 4", UsageError, "has 3 rows, for 2 classes"),
         ("v.npy", b"\x93NUMPY", DataError, "is damaged"),
