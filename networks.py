@@ -54,16 +54,16 @@ def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDisti
     return distiller.to(ranks.device).to(memory_format=_memory_format(cfg))
 
 
-def build_evaluated(cfg: Recipe, what: str, val: Samples, ranks: Ranks) -> Live:
-    """A teacher by name, the student, or weights in a file or a run's folder, for the classes of ``val``.
+def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples, ranks: Ranks) -> Live:
+    """The network of ``config``, which messages call ``what``, for the classes of ``val``.
 
     Raises:
-        UsageError: there is no such thing, or it knows other classes.
+        UsageError: as `build_network`, or it knows other classes.
         DataError: a file of weights is damaged.
     """
     torch.manual_seed(cfg.train_params.seed)
     by_class = cfg.made_task().logits == "sigmoid"
-    network = build_teacher(cfg.network(what), val.classes, side=cfg.data.input_size, key=what, knows_all=not by_class)
+    network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what, knows_all=not by_class)
     return network.to(ranks.device).to(memory_format=_memory_format(cfg))
 
 

@@ -137,10 +137,11 @@ class Procedure:
         Raises:
             DataError, Stopped: as `fan_out.train_at_once`.
         """
-        *names, _ = self.runs
-        runs = {name: Run(self.runs[name].folder, self.needed_by(name)) for name in names}
         if "LOCAL_RANK" in os.environ:  # the ranks of the last run
             return
+        rehearse(self.last)
+        *names, _ = self.runs
+        runs = {name: Run(self.runs[name].folder, self.needed_by(name)) for name in names}
         words = [word for word in sys.argv[1:] if word != "--fresh" and not word.startswith("--at_a_time=")]
         if "--at_a_time" in words:
             place = words.index("--at_a_time")

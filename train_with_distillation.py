@@ -93,8 +93,9 @@ def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
     """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
     if tables:
         make_folder(tables, "--tables")
-    task, val = cfg.made_task(), open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
-    network = build_evaluated(cfg, what, val, ranks)
+    config, task = cfg.network(what), cfg.made_task()
+    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
+    network = build_evaluated(cfg, config, what, val, ranks)
     validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device, task.targets(val.classes))
     scorer = Scorer(validation, task, cfg.train_params, val.classes, ranks)
     with closing(validation):

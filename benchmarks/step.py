@@ -174,7 +174,9 @@ class Step:
         side = options.side or recipe.data.input_size
         torch.manual_seed(0)
         teachers = {
-            name: build_teacher(replace(one, weights="none"), classes, reads_of.get(name, ()), side, name)
+            name: build_teacher(
+                replace(one, weights="none"), classes, reads_of.get(name, ()), side, name, knows_all=False
+            )
             for name, one in recipe.teachers.items()
         }
         frozen = {name: one.network for name, one in teachers.items()}

@@ -1,7 +1,7 @@
 """Canvases of several handwritten digits: two multi-label methods from end to end, in the demo's small way.
 
 Command    python -m demo.multilabel
-Hardware   2 CPU cores, six and a half minutes of one core with three seeds
+Hardware   2 CPU cores, four minutes
 Runs       two ResNet-20, one a head, which teach all seeds; ResNet-8 with each head alone, and taught:
            mld, l2d (MLD and label embeddings), lshfm (an embedding is aligned, then all is trained)
 """
@@ -22,7 +22,7 @@ from training.optimizer import OptimConfig
 from training.phases import Phase
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
-TEACHER_EPOCHS, EPOCHS = 8, 4
+TEACHER_EPOCHS, EPOCHS = 7, 4
 OPTIM = OptimConfig(optimizer="adam", init_lr=5e-3, weight_decay=1e-4, decay_norm_and_bias=False, schedule="onecycle")
 OWN = HeadConfig()
 LABELS = HeadConfig("label_embeddings", {"dimensions": 64, "heads": 4, "width": 128})

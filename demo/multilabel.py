@@ -25,7 +25,7 @@ from utils.console import exit_with_its_code, progress
 
 WORK = Path("demo/work/multilabel")
 SEEDS = (0, 1, 2)
-CANVASES = {"train": 800, "val": 400}
+CANVASES = {"train": 600, "val": 300}
 KINDS = {"single": (16, 1, 1), "several": (40, 4, 9)}  # side, pixels; fewest and most digits
 SIZES = (8, 13)  # side of a digit, pixels
 CONTRASTS = (0.4, 1.0)
@@ -53,7 +53,7 @@ def main() -> None:
         run_tool(*pack_command(kind, split))
     first, *others = SEEDS
     print(f"\ntraining the teachers and the students of seed {first}", flush=True)
-    run_tool(*train_command(first))
+    run_tool(*train_command(first), "--at_a_time", "2")
     print(f"\ntraining the students of seeds {', '.join(map(str, others))}, each in a process", flush=True)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda seed: run_tool(*train_command(seed)), others))
