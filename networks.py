@@ -36,10 +36,11 @@ def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDisti
     reads, reads_of = features_of(cfg.all_terms.values())
     wanted = {*reads_of, *cfg.student.head.made().takes}
     configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
-    by_class = cfg.made_task().logits == "sigmoid"  # a teacher may know some of the classes alone
     torch.manual_seed(seed)
     teachers = {
-        name: build_teacher(config, names, reads_of.get(name, ()), side, f"teachers.{name}", knows_all=not by_class)
+        name: build_teacher(
+            config, names, reads_of.get(name, ()), side, f"teachers.{name}", knows_all=_must_know_all(cfg)
+        )
         for name, config in configs.items()
     }
     networks = {name: teacher.network for name, teacher in teachers.items()}
@@ -62,8 +63,7 @@ def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples,
         DataError: a file of weights is damaged.
     """
     torch.manual_seed(cfg.train_params.seed)
-    by_class = cfg.made_task().logits == "sigmoid"
-    network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what, knows_all=not by_class)
+    network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what, knows_all=_must_know_all(cfg))
     return network.to(ranks.device).to(memory_format=_memory_format(cfg))
 
 
@@ -100,6 +100,11 @@ def open_splits(data: DataConfig, task: Task) -> tuple[Samples, Samples]:
     for samples, split in ((train, data.train_split), (val, data.val_split)):
         task.check(samples.labels, split)
     return train, val
+
+
+def _must_know_all(cfg: Recipe) -> bool:
+    """Whether a teacher of some of the classes makes no sense, since these compete in a softmax."""
+    return cfg.made_task().logits == "softmax"
 
 
 def _memory_format(cfg: Recipe) -> torch.memory_format:

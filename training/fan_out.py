@@ -61,32 +61,38 @@ def train_at_once(
     active: dict[str, tuple[subprocess.Popen, int]] = {}  # by name: the process, and which share it has
     forwarded, table = False, Extra(str(manifest.path))
     stop.defer()
-    while active or (waiting and not failed and not stop.asked):
-        for name in [one for one, run in waiting.items() if trained.issuperset(run.needs)]:
-            if len(active) == at_a_time or failed or stop.asked:
-                break
-            slot = next(number for number in range(at_a_time) if number not in [taken for _, taken in active.values()])
-            active[name] = _start(name, waiting.pop(name), command, shares[slot]), slot
-            table.do(lambda name=name: manifest.note(name, "training"))  # type: ignore[misc]
-            on = f" on GPU {shares[slot]}" if shares[slot] else ""
-            print(f"{name}: started{on}, log in {runs[name].log}", flush=True)
-        if stop.asked and not forwarded:
-            forwarded = True
-            for process, _ in active.values():
-                process.terminate()
-        for name, (process, _) in list(active.items()):
-            if (code := process.poll()) is None:
-                continue
-            del active[name]
-            if code == 0:
-                trained.add(name)
-            elif not stop.asked:
-                failed.append(name)
-            state = "trained" if code == 0 else "waiting" if stop.asked or code == Stopped.exit_code else "failed"
-            table.do(lambda name=name, state=state: manifest.note(name, state))  # type: ignore[misc]
-            how = "" if code >= 0 or stop.asked else f" by signal {-code}"
-            print(f"{name}: {state}{how}; {counted(len(trained), 'run')} of {len(runs)}", flush=True)
-        time.sleep(0.2)
+    try:
+        while active or (waiting and not failed and not stop.asked):
+            for name in [one for one, run in waiting.items() if trained.issuperset(run.needs)]:
+                if len(active) == at_a_time or failed or stop.asked:
+                    break
+                slot = next(
+                    number for number in range(at_a_time) if number not in [taken for _, taken in active.values()]
+                )
+                active[name] = _start(name, waiting.pop(name), command, shares[slot]), slot
+                table.do(lambda name=name: manifest.note(name, "training"))  # type: ignore[misc]
+                on = f" on GPU {shares[slot]}" if shares[slot] else ""
+                print(f"{name}: started{on}, log in {runs[name].log}", flush=True)
+            if stop.asked and not forwarded:
+                forwarded = True
+                for process, _ in active.values():
+                    process.terminate()
+            for name, (process, _) in list(active.items()):
+                if (code := process.poll()) is None:
+                    continue
+                del active[name]
+                if code == 0:
+                    trained.add(name)
+                elif not stop.asked:
+                    failed.append(name)
+                state = "trained" if code == 0 else "waiting" if stop.asked or code == Stopped.exit_code else "failed"
+                table.do(lambda name=name, state=state: manifest.note(name, state))  # type: ignore[misc]
+                how = "" if code >= 0 or stop.asked else f" by signal {-code}"
+                print(f"{name}: {state}{how}; {counted(len(trained), 'run')} of {len(runs)}", flush=True)
+            time.sleep(0.2)
+    finally:  # an error here must not leave them behind
+        for process, _ in active.values():
+            process.terminate()
     if stop.asked:
         raise Stopped(f"stopped by {stop.asked}; the same command resumes")
     if failed:

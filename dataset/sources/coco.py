@@ -20,6 +20,7 @@ from dataset.jpeg.header import BadImage
 from dataset.jpeg.images import image_size
 from dataset.sources.files import ImageFiles
 from dataset.sources.imagenet import path_below, read_classes
+from dataset.store.chosen import relabelled
 from dataset.store.record import Boxes, Record, Target, labels_of, multi_label
 from utils.console import progress
 from utils.errors import UsageError
@@ -138,8 +139,8 @@ def find_coco(
         classes = tuple(sorted(classes))
     elif {*classes} == {*COCO_NAMES}:
         classes = COCO_NAMES
-    place = [classes.index(name) for name in found.names]
-    targets = [_relabelled(target, place) for target in found.targets]
+    label_of = {label: classes.index(name) for label, name in enumerate(found.names)}
+    targets = [relabelled(target, label_of) for target in found.targets]
     source = ImageFiles(split, "multi", classes, found.keys, targets, folder)
     if boxes:
         source = BoxedFiles(split, "detection", classes, found.keys, targets, folder, found.shapes)
@@ -150,13 +151,6 @@ def find_coco(
     if not labelled:
         raise UsageError(f"{file} has no image with a label")
     return source if keep_unlabelled else source.take(labelled)
-
-
-def _relabelled(target: Target, place: list[int]) -> Target:
-    """The target with the label ``place[n]`` where it has n."""
-    if isinstance(target, Boxes):
-        return replace(target, labels=tuple(place[label] for label in target.labels))
-    return tuple(sorted(place[label] for label in labels_of(target)))
 
 
 def _read_instances(file: Path, split: str, *, boxes: bool) -> _Found:
