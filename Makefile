@@ -1,12 +1,14 @@
-# make demo, make test: each sets up .venv first when it is missing or older than the dependency lists.
+# make demo, make test: each sets up .venv first when it is missing or older than the dependency lists or the C sources.
 PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: demo test lint setup lock
 
 setup: .venv/.ready
+	@test -e dataset/jpeg/_codec.so || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 
-.venv/.ready: pyproject.toml constraints.txt
+.venv/.ready: pyproject.toml constraints.txt setup.py dataset/jpeg/sources.py dataset/jpeg/src $(wildcard dataset/jpeg/src/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "Limbeck needs Python 3.10 or newer: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 2; }
 	$(PYTHON) -m venv .venv

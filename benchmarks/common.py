@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def files_below(data: Path) -> list[Path]:
 class Prepared(BatchMaker):
     """Batches of pixels that are there already: one copy, no decoding."""
 
-    def fill(self, batch: Arrays, rows: range, epoch: int, watch: Callable[[int], None]) -> list[str]:
+    def fill(self, batch: Arrays, rows: range, epoch: int, watch: np.ndarray, spent: np.ndarray) -> list[str]:
         """Copy."""
         part = batch["images"][rows.start : rows.stop]
         np.copyto(part, np.zeros((), np.uint8))

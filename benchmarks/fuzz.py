@@ -1,22 +1,20 @@
-"""Hostile image files for the compiled loops: none may end the process or reach beyond an array.
+"""Hostile image files for everything that reads bytes from disk: none may end the process or give other than pixels.
 
     python -m benchmarks.fuzz --files 100000
 
 Each file is a sound one (JPEGs of every sampling, with restart markers or without, tiled, progressive, CMYK; raw
 pixels) with headers made anew, bytes changed, pieces cut out, doubled or put elsewhere. Every function that reads bytes
 from disk gets it: it may refuse it, by BadImage or NotTiled, or give pixels of the promised shape. The work is done in
-processes that compile the loops with checks of every index, once, and without them, at the speed of use; signals that
-ended one and exceptions of another kind are counted, and their files kept below --work.
+processes; signals that ended one and exceptions of another kind are counted, and their files kept below --work.
+`benchmarks.fuzz_codec` does the same to the codec alone, a hundred times as fast and with every access checked.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,12 +23,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from dataset.feed.crops import center_axes, random_scale_crop, window_axes
 from dataset.jpeg.damage import sound_pixels
-from dataset.jpeg.decode import decode, decode_window
+from dataset.jpeg.decode import decode, decode_window, window_intervals
 from dataset.jpeg.header import BadImage, read_header
-from dataset.jpeg.images import center_crop, image_size
+from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import encode_raw, padded_window
 from dataset.jpeg.tiles import NotTiled, tile
+from dataset.jpeg.views import MIRROR, show_exact, show_planes
 from utils.console import exit_with_its_code, progress
 from utils.errors import DataError
 
@@ -43,9 +43,8 @@ _MARKERS = (0xC0, 0xC1, 0xC2, 0xC4, 0xD0, 0xD5, 0xD8, 0xD9, 0xDA, 0xDB, 0xDC, 0x
 def main() -> None:
     """Start the processes, and count how they end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=100_000, help="how many, each with and without checks")
+    parser.add_argument("--files", type=int, default=100_000, help="how many")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--unchecked", action="store_true", help="only at the speed of use")
     parser.add_argument("--work", type=Path, default=Path("runs/fuzz"), help="folder for files that did harm")
     parser.add_argument("--piece", type=int, nargs=2, metavar=("FIRST", "END"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -54,31 +53,24 @@ def main() -> None:
         run_piece(options.seed, range(*options.piece), options.work)
         return
     faults: list[str] = []
-    with tempfile.TemporaryDirectory() as cache:
-        ways = {"unchecked": {}} if options.unchecked else {"unchecked": {}, "checked": {"NUMBA_BOUNDSCHECK": "1"}}
-        for way, environment in ways.items():
-            if environment:  # compiled apart
-                environment["NUMBA_CACHE_DIR"] = cache
-            starts = range(0, options.files, _PIECE)
-            for start in progress(iterable=starts, desc=f"{way}, pieces of {_PIECE} files"):
-                piece = (start, min(start + _PIECE, options.files))
-                words = ["--seed", options.seed, "--work", options.work, "--piece", *piece]
-                done = subprocess.run(
-                    [sys.executable, "-m", "benchmarks.fuzz", *map(str, words)],
-                    env={**os.environ, **environment},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                    check=False,
-                )
-                if done.returncode:
-                    last = options.work / f"{start}.txt"
-                    where = f"at file {last.read_text()}" if last.exists() else "before the first file"
-                    faults.append(f"{way}: exit code {done.returncode} {where}")
-                faults += [f"{way}: {line}" for line in done.stdout.splitlines()]
-    print(f"{options.files} files, {' and '.join(ways)}: {len(faults)} faults")
+    for start in progress(iterable=range(0, options.files, _PIECE), desc=f"pieces of {_PIECE} files"):
+        piece = (start, min(start + _PIECE, options.files))
+        words = ["--seed", options.seed, "--work", options.work, "--piece", *piece]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.fuzz", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            last = options.work / f"{start}.txt"
+            where = f"at file {last.read_text()}" if last.exists() else "before the first file"
+            faults.append(f"exit code {done.returncode} {where}")
+        faults += done.stdout.splitlines()
+    print(f"{options.files} files: {len(faults)} faults")
     if faults:
-        raise DataError("\n  ".join(["the compiled loops are not safe:", *faults]))
+        raise DataError("\n  ".join(["reading is not safe:", *faults]))
 
 
 def run_piece(seed: int, numbers: range, work: Path) -> None:
@@ -88,7 +80,7 @@ def run_piece(seed: int, numbers: range, work: Path) -> None:
     for number in numbers:
         data = mutated(np.random.default_rng([seed, number]), seeds)
         last.write_text(str(number))
-        for function in (_read_whole, _read_windows, _rewrite):
+        for function in (_read_whole, _read_windows, _show, _rewrite):
             try:
                 function(data, np.random.default_rng([seed, number, 1]))
             except (BadImage, NotTiled):
@@ -109,12 +101,34 @@ def sources() -> list[bytes]:
         for mode in ("RGB", "L", "CMYK"):
             for save in ({}, {"restart_marker_blocks": 3}, {"restart_marker_rows": 1}, {"progressive": True}):
                 for subsampling in ("4:4:4", "4:2:2", "4:2:0") if mode == "RGB" else ("4:4:4",):
-                    file = io.BytesIO()
-                    Image.fromarray(pixels).convert(mode).save(file, "JPEG", subsampling=subsampling, **save)
-                    files.append(file.getvalue())
+                    files.append(_saved(pixels, mode, subsampling=subsampling, **save))
                     if not save and mode != "CMYK":
                         files.append(tile(files[-1]))
+        files.append(_saved(pixels, "RGB", keep_rgb=True))
+    for factors in ((0x12, 0x11, 0x11), (0x41, 0x11, 0x11), (0x22, 0x21, 0x12), (0x11, 0x22, 0x11), (0x42, 0x11, 0x11)):
+        for interval in (0, 2, 5):
+            files.append(_with_factors(factors, interval))
+            files.append(tile(files[-1]))
     return files
+
+
+def _saved(pixels: np.ndarray, mode: str, **save: str | int | bool) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "JPEG", **save)
+    return file.getvalue()
+
+
+def _with_factors(factors: tuple[int, int, int], interval: int) -> bytes:
+    """The 240 blocks of a gray picture as those of three components with these sampling factors, in two rows."""
+    blocks = sum((factor >> 4) * (factor & 15) for factor in factors)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 240, 3)).astype(np.uint8)
+    gray = _saved(cv2.GaussianBlur(picture, (9, 9), 3), "L", restart_marker_blocks=interval * blocks)
+    high, wide = 8 * max(factor & 15 for factor in factors), 8 * max(factor >> 4 for factor in factors)
+    frame = (2 * high - 3).to_bytes(2, "big") + (240 // blocks // 2 * wide - 5).to_bytes(2, "big") + b"\x03"
+    frame += b"".join(bytes([number + 1, factor, 0]) for number, factor in enumerate(factors))
+    gray = gray.replace(b"\xff\xc0\0\x0b\x08\0\x40\0\xf0\1\1\x11\0", b"\xff\xc0\0\x11\x08" + frame)
+    gray = gray.replace(b"\xff\xda\0\x08\1\1\0", b"\xff\xda\0\x0c\3\1\0\2\0\3\0")
+    return gray.replace(b"\xff\xdd\0\4\0" + bytes([interval * blocks]), b"\xff\xdd\0\4\0" + bytes([interval]))
 
 
 def mutated(random: np.random.Generator, seeds: list[bytes]) -> bytes:
@@ -173,11 +187,10 @@ def _segments(data: bytearray) -> Iterator[tuple[int, int]]:
 
 
 def _read_whole(data: bytes, random: np.random.Generator) -> None:
-    height, width = _size(data)
+    _size(data)
     pixels = decode(data)
     assert pixels.shape[2] == 3
     out = np.empty((32, 32, 3), np.uint8)
-    center_crop(data, (height, width), 36, 32, out)
     padded_window(np.ascontiguousarray(pixels), int(random.integers(-9, 9)), int(random.integers(-9, 9)), True, out)
     sound_pixels(data)
 
@@ -190,10 +203,26 @@ def _read_windows(data: bytes, random: np.random.Generator) -> None:
         window = (top, left, int(random.integers(1, high - top + 1)), int(random.integers(1, wide - left + 1)))
         with suppress(BadImage):
             assert decode_window(data, window).shape == (*window[2:], 3)
-        even = (top & ~1, left & ~1, window[2] & ~1, window[3] & ~1)
+            intervals = window_intervals(data, window)
+            assert intervals is None or (intervals >= 0).all()
         with suppress(BadImage):
-            if min(even[2:]):
-                assert decode_window(data, even, halve=True).shape == (even[2] // 2, even[3] // 2, 3)
+            assert decode_window(data, window, halve=True).shape == (*window[2:], 3)
+
+
+def _show(data: bytes, random: np.random.Generator) -> None:
+    """The evaluation view and training views, by either way, of the image or of one of another size."""
+    size = _size(data) if random.integers(2) else tuple(random.integers(1, 300, 2).tolist())
+    axes, places = center_axes(np.array([size]), 36, 32)
+    windows = random_scale_crop(random.random((3, 3)), np.array([size] * 3), (16, 60), 32)
+    crops, corners = window_axes(windows, 32)
+    axes, places = np.concatenate([axes, crops]), np.concatenate([places, corners])
+    axes[:, 1, MIRROR] = random.integers(2, size=4)
+    out, watch, spent = np.empty((4, 32, 32, 3), np.uint8), np.zeros(2, np.int64), np.zeros(2, np.int64)
+    others = show_planes([data] * 4, axes, places, out, 0, watch, spent)
+    for number in np.flatnonzero(others):
+        how, halve = ("antialias", "linear")[number % 2], bool(random.integers(2))
+        with suppress(BadImage):
+            show_exact(data, axes[number], places[number], out[number], spent, how=how, halve=halve)
 
 
 def _rewrite(data: bytes, _random: np.random.Generator) -> None:

@@ -89,7 +89,8 @@ def place(process: int) -> int:
 
 def learned(run: Path) -> list[dict[str, Any]]:
     """What was logged, without what is never the same twice."""
-    return [{name: value for name, value in row.items() if name not in UNLIKE} for row in read_metrics(run)]
+    rows = read_metrics(run)
+    return [{name: value for name, value in row.items() if name.partition("/")[0] not in UNLIKE} for row in rows]
 
 
 if __name__ == "__main__":

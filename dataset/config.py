@@ -50,6 +50,9 @@ class DataConfig:
     """rand_scale: shortest and longest short side, pixels"""
     pad: int = setting(4, least=0, most=16384, used_with={"type_of_data_aug": ("pad_crop",)})
     """pad_crop: width of the frame, pixels"""
+    decode: Literal["planes", "exact"] = "planes"
+    """planes (luma and chroma are resized each from its own resolution, which is fast and differs from the other in
+    rounding), exact (the pixels of a stock decoder, resized as Pillow does)"""
     resize: Literal["antialias", "area", "linear"] = "antialias"
     """training: antialias (Pillow's bilinear), or OpenCV's area or linear, which aliases and is the fastest"""
     flip: bool = True

@@ -31,6 +31,7 @@ from dataset.store.samples import Samples, as_samples
 from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.errors import DataError, UsageError
 from utils.files import expanded
+from utils.stopwatch import Stopwatch
 
 __all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
 
@@ -83,6 +84,12 @@ class TrainLoader:
         device: where the batches are wanted.
         targets: what becomes of the targets of the records; labels when not given.
 
+    Attributes:
+        config: as it was given.
+        batches: how many an epoch has.
+        batch_size: images of each, over all ranks.
+        stopwatch: of `copy`, what it takes to bring batches to the device and to distort them there.
+
     Raises:
         UsageError: settings that do not go together, or with the split.
     """
@@ -112,22 +119,35 @@ class TrainLoader:
             )
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
-        self._seed, self._config, self._samples = seed, config, samples
+        self.config, self.stopwatch = config, Stopwatch(device)
+        self._seed, self._samples = seed, samples
         samples.prepare(config.open_shards if config.order == "blocks" else None)
         self._reading: Generator[np.ndarray] | None = None
         maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), seed)
-        self._stream = _Stream(Ring(maker, share, config.num_workers), device, _replace_skipped)
+        self._stream = _Stream(Ring(maker, share, config.num_workers), device, _replace_skipped, self.stopwatch)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
-        shards, config = self._samples.shards, self._config
+        shards, config = self._samples.shards, self.config
         whole = order.epoch_order(self._seed, epoch, shards, config.order, config.open_shards)
         groups = [list(range(len(shards)))]
         if config.order == "blocks":
             groups = order.shard_groups(self._seed, epoch, len(shards), config.open_shards)
         batches = self._reading = self._samples.reading(groups, order.training_batches(whole, *self._share, first))
         for index, tensors in self._stream.run((epoch, index) for index in batches):
-            yield self._augmented(tensors, index, epoch)
+            with self.stopwatch("copy"):
+                batch = self._augmented(tensors, index, epoch)
+            yield batch
+
+    @property
+    def ahead(self) -> int:
+        """How many batches may be ready, or on their way, before they are drawn."""
+        return self._stream.ring.count
+
+    def spent(self) -> dict[str, float]:
+        """Seconds so far that the decoding processes together read, decoded, resized, and waited for a free slot."""
+        slot, read, decode, resize = (self._stream.ring.spent() / 1e9).tolist()
+        return {"read": read, "decode": decode, "resize": resize, "slot": slot}
 
     def _augmented(self, tensors: dict[str, Tensor], index: np.ndarray, epoch: int) -> Batch:
         """What happens on the device; by each sample's own draws, so that other batches show it alike."""
@@ -136,7 +156,7 @@ class TrainLoader:
         images, targets = batch.images["weak"], batch.targets
         if jitter is not None:
             images = augment.color_jitter(images, jitter)
-        config = self._config
+        config = self.config
         if config.strong_view or self._mixes or config.cutout or config.randaugment:
             draws = crops.uniform(self._seed, epoch, index, crops.RANDAUGMENT.stop)
         if config.cutout:
@@ -179,7 +199,7 @@ class EvalLoader:
         rows = max(map(len, self._batches), default=1)
         workers = min(config.num_workers, -(-len(samples) // world))
         maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), None)
-        self._stream = _Stream(Ring(maker, rows, workers), device, _drop_skipped)
+        self._stream = _Stream(Ring(maker, rows, workers), device, _drop_skipped, Stopwatch(device))
 
     def spread(self, images: int) -> EvalLoader:
         """At most ``images`` of the samples, at equal distances, read by the same processes; closed with this one."""
@@ -203,8 +223,10 @@ class EvalLoader:
 class _Stream:
     """Slots of a ring as tensors on a device; on a GPU the copy of the next runs beside the work on the last."""
 
-    def __init__(self, ring: Ring, device: torch.device, mend: Callable[[Arrays], Arrays]) -> None:
-        self.ring, self._device, self._mend = ring, device, mend
+    def __init__(
+        self, ring: Ring, device: torch.device, mend: Callable[[Arrays], Arrays], stopwatch: Stopwatch
+    ) -> None:
+        self.ring, self._device, self._mend, self._stopwatch = ring, device, mend, stopwatch
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def run(self, batches: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
@@ -221,8 +243,11 @@ class _Stream:
                 if not asked:
                     return
                 slot = asked.popleft()
-                arrays = self._mend(self.ring.wait(slot))
-                yield arrays["index"].copy(), _tensors(arrays)
+                arrays = self.ring.wait(slot)
+                with self._stopwatch("copy"):
+                    arrays = self._mend(arrays)
+                    tensors = _tensors(arrays)
+                yield arrays["index"].copy(), tensors
                 self.ring.release(slot)
                 continue
             while asked and (not copied or (len(copied) < 2 and self.ring.ready(asked[0]))):
@@ -230,7 +255,8 @@ class _Stream:
             if not copied:
                 return
             index, tensors, done, slot = copied.popleft()
-            torch.cuda.current_stream(self._device).wait_event(done)
+            with self._stopwatch("copy"):  # what of it the GPU has to wait for
+                torch.cuda.current_stream(self._device).wait_event(done)
             for tensor in tensors.values():
                 tensor.record_stream(torch.cuda.current_stream(self._device))
             yield index, tensors

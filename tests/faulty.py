@@ -34,6 +34,8 @@ class Faulty(Samples):
                 os._exit(9)
             case "hang":
                 time.sleep(1000)
+            case "nap":
+                time.sleep(0.001)
             case "error":
                 raise DataError(f"square {index} is damaged")
         image = cv2.imencode(".png", np.full((16, 16, 3), index, np.uint8))[1].tobytes()

@@ -48,5 +48,5 @@ def words(digits, runs, *more):
 
 def learned(run):
     """The student's bytes and every logged number that is not a speed."""
-    rows = [{k: v for k, v in row.items() if k not in SPEED} for row in read_metrics(run)]
+    rows = [{k: v for k, v in row.items() if k.partition("/")[0] not in SPEED} for row in read_metrics(run)]
     return (run / "student.safetensors").read_bytes(), rows

@@ -29,6 +29,7 @@ class Clock:
         self._bar = progress(disable=True)
         self._begun, self._first, self._step = 0.0, 0, 0  # when the first step here was done, which, and the last one
         self._own = 0  # steps of this process
+        self._remarked = False
 
     def __enter__(self) -> Clock:
         return self
@@ -54,25 +55,29 @@ class Clock:
             self._bar.update()
             self._note_step()
 
-    def speed(self, batch_size: int) -> dict[str, float]:
-        """Images a second and the share of time spent waiting, since the last call."""
-        elapsed = time.perf_counter() - self._since
-        values = {"images_per_second": self._count * batch_size / elapsed, "data_wait": self._waited / elapsed}
-        self._since, self._waited, self._count = time.perf_counter(), 0.0, 0
-        return values
+    def lap(self) -> tuple[int, float, float]:
+        """Steps, seconds, and seconds of waiting for data since the last call, or the epoch's beginning."""
+        now = time.perf_counter()
+        lap = self._count, now - self._since, self._waited
+        self._since, self._waited, self._count = now, 0.0, 0
+        return lap
 
-    def show(self, values: dict[str, float]) -> None:
-        """Beside the bar on a terminal, on a line of its own elsewhere."""
+    def show(self, values: dict[str, float], remark: str = "") -> None:
+        """Beside the bar on a terminal, on a line of its own elsewhere, with the ``remark``; above the bar once."""
         left = self._left(int(values["step"]))
         ends = {"left": _duration(left)} if left is not None else {}
         if self._bar.disable:
             texts = {name: f"{value:.4g}" for name, value in values.items() if name not in ("epoch", "step")}
             if self._begun:
                 ends = {"elapsed": _duration(time.perf_counter() - self._begun), **ends}
-            print(f"{self._title}, step {int(values['step'])}: {_listed({**texts, **ends})}", flush=True)
+            line = f"{self._title}, step {int(values['step'])}: {_listed({**texts, **ends})}"
+            print(f"{line}; {remark}" if remark else line, flush=True)
         else:
             texts = {name: f"{values[name]:.4g}" for name in ("loss", *self._scores)}
             self._bar.set_postfix_str(_listed({**texts, **ends}))
+            if remark and not self._remarked:
+                self._remarked = True
+                tqdm.write(remark)
 
     def _note_step(self) -> None:
         self._step += 1

@@ -17,6 +17,7 @@ from training.schedule import learning_rate, momentum
 from training.scores import Scorer
 from training.settings import TrainConfig
 from training.signals import Stop
+from training.spent import Spent, cores_of_rank, faster_loader
 from training.state import State
 from training.step import step_on
 from utils.console import scores_line
@@ -56,6 +57,7 @@ class Trainer:
             self.run.open_logs(state.epoch, state.step, config, self.params.wandb_project)
         stop.defer()
         steps = state.epochs * self.loader.batches
+        self._spent, self._has_logged = Spent(self.loader, state.stopwatch), False
         try:
             with Clock(steps, self.task.running_scores, shown=self.ranks.first) as self.clock:
                 for number in range(state.next_phase, len(state.phases)):
@@ -95,6 +97,8 @@ class Trainer:
         state.distiller.train()
         state.distiller.set_epoch(epoch + 1 - before)
         batches, title = loader.epoch(epoch, state.batch), f"epoch {epoch + 1}/{state.epochs}"
+        self._spent.begin()
+        self._spent.measure(last=self._is_logged(1))
         for batch in self.clock.epoch(title, batches, loader.batches, state.batch, state.step):
             step = state.step - before * loader.batches
             place = state.phase.optim, step, loader.batches, state.phase.epochs
@@ -103,8 +107,9 @@ class Trainer:
             state.step, state.batch = state.step + 1, state.batch + 1
             for given, part in results:
                 state.meters.add(given, part, state.step)
-            if state.step % self.params.print_freq == 0 or state.batch == loader.batches:
+            if self._is_logged():
                 self._log(epoch, rate)
+            self._spent.measure(last=self._is_logged(1))
             if self.params.checkpoint_steps and state.step % self.params.checkpoint_steps == 0:
                 state.save()
             self._stop_if_asked(stop)
@@ -119,14 +124,23 @@ class Trainer:
             who = next(filter(None, gather(stop.asked)))
             raise Stopped(f"stopped by {who} after step {state.step}; the same command resumes from {self.run.last}")
 
+    def _is_logged(self, ahead: int = 0) -> bool:
+        """Whether there is a line of the log after this step, or one so many ahead in this epoch."""
+        step, batch = self.state.step + ahead, self.state.batch + ahead
+        return step % self.params.print_freq == 0 or batch == self.loader.batches
+
     def _log(self, epoch: int, rate: float) -> None:
         state = self.state
         state.meters.raise_if_diverged()
         values = {"epoch": epoch + 1, "step": state.step, "lr": rate, **state.meters.read()}
-        values |= self.clock.speed(self.loader.batch_size)
+        steps, elapsed, waited = self.clock.lap()
+        values |= {"images_per_second": steps * self.loader.batch_size / elapsed, "data_wait": waited / elapsed}
+        shares = self._spent.shares(steps, elapsed, waited)
+        advice = faster_loader(shares, self.loader.config, cores_of_rank()) if self._has_logged else ""
+        self._has_logged = True  # before, decoding processes were starting
         if self.ranks.first:
-            self.run.log("train", values, self.phase_name)
-            self.clock.show(values)
+            self.run.log("train", {**values, **shares}, self.phase_name)
+            self.clock.show(values, advice and f"waits for data: {advice}")
 
     def _validate(self, epoch: int, scorer: Scorer) -> None:
         state, primary = self.state, self.task.primary

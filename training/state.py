@@ -30,6 +30,7 @@ from training.settings import TrainConfig
 from training.trainable import train_only, trainable_parameters
 from utils.distributed import Ranks, barrier, from_first, gather
 from utils.errors import DataError, UsageError
+from utils.stopwatch import Stopwatch
 
 _OVER = "start over with --fresh, which keeps this folder beside the new one"
 _SHOWN = 3  # names in a message
@@ -54,6 +55,7 @@ class State:
         phase_number, phase: that of the optimizer and the meters; an epoch may have ended it.
         optimizer, scaler, meters, ema: of the current phase; the moving average is None where none is kept.
         average: that of the last epochs; None where none is kept.
+        stopwatch: of the parts of a step: `teacher`, `student` (which it is within), `optimizer`.
 
     Raises:
         UsageError: settings of a phase that do not go together.
@@ -74,6 +76,9 @@ class State:
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.amp == "fp16")
         self.ema = None if params.ema_decay is None else Average(distiller.student, params.ema_decay)
         self.average = Average(distiller.student) if params.average_last else None
+        self.stopwatch = Stopwatch(ranks.device)
+        for teacher in () if params.compile else distiller.teachers.values():
+            self.stopwatch.around(teacher, "teacher")
         self._parameters = trainable_parameters(distiller)
         self._ends = list(accumulate(phase.epochs for phase in phases.values()))
         self.epoch = self.batch = self.step = 0

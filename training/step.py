@@ -47,7 +47,15 @@ def step_on(
         if momentum is not None:
             group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
     parts = batch.chunk(state.params.accumulate)
-    results = [_backward(state, module, part, len(parts), last=part is parts[-1]) for part in parts]
+    with state.stopwatch("student"):
+        results = [_backward(state, module, part, len(parts), last=part is parts[-1]) for part in parts]
+    with state.stopwatch("optimizer"):
+        _update(state)
+    return list(zip(results, parts))
+
+
+def _update(state: State) -> None:
+    """Clipping, the step itself, the moving average."""
     if (longest := state.phase.optim.grad_clip) is not None:
         state.scaler.unscale_(state.optimizer)
         nn.utils.clip_grad_norm_((p for p in state.distiller.parameters() if p.requires_grad), longest)
@@ -56,7 +64,6 @@ def step_on(
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.update_parameters(state.distiller.student)
-    return list(zip(results, parts))
 
 
 def _backward(state: State, module: nn.Module, part: Batch, parts: int, *, last: bool) -> Distilled:

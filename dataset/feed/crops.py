@@ -11,6 +11,7 @@ import numpy as np
 
 from dataset.feed.targets import Window
 from dataset.jpeg.images import resized_shape
+from dataset.jpeg.views import COUNT, LENGTH, ORIGIN, RESIZED
 
 WINDOW = 44  # numbers that a decoding process draws
 STRONG, MIX, CUTOUT, RANDAUGMENT = slice(44, 51), slice(51, 55), slice(55, 60), slice(60, 72)  # on the device
@@ -37,6 +38,29 @@ def center_window(size: tuple[int, int], resize_side: int, crop: int) -> Window:
         spans.append((start * length / resized, crop * length / resized))
     (top, height), (left, width) = spans
     return Window(top, left, height, width)
+
+
+def center_axes(sizes: np.ndarray, resize_side: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `center_window`, of images of ``sizes``, int [N, 2], height and width.
+
+    Returns:
+        axes: int64 [N, 2, 6], as `dataset.jpeg.views` has them.
+        places: int64 [N, 2], where the first pixel goes in the square; black surrounds an image that is smaller.
+    """
+    sizes = sizes.astype(np.int64)
+    resized = np.maximum(1, sizes * resize_side // sizes.min(axis=1, keepdims=True))
+    count = np.minimum(crop, resized)
+    begin = np.rint((resized - count) / 2.0).astype(np.int64)
+    zeros = np.zeros_like(sizes)
+    return np.stack([zeros, sizes, resized, begin, count, zeros], axis=2), (crop - count) // 2
+
+
+def window_axes(windows: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows, int64 [N, 4], resized to a square: axes and places as `center_axes`."""
+    axes = np.zeros((len(windows), 2, 6), np.int64)
+    axes[:, :, ORIGIN], axes[:, :, LENGTH] = windows[:, :2], windows[:, 2:]
+    axes[:, :, RESIZED] = axes[:, :, COUNT] = crop
+    return axes, np.zeros((len(windows), 2), np.int64)
 
 
 def whole(sizes: np.ndarray) -> np.ndarray:

@@ -29,11 +29,12 @@ import numpy as np
 
 from dataset.feed.batches import BatchMaker
 from dataset.feed.targets import Arrays
-from dataset.feed.worker import DONE, TASK, Layout
+from dataset.feed.worker import AT, DONE, SUMS, TASK, Layout
 from dataset.store.samples import Samples
 from utils.errors import DataError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # NumPy starts as many as there are cores: 40 ms and 1 MB of a process
 _PIECE = (16, 64)  # samples a task: enough to draw crops for at once, few enough to share a batch
 
 
@@ -41,6 +42,7 @@ class Ring:
     """Batches of up to ``rows`` samples, made by ``workers`` processes, or by this one where ``workers`` is 0.
 
     Attributes:
+        count: of slots.
         slots: the batches' arrays, none before `start`.
         memory: the bytes they lie in, None without processes.
     """
@@ -54,9 +56,10 @@ class Ring:
         self._owed: list[dict[int, int]] = [{} for _ in range(count)]  # by slot, pieces not done: first row, end
         self._sizes = [0] * count
         self._epochs = [0] * count
-        self._free = deque(range(count))
+        self.count, self._free = count, deque(range(count))
         self._layout = layout
         self._workers: list[_Worker] = []
+        self._spent = np.zeros(3, np.int64)  # by this process
         self._fatal: set[int] = set()  # samples at which a process died or hung
         self.memory: mmap.mmap | None = None
         self.slots: list[Arrays] = []
@@ -106,7 +109,8 @@ class Ring:
         """
         if not self._layout.workers and self._owed[slot]:
             rows = range(self._sizes[slot])
-            for remark in self._maker.fill(self.slots[slot], rows, self._epochs[slot], watch=lambda row: None):
+            remarks = self._maker.fill(self.slots[slot], rows, self._epochs[slot], np.zeros(2, np.int64), self._spent)
+            for remark in remarks:
                 _skipped(remark)
             self._owed[slot].clear()
         while self._owed[slot]:
@@ -120,6 +124,15 @@ class Ring:
     def release(self, slot: int) -> None:
         """Give the slot back."""
         self._free.append(slot)
+
+    def spent(self) -> np.ndarray:
+        """Nanoseconds since `start` that all processes together were idle, read, decoded and resized; int64 [4]."""
+        if self.memory is None:
+            return np.concatenate([[0], self._spent])
+        rests, now = self._status[:, 5], time.monotonic_ns()
+        spent = self._status[:, SUMS].sum(0)
+        spent[0] += (now - rests[rests > 0]).sum()
+        return spent
 
     def drain(self) -> None:
         """Wait for batches that were asked for and are no longer wanted, and give all slots back."""
@@ -167,7 +180,7 @@ class Ring:
         process = subprocess.Popen(
             [sys.executable, "-m", "dataset.feed.worker", *map(str, descriptors)],
             pass_fds=descriptors,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
             start_new_session=True,  # Ctrl-C is for the trainer, which saves its state first
         )
         theirs.close()
@@ -231,7 +244,7 @@ class Ring:
 
     def _lose(self, worker: _Worker, how: str) -> None:
         """Replace a worker, unless `on_fault` is stop; the sample it was at is given up, the rest handed out again."""
-        slot, start, stop, row, since = self._status[worker.number].tolist()
+        slot, start, stop, row, since, _ = self._status[worker.number, AT].tolist()
         busy = since != 0 and start in self._owed[slot]
         index = int(self.slots[slot]["index"][row])
         message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}"
@@ -241,8 +254,8 @@ class Ring:
         self._workers.remove(worker)
         if self._maker.config.on_fault == "stop":
             raise DataError(f"{message}. Is memory short, or the disk gone? data.on_fault=skip continues without it")
-        began = self._status[worker.number].any()
-        self._status[worker.number] = 0
+        began = self._status[worker.number, :5].any()
+        self._status[worker.number, AT] = 0
         if began:
             self._start_worker(worker.number)
             message += "; another takes its place"

@@ -27,7 +27,10 @@ from utils.errors import DataError, UsageError
 # Pipes carry whole messages of one size, below the size that the system keeps in one piece.
 TASK = struct.Struct("iiiq")  # slot, first row, end row, epoch
 DONE = struct.Struct("ii")  # slot, first row
-STATUS = ("slot", "start", "stop", "row", "since")  # int64 a worker; since: monotonic nanoseconds, 0 when idle
+# int64 a worker: what it is at; since when (monotonic nanoseconds), 0 when idle; since when it is idle, else 0; and the
+# nanoseconds of idleness and of what `BatchMaker.fill` adds to, over all processes that had this row.
+STATUS = ("slot", "start", "stop", "row", "since", "rests", "idle", "read", "decode", "resize")
+AT, SUMS = slice(0, 6), slice(6, 10)
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Layout:
     slots: int
 
     def map(self, memory: mmap.mmap) -> tuple[np.ndarray, list[Arrays]]:
-        """Status, int64 [workers, 5], and the slots' arrays, on ``memory``."""
+        """Status, int64 [workers, 10], and the slots' arrays, on ``memory``."""
         status = np.frombuffer(memory, np.int64, self.workers * len(STATUS)).reshape(self.workers, -1)
         at = _aligned(status.nbytes)
         slots = []
@@ -78,21 +81,22 @@ def main() -> None:
         return
     status, slots = layout.map(mmap.mmap(memory_fd, layout.bytes))
     mine = status[number]
+    spent = mine[7:]
 
-    def watch(row: int) -> None:
-        mine[3:] = row, time.monotonic_ns()
-
+    mine[5] = time.monotonic_ns()
     while len(message := os.read(tasks, TASK.size)) == TASK.size:
         slot, start, stop, epoch = TASK.unpack(message)
-        mine[:] = slot, start, stop, start, time.monotonic_ns()
+        began, rests = time.monotonic_ns(), mine[5]
+        mine[AT] = slot, start, stop, start, began, 0
+        mine[6] += began - rests
         try:
-            for remark in maker.fill(slots[slot], range(start, stop), epoch, watch):
+            for remark in maker.fill(slots[slot], range(start, stop), epoch, mine[3:5], spent):
                 control.send(remark)
         except DataError as error:
             control.send(error)
             return
         os.write(done, DONE.pack(slot, start))
-        mine[4] = 0  # last: one that seems idle has sent everything
+        mine[4:6] = 0, time.monotonic_ns()  # last: one that seems idle has sent everything
 
 
 if __name__ == "__main__":

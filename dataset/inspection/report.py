@@ -12,11 +12,11 @@ import numpy as np
 
 from dataset.inspection.sheet import Faults, draw_sheet, images_a_class, read_or_note, training_windows
 from dataset.jpeg.damage import find_damage
-from dataset.jpeg.decode import decode
+from dataset.jpeg.decode import decode, window_intervals
 from dataset.jpeg.header import read_header
 from dataset.jpeg.images import image_size
 from dataset.jpeg.raw import raw_pixels
-from dataset.jpeg.tiles import NotTiled, read_frame, window_jpeg
+from dataset.jpeg.tiles import NotTiled, read_frame
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
 from dataset.store.index import INDEX, REPORT, Shard, describe
@@ -151,8 +151,8 @@ def _coding(samples: Samples, index: int, faults: Faults) -> Coding | None:
             interval = header.mcu[0], header.mcu[1] * header.restart
     except NotTiled as reason:
         why = str(reason)
-    part = window_jpeg(np.frombuffer(data, np.uint8), training_windows(index, size, 1)[0])
-    read = len(data) if part is None else len(part.data)
+    intervals = window_intervals(data, training_windows(index, size, 1)[0])
+    read = len(data) if intervals is None else int((intervals[:, 1] - intervals[:, 0]).sum())
     return Coding(size, len(data), header.chroma, interval, why, read)
 
 

@@ -15,9 +15,8 @@ from matplotlib.patches import Rectangle
 
 from dataset.config import DataConfig
 from dataset.feed import crops
-from dataset.jpeg.decode import decode
-from dataset.jpeg.header import read_header
-from dataset.jpeg.tiles import window_jpeg
+from dataset.jpeg.decode import decode, window_intervals
+from dataset.jpeg.header import jpeg_header
 from dataset.store.record import Boxes, Record, classes_of
 from dataset.store.samples import Samples
 from utils.errors import DataError
@@ -99,16 +98,14 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
 
 def _is_read(data: bytes, window: Window, size: tuple[int, int]) -> np.ndarray:
     """Which pixels decoding ``window`` decodes, bool [H, W]."""
-    part = window_jpeg(np.frombuffer(data, np.uint8), window)
-    if part is None:
+    intervals = window_intervals(data, window)
+    if intervals is None:
         return np.ones(size, bool)
-    read = np.zeros(size, bool)
-    header = read_header(part.data.tobytes())
-    assert header is not None
-    for row in range(header.height):
-        left = window[1] - part.lefts[0 if part.aligned else row // 8]
-        read[window[0] - part.top + row, max(left, 0) : left + header.width] = True
-    return read
+    high, wide = jpeg_header(data).mcu
+    read = np.zeros((-(-size[0] // high), -(-size[1] // wide)), bool)  # MCUs
+    for _, _, first, end in intervals.tolist():
+        read.flat[first:end] = True
+    return read.repeat(high, axis=0).repeat(wide, axis=1)[: size[0], : size[1]]
 
 
 def _short(text: str, length: int = 34) -> str:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dataset.jpeg.damage import prove, sound_pixels
-from dataset.jpeg.decode import decode, opencv_pixels
+from dataset.jpeg.damage import Sound, examine
+from dataset.jpeg.decode import opencv_pixels
 from dataset.jpeg.header import BadImage, Header, jpeg_header, read_header
 from dataset.jpeg.images import as_jpeg, encode, resized_shape
 from dataset.jpeg.resize import resize
 from dataset.jpeg.rgb import MAX_PIXELS, check_size
-from dataset.jpeg.tiles import NotTiled, tile
+from dataset.jpeg.tiles import NotTiled, compare, tiled, walk
 
 MAX_STORED = 1 << 26  # 67 MB, of an image in a record
 
@@ -39,42 +39,44 @@ class Fitting:
 def fit(data: bytes, fitting: Fitting) -> tuple[bytes, int, int, str | None]:
     """Bytes to store, height and width of the image in them, and a remark.
 
-    With ``fitting.check`` the file is sound, and what is stored decodes to the same pixels by the decoders of training,
-    whole and in windows.
+    With ``fitting.check`` the file is sound, and what is stored decodes to the same pixels: it is the file itself, or
+    its coefficients read back.
 
     Raises:
         BadImage: the file is damaged, no image, or too large.
     """
-    pixels: np.ndarray | None = None
-    flaw = remark = untiled = None
+    sound, remark, untiled = Sound(None, None, None), None, None
     header = read_header(data)
     reduce = 1 if header is None else _reduction(header, fitting)
     if header is not None:
         check_size(header.height // reduce, header.width // reduce, ", or by --image_size")
     if fitting.check:
-        pixels, flaw = sound_pixels(data, reduce=reduce)
+        shrinks = header is not None and _smaller(header, fitting) is not None
+        sound = examine(data, header, reduce=reduce if shrinks else None)
     if header is None or reduce == 1:
         given = data
         data, header, remark = as_jpeg(given)
         if data is not given:
-            pixels = flaw = None
+            sound = Sound(None, None, None)
     shape = _smaller(header, fitting)
     if shape is not None:
+        pixels = sound.pixels
         if pixels is None:
             pixels = opencv_pixels(np.frombuffer(data, np.uint8), reduce=reduce)
-        data, pixels = encode(resize(pixels, *shape), quality=fitting.quality), None
+        data, sound = encode(resize(pixels, *shape), quality=fitting.quality), Sound(None, None, sound.remark)
         header = jpeg_header(data)
     stored = data
     if fitting.tiles:
         try:
-            stored = tile(data)
+            walked = sound.walk or walk(data)
+            stored = tiled(walked)
+            if fitting.check:
+                compare(stored, walked)
         except NotTiled as reason:
             untiled = f"kept untiled: {reason}"
     if len(stored) > MAX_STORED:
         raise BadImage(f"{len(stored):,} bytes to store, the limit is {MAX_STORED:,}; --image_size makes them fewer")
-    if fitting.check:
-        prove(stored, decode(data) if pixels is None else pixels)
-    return stored, header.height, header.width, "; ".join(filter(None, (remark, untiled, flaw))) or None
+    return stored, header.height, header.width, "; ".join(filter(None, (remark, untiled, sound.remark))) or None
 
 
 def _smaller(header: Header, fitting: Fitting) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 What stands before the entropy-coded bytes of the first scan, as libjpeg reads it: fill bytes and stray bytes between
 segments are passed over, two frame headers or a segment of impossible length are errors. Segments and markers are those
-of ITU-T T.81, annex B; compiled, for a window of a record is cut out at every read.
+of ITU-T T.81, annex B; the reading itself is compiled (src/header.c).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
 
+from dataset.jpeg.codec import library, readable, writable
 from utils.errors import DataError
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
@@ -44,7 +44,7 @@ class Segment(NamedTuple):
 
 
 class Header(NamedTuple):
-    """The contents of the headers; numbers alone, for compiled loops."""
+    """The contents of the headers, as src/codec.h has them."""
 
     problem: int  # 0, or a key of _PROBLEMS; the rest holds only without one
     sof: int  # marker of the frame header
@@ -63,7 +63,8 @@ class Header(NamedTuple):
     @property
     def mcu(self) -> tuple[int, int]:
         """Height and width of an MCU, pixels; the components of the frame are in one scan."""
-        return mcu_of(self)
+        factors = self.factors.to_bytes(4, "little")[: self.components] if self.components > 1 else b"\x11"
+        return 8 * max(factor & 15 for factor in factors), 8 * max(factor >> 4 for factor in factors)
 
     @property
     def chroma(self) -> str:
@@ -79,12 +80,12 @@ class Header(NamedTuple):
     @property
     def interleaved(self) -> bool:
         """Whether the first scan is the whole image, of 8 bits, sequential and Huffman coded."""
-        return is_interleaved(self)
+        return self.sof in (0xC0, 0xC1) and self.precision == 8 and self.in_scan == self.components
 
-
-_BYTES = types.Array(types.uint8, 1, "C", readonly=True)
-_SEGMENT = types.NamedUniTuple(types.int64, len(Segment._fields), Segment)
-_HEADER = types.NamedUniTuple(types.int64, len(Header._fields), Header)
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether windows can be cut out between restart markers: `interleaved`, gray or three components."""
+        return self.interleaved and self.components in (1, 3)
 
 
 def read_header(data: bytes | np.ndarray) -> Header | None:
@@ -95,7 +96,9 @@ def read_header(data: bytes | np.ndarray) -> Header | None:
     """
     if bytes(data[:2]) != SOI:
         return None
-    header = parse(np.frombuffer(data, np.uint8))
+    numbers = np.empty(len(Header._fields), np.int64)
+    library.parse_header(readable(data), len(data), writable(numbers))
+    header = Header(*numbers.tolist())
     if header.problem:
         raise BadImage(_PROBLEMS[header.problem])
     return header
@@ -110,9 +113,9 @@ def jpeg_header(data: bytes) -> Header:
 
 def segments(data: bytes, header: Header) -> Iterator[tuple[int, bytes]]:
     """Marker and bytes of each segment before the first scan's header."""
-    array, position = np.frombuffer(data, np.uint8), 2
+    position = 2
     while True:
-        segment = next_segment(array, position)
+        segment = _segment_from(data, position)
         if segment.start >= header.sos:
             return
         yield segment.marker, data[segment.start : segment.end]
@@ -126,8 +129,8 @@ def without_stray_bytes(data: bytes, header: Header) -> bytes:
 
 def scan_headers(data: bytes, header: Header) -> list[bytes]:
     """The headers of all scans before the end marker; what follows that, such as a film, is none of the image."""
-    array, position, scans = np.frombuffer(data, np.uint8), header.scan, [data[header.sos : header.scan]]
-    while (segment := next_segment(array, position)).marker not in (0, EOI[1]):
+    position, scans = header.scan, [data[header.sos : header.scan]]
+    while (segment := _segment_from(data, position)).marker not in (0, EOI[1]):
         if segment.marker == SOS:
             scans.append(data[segment.start : segment.end])
         position = segment.end
@@ -146,98 +149,8 @@ def is_complete(data: bytes, header: Header, scans: list[bytes]) -> bool:
     return not any(missing.values())
 
 
-@njit(_SEGMENT(_BYTES, types.int64), cache=True, nogil=True)
-def next_segment(data: np.ndarray, position: int) -> Segment:
+def _segment_from(data: bytes, position: int) -> Segment:
     """The first segment from ``position`` on."""
-    stray, size = 0, len(data)
-    while True:
-        while position < size and data[position] != 0xFF:
-            stray += 1
-            position += 1
-        while position + 1 < size and data[position + 1] == 0xFF:  # fill bytes
-            position += 1
-        if position + 4 > size:
-            return Segment(0, size, size, stray)
-        marker = np.int64(data[position + 1])
-        if marker == 0 or marker == 1 or 0xD0 <= marker <= 0xD7:  # no marker, or one without a segment
-            stray += 2
-            position += 2
-            continue
-        end = position + 2 + (np.int64(data[position + 2]) << 8 | np.int64(data[position + 3]))
-        return Segment(marker, position, end, stray)
-
-
-@njit(_HEADER(_BYTES), cache=True, nogil=True)
-def parse(data: np.ndarray) -> Header:
-    """The headers of ``data``, uint8 [bytes], which begins as a JPEG."""
-    position, stray, restart = 2, 0, 0
-    sof, frame, height, width, precision, components, factors = 0, 0, 0, 0, 0, 0, 0
-    problem = 0
-    while True:
-        segment = next_segment(data, position)
-        stray += segment.stray
-        marker, start, end = segment.marker, segment.start, segment.end
-        if marker == 0 or end > len(data):
-            problem = 1
-        elif marker < 0xC0 or marker == 0xD8 or marker == 0xD9 or end < start + 4:
-            problem = 2
-        elif 0xC0 <= marker <= 0xCF and marker != 0xC4 and marker != 0xC8 and marker != 0xCC:
-            size = end - start - 4
-            if sof:
-                problem = 3
-            elif size < 6 or size != 6 + 3 * np.int64(data[start + 9]):
-                problem = 4
-            else:
-                sof, frame, precision = marker, start, np.int64(data[start + 4])
-                height = np.int64(data[start + 5]) << 8 | np.int64(data[start + 6])
-                width = np.int64(data[start + 7]) << 8 | np.int64(data[start + 8])
-                components = np.int64(data[start + 9])
-                if height == 0 or width == 0 or not 1 <= components <= 4:
-                    problem = 4
-                else:
-                    for component in range(components):
-                        factor = np.int64(data[start + 11 + 3 * component])
-                        if not (1 <= factor >> 4 <= 4 and 1 <= factor & 15 <= 4):
-                            problem = 4
-                        factors |= factor << 8 * component
-        elif marker == 0xDD:
-            if end - start != 6:
-                problem = 2
-            else:
-                restart = np.int64(data[start + 4]) << 8 | np.int64(data[start + 5])
-        elif marker == 0xDA:
-            in_scan = np.int64(data[start + 4]) if end > start + 4 else np.int64(0)
-            if not sof:
-                problem = 6
-            elif not 1 <= in_scan <= components or end - start != 8 + 2 * in_scan:
-                problem = 5
-            else:
-                return Header(
-                    0, sof, frame, precision, height, width, components, factors, start, end, in_scan, restart, stray
-                )
-        if problem:
-            return Header(problem, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        position = end
-
-
-@njit(types.UniTuple(types.int64, 2)(_HEADER), cache=True, nogil=True)
-def mcu_of(header: Header) -> tuple[int, int]:
-    """Height and width of an MCU, pixels; a scan of one component counts in single blocks."""
-    high, wide = np.int64(1), np.int64(1)
-    for component in range(header.components if header.components > 1 else 0):
-        factor = header.factors >> 8 * component & 255
-        high, wide = max(high, factor & 15), max(wide, factor >> 4)
-    return 8 * high, 8 * wide
-
-
-@njit(types.boolean(_HEADER), cache=True, nogil=True)
-def is_interleaved(header: Header) -> bool:
-    """`Header.interleaved`, for compiled loops."""
-    sequential = header.sof == 0xC0 or header.sof == 0xC1
-    return sequential and header.precision == 8 and header.in_scan == header.components
-
-
-@njit(types.boolean(_HEADER), cache=True, nogil=True)
-def can_be_cut(header: Header) -> bool:
-    """Whether windows can be cut out between restart markers: one sequential Huffman scan, gray or three components."""
-    return is_interleaved(header) and (header.components == 1 or header.components == 3)
+    numbers = np.empty(len(Segment._fields), np.int64)
+    library.next_segment(readable(data), len(data), position, writable(numbers))
+    return Segment(*numbers.tolist())

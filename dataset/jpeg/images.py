@@ -1,4 +1,4 @@
-"""Image files: what is read of them, what is stored, the crops of evaluation.
+"""Image files: what is read of them, and what is stored.
 
 Orientation tags are ignored throughout, as torchvision's ImageFolder does: pixels are those stored in the file.
 """
@@ -12,10 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset.jpeg.decode import decode, decode_window
 from dataset.jpeg.header import BadImage, Header, jpeg_header, read_header, without_stray_bytes
 from dataset.jpeg.raw import raw_pixels
-from dataset.jpeg.resize import filter_weights, resample
 from dataset.jpeg.rgb import rgb_pixels
 
 MAX_BYTES = 1 << 28  # 268 MB, of a file
@@ -87,38 +85,3 @@ def resized_shape(height: int, width: int, side: int, *, longest: bool = False) 
     """(height, width) scaled so that the short (or longest) side is ``side``, rounded down as torchvision's Resize."""
     reference = max(height, width) if longest else min(height, width)
     return max(1, height * side // reference), max(1, width * side // reference)
-
-
-def squash(data: bytes, out: np.ndarray) -> None:
-    """The whole image squashed to a square, in the pixels of torchvision's Resize((S, S)); out: uint8 [S, S, 3]."""
-    pixels, side = decode(data), len(out)
-    resample(pixels, filter_weights(pixels.shape[0], side), filter_weights(pixels.shape[1], side), out)
-
-
-def center_crop(data: bytes, size: tuple[int, int], resize_side: int, crop: int, out: np.ndarray) -> None:
-    """Fill ``out``, uint8 [crop, crop, 3], with what torchvision's Resize(resize_side) and CenterCrop(crop) show.
-
-    Args:
-        data: the image file.
-        size: its height and width, pixels.
-        resize_side: short side before the crop, pixels.
-        crop: side of the output, pixels; where the image is smaller, black surrounds it.
-        out: contiguous.
-    """
-    if size == (crop, crop) and resize_side == crop:
-        out[:] = decode(data)
-        return
-    axes, places = [], []
-    for length, resized in zip(size, resized_shape(*size, resize_side)):
-        count = min(crop, resized)
-        axes.append(filter_weights(length, resized, round((resized - count) / 2.0), count))
-        places.append((crop - count) // 2)
-    (top, bottom), (left, right) = (axis.span for axis in axes)
-    pixels = decode_window(data, (top, left, bottom - top, right - left))
-    vertical, horizontal = (axis._replace(first=axis.first - low) for axis, low in zip(axes, (top, left)))
-    if len(vertical.first) == len(horizontal.first) == crop:
-        resample(pixels, vertical, horizontal, out)
-    else:
-        out[:] = 0
-        high, wide = len(vertical.first), len(horizontal.first)
-        out[places[0] : places[0] + high, places[1] : places[1] + wide] = resample(pixels, vertical, horizontal)

@@ -22,6 +22,7 @@ from utils.errors import DataError, ExpectedError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_PAUSE = 0.01  # seconds between two looks at the processes: a look costs as much as packing a small image
 _KEPT = "Finished shards are kept: run the same command again"
 _packer: Connection | None = None  # of a process at work: where its progress and results go
 
@@ -81,9 +82,13 @@ def work_through(
         while busy:
             for connection in [each for each in wait(list(busy), timeout=1.0) if isinstance(each, Connection)]:
                 message = connection.recv()
-                if isinstance(message, tuple):
+                while isinstance(message, tuple):
                     advanced(message[0])
                     at[connection] = message[1], time.monotonic()
+                    if not connection.poll():
+                        break
+                    message = connection.recv()
+                if isinstance(message, tuple):
                     continue
                 number = busy.pop(connection)
                 at.pop(connection, None)
@@ -92,6 +97,7 @@ def work_through(
                 else:
                     (results[number],) = message
                 hand_out(connection)
+            time.sleep(_PAUSE)
             for name, since in at.values():
                 if name and time.monotonic() - since > seconds:
                     raise DataError(f"{name}: still decoding after {seconds:.0f} s; take it out of the list. {_KEPT}")

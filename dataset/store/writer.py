@@ -15,7 +15,7 @@ from dataset.store.record import Record, labels_of, pack
 from utils.errors import DataError
 from utils.files import disk_is_full, sync_folder, write_atomically
 
-_COMMIT_EVERY = 500  # records a transaction; 100 to 1000 is fastest
+_COMMIT_EVERY = 100  # records a transaction; more leave the cache before they are written
 
 
 class ShardWriter:

@@ -11,10 +11,11 @@ from odd_jpeg import EOI, FACTORS, odd_jpeg, segment
 from PIL import Image
 
 from dataset.jpeg import damage, fit, rgb
-from dataset.jpeg.decode import decode
+from dataset.jpeg.decode import decode, decode_window
 from dataset.jpeg.header import BadImage, read_header, scan_headers
 from dataset.jpeg.images import as_jpeg, read_image
 from dataset.jpeg.raw import raw_pixels
+from dataset.jpeg.tiles import compare, tile, tiled, walk
 from dataset.sources.cifar import find_cifar
 from dataset.store.storage import AsPixels
 from utils.console import progress
@@ -51,6 +52,7 @@ FILES = {
     "odd sampling": odd_jpeg(1, 96, 128, FACTORS["unequal chroma"]),
     "three scans": odd_jpeg(1, 96, 128, scans=[[0], [1], [2]], interval=7),
 }
+SMALL = image_bytes(0, 24, 32, comment=b"a comment")
 DAMAGE = {
     "zeros": lambda data: overwritten(data, bytes(300)),
     "noise": lambda data: overwritten(data, np.random.default_rng(0).integers(0, 255, 300).astype(np.uint8).tobytes()),
@@ -71,6 +73,9 @@ def test_a_sound_file_is_packed_with_its_pixels(name, way):
     assert (height, width) == ((16, 21) if way == "shrunk" else (96, 128))
     if name != "CMYK" and way != "shrunk":
         assert np.array_equal(decode(stored), decode(data))
+        for left, right in ((0, 60), (60, 128)):
+            window = (0, left, 96, right - left)
+            assert np.array_equal(decode_window(stored, window), decode(data)[:, left:right])
     assert damage.find_damage(stored) is None
 
 
@@ -159,10 +164,25 @@ def test_a_progress_bar_is_no_warning_of_the_decoder(monkeypatch):
 
 
 def test_what_decodes_to_other_pixels_is_refused(monkeypatch):
-    other = photo(1)
-    monkeypatch.setattr(fit, "tile", lambda data: other)
+    other = tile(photo(1))
+    monkeypatch.setattr(fit, "tiled", lambda walked: other)
     with pytest.raises(BadImage, match="other pixels"):
         fit.fit(photo(), TILED)
+
+
+def test_no_flipped_bit_of_what_is_stored_is_passed_over():
+    """Nor one in a comment or in padding: it is the file that was walked, or is refused."""
+    walked = walk(SMALL)
+    stored = tiled(walked)
+    compare(stored, walked)
+    for position in range(8 * len(stored)):
+        flipped = bytearray(stored)
+        flipped[position // 8] ^= 1 << position % 8
+        with pytest.raises(BadImage, match="other pixels"):
+            compare(bytes(flipped), walked)
+    for length in range(len(stored)):
+        with pytest.raises(BadImage, match="other pixels"):
+            compare(stored[:length], walked)
 
 
 def gray(kind, values):
@@ -267,7 +287,7 @@ def test_an_image_above_the_limits_is_refused_and_shrunk_where_that_helps(monkey
         fit.fit(image_bytes(0, 96, 128, kind="PNG"), WAYS["shrunk"])
     monkeypatch.setattr(damage, "_MAX_WORK", 20_000)
     with pytest.raises(BadImage, match="scans of 128 x 96 pixels take too long"):
-        damage.sound_pixels(photo(progressive=True))
+        damage.find_damage(photo(progressive=True))
     monkeypatch.setattr(fit, "MAX_STORED", 1000)
     monkeypatch.setattr(rgb, "MAX_PIXELS", 1 << 20)
     with pytest.raises(BadImage, match="bytes to store, the limit is 1,000"):

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
+from dataset.feed.crops import center_axes
 from dataset.jpeg import rgb
 from dataset.jpeg.damage import find_damage
 from dataset.jpeg.decode import decode
 from dataset.jpeg.header import BadImage, read_header
-from dataset.jpeg.images import as_jpeg, center_crop, encode
+from dataset.jpeg.images import as_jpeg, encode
+from dataset.jpeg.views import show_exact
 
 JPEG = image_bytes(0, 40, 60)
 
@@ -41,8 +43,9 @@ def levels_apart(one, two):
 def evaluation_view(image, side, crop):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
-    out = np.full((crop, crop, 3), 77, np.uint8)
-    center_crop(file.getvalue(), image.shape[:2], side, crop, out)
+    (axes,), (place,) = center_axes(np.array([image.shape[:2]]), side, crop)
+    out = np.zeros((crop, crop, 3), np.uint8)
+    show_exact(file.getvalue(), axes, place, out, np.zeros(2, np.int64), how="antialias", halve=False)
     return out
 
 

@@ -19,9 +19,9 @@ from splits import write_patched, write_wsld
 
 from dataset import inspect_lmdb
 from dataset.inspection import report, sheet
-from dataset.jpeg.images import image_size
+from dataset.jpeg.header import read_header
 from dataset.jpeg.raw import encode_raw
-from dataset.jpeg.tiles import tile, window_jpeg
+from dataset.jpeg.tiles import tile
 from dataset.store.index import Index, describe
 from dataset.store.record import Boxes, Record
 from dataset.store.writer import ShardWriter
@@ -100,6 +100,7 @@ def test_facts_of_a_split(root, command, tmp_path):
     assert printed["tiled"] == "83.3 % in restart intervals, 16.7 % whole (it is progressive)"
     assert printed["intervals"] == "60.0 % 8 pixels high, 40.0 % 16 pixels high"
     assert int(printed["width"].split()[0]) % 8 == 0  # the least of the intervals
+    assert 10 < float(printed["windows"].split()[1]) < 100
     assert printed["sheet"] == "contact_sheet.png"
     with Image.open(tmp_path / "contact_sheet.png") as sheet:
         assert sheet.format == "PNG"
@@ -246,14 +247,21 @@ def test_the_sheet_shows_classes_evenly():
     assert sheet._over_classes(several[3:], 2, 4) == []
 
 
-@pytest.mark.parametrize(("width", "subsampling"), [(160, "4:2:0"), (47 * 8, "4:4:4")])
-def test_what_a_window_reads_is_shown(width, subsampling):
-    window, size = (40, 100, 30, 50), (120, width)
+@pytest.mark.parametrize(("width", "subsampling", "mcu"), [(330, "4:2:0", 16), (47 * 8, "4:4:4", 8)])
+def test_what_a_window_reads_is_shown(width, subsampling, mcu):
+    """Whole MCUs, in each row from the start of an interval to the end of the window."""
+    window, size = (40, 100, 30, 50), (121, width)
     plain = image_bytes(1, *size, subsampling=subsampling)
     assert sheet._is_read(plain, window, size).all()
     data = tile(plain)
-    part = window_jpeg(np.frombuffer(data, np.uint8), window)
-    assert part.aligned == (subsampling == "4:2:0")
     read = sheet._is_read(data, window, size)
-    assert read[40:70, 100:150].all()
-    assert read.sum() == np.prod(image_size(part.data.tobytes()))
+    assert read.shape == size
+    columns, interval = -(-width // mcu), read_header(data).restart
+    assert 1 < interval < columns
+    expected = np.zeros(size, bool)
+    for row in range((40 - mcu // 16) // mcu, (69 + mcu // 16) // mcu + 1):
+        first, end = row * columns + (100 - mcu // 16) // mcu, row * columns + (149 + mcu // 16) // mcu + 1
+        for number in range(first // interval * interval, end):
+            y, x = mcu * (number // columns), mcu * (number % columns)
+            expected[y : y + mcu, x : x + mcu] = True
+    assert np.array_equal(read, expected)

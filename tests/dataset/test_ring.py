@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -180,6 +181,34 @@ def test_a_damaged_record_stops_the_run_or_is_skipped(workers):
         index, brightness = evaluate(samples, num_workers=workers, on_fault="skip")
     assert index == [*range(23), *range(24, 59)]
     assert brightness == index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_processes_spend_their_time_on(workers):
+    samples = Faulty(100, **{f"_{number}": "nap" for number in range(100)})
+    with started(samples, workers=workers, on_fault="skip", type_of_data_aug="squash") as ring:
+        assert ring.spent()[1:].tolist() == [0, 0, 0]
+        for _ in range(3):
+            begun, before = time.perf_counter_ns(), ring.spent()
+            ring.wait(slot := ring.submit(np.arange(40), 0))
+            ring.release(slot)
+            spent, elapsed = ring.spent() - before, time.perf_counter_ns() - begun
+            assert (spent >= 0).all()
+            assert spent.sum() <= elapsed * max(1, workers)
+            assert spent[1] >= 40 * 1e6  # the naps
+            assert spent[2] > 0
+        if workers:
+            wait_until(lambda: ring._status[:, 5].all())
+            begun, before = time.perf_counter_ns(), ring.spent()
+            time.sleep(0.05)
+            spent = ring.spent() - before
+            assert 2 * 50e6 <= spent[0] <= 2 * (time.perf_counter_ns() - begun)  # both are idle
+            assert not spent[1:].any()
+            ring._workers[0].process.kill()
+            ring._workers[0].process.wait()
+            with pytest.warns(RuntimeWarning, match="another takes its place|continuing with 1"):
+                ring.wait(ring.submit(np.arange(40), 0))
+            assert (ring.spent()[1:3] > before[1:3]).all()  # what the one that ended had spent counts
 
 
 @pytest.mark.parametrize("workers", [0, 2])

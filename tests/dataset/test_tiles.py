@@ -6,19 +6,21 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
-import simplejpeg
 from dataset_helpers import damaged_in_midstream, examples, image_bytes, pixels, rotated_by_tag
 from hypothesis import given
 from hypothesis import strategies as st
 from odd_jpeg import FACTORS, odd_jpeg
 from PIL import Image
 
-from dataset.jpeg import tiles
-from dataset.jpeg.decode import decode, decode_window
+from dataset.jpeg.damage import find_damage
+from dataset.jpeg.decode import decode, decode_window, window_intervals
 from dataset.jpeg.header import BadImage, read_header
-from dataset.jpeg.tiles import NotTiled, tile, window_jpeg
+from dataset.jpeg.tiles import NotTiled, tile
 
-SAMPLINGS = ("444", "422", "420", "440", "411", "Gray")
+SAMPLINGS = {
+    name: [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}")]
+    for name in ("444", "422", "420", "440", "411")
+}
 
 
 def jpeg(seed, height, width, sampling, quality=90, noise=0):
@@ -26,10 +28,8 @@ def jpeg(seed, height, width, sampling, quality=90, noise=0):
     if noise:
         drawn = np.random.default_rng(seed).integers(-noise, noise + 1, image.shape)
         image = np.clip(image + drawn, 0, 255).astype(np.uint8)
-    if sampling == "Gray":
-        image = np.ascontiguousarray(image[:, :, :1])
-        return simplejpeg.encode_jpeg(image, quality=quality, colorspace="GRAY", colorsubsampling="Gray")
-    return simplejpeg.encode_jpeg(image, quality=quality, colorsubsampling=sampling)
+    how = [cv2.IMWRITE_JPEG_QUALITY, quality, *SAMPLINGS.get(sampling, [])]
+    return cv2.imencode(".jpg", image[:, :, 0] if sampling == "gray" else image, how)[1].tobytes()
 
 
 def restarted(seed, height, width, sampling, **restarts):
@@ -59,18 +59,16 @@ sources = st.builds(
     st.integers(0, 99),
     st.integers(1, 140),
     st.integers(1, 400),
-    st.sampled_from(SAMPLINGS),
+    st.sampled_from([*SAMPLINGS, "gray"]),
     st.sampled_from((30, 75, 90, 98)),
     st.sampled_from((0, 60)),
 )
 
 
 @st.composite
-def windows(draw, height, width, even=False):
-    step = 2 if even else 1
-    top, left = (step * draw(st.integers(0, (side - step) // step)) for side in (height, width))
-    high, wide = (step * draw(st.integers(1, (side - low) // step)) for side, low in ((height, top), (width, left)))
-    return top, left, high, wide
+def windows(draw, height, width):
+    top, left = (draw(st.integers(0, side - 1)) for side in (height, width))
+    return top, left, draw(st.integers(1, height - top)), draw(st.integers(1, width - left))
 
 
 @examples(150)
@@ -79,7 +77,7 @@ def test_every_reader_sees_the_same_pixels(data):
     packed = tile(data)
     assert np.array_equal(opencv(packed), opencv(data))
     assert np.array_equal(pillow(packed), pillow(data))
-    simplejpeg.decode_jpeg(packed, strict=True)
+    assert find_damage(packed) is None
 
 
 @examples(300)
@@ -95,23 +93,18 @@ def test_a_window_alone_is_the_window_of_the_whole(data, draw):
 @given(sources, st.data())
 def test_a_window_at_half_size_is_the_window_of_the_whole_at_half_size(data, draw):
     packed, half = tile(data), opencv(data, cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB)
-    height, width = (2 * (side // 2) for side in opencv(data).shape[:2])
-    if min(height, width) < 2:
-        return
-    window = draw.draw(windows(height, width, even=True))
-    top, left, high, wide = (side // 2 for side in window)
+    window = draw.draw(windows(*half.shape[:2]))
+    top, left, high, wide = window
     assert np.array_equal(decode_window(packed, window, halve=True), half[top : top + high, left : left + wide])
 
 
 @pytest.mark.parametrize(
-    ("width", "sampling"), [(47 * 8, "444"), (61 * 8 + 3, "Gray"), (97 * 8, "444"), (47 * 16, "422")]
+    ("width", "sampling"), [(47 * 8, "444"), (61 * 8 + 3, "gray"), (97 * 8, "444"), (47 * 16, "422"), (47 * 16, "420")]
 )
 def test_a_prime_number_of_mcus_in_a_row_does_not_cost_the_whole_row(width, sampling):
-    packed = np.frombuffer(tile(jpeg(1, 160, width, sampling)), np.uint8)
-    part = window_jpeg(packed, (40, 100, 60, 60))
-    assert part is not None
-    assert not part.aligned
-    assert len(part.data) < 0.6 * len(packed)
+    packed = tile(jpeg(1, 160, width, sampling))
+    intervals = window_intervals(packed, (40, 100, 60, 60))
+    assert (intervals[:, 1] - intervals[:, 0]).sum() < 0.6 * len(packed)
 
 
 @pytest.mark.parametrize("restarts", [{"restart_marker_blocks": 3}, {"restart_marker_rows": 1}, {"optimize": True}])
@@ -137,9 +130,6 @@ def test_metadata_is_kept_and_what_follows_the_image_is_not():
     assert (
         Image.open(io.BytesIO(tile(rotated_by_tag(0)))).getexif() == Image.open(io.BytesIO(rotated_by_tag(0))).getexif()
     )
-    part = window_jpeg(np.frombuffer(packed, np.uint8), (0, 0, 8, 8))
-    assert part is not None
-    assert len(part.data) < 2000
 
 
 def test_rgb_files_keep_their_colours():
@@ -163,7 +153,7 @@ def test_what_cannot_be_tiled_has_a_reason_and_is_read_whole(data, why):
     with pytest.raises(NotTiled, match=why):
         tile(data)
     assert np.array_equal(decode_window(data, (2, 3, 10, 20)), opencv(data)[2:12, 3:23])
-    assert np.array_equal(decode_window(data, (2, 4, 10, 20), halve=True).shape, (5, 10, 3))
+    assert np.array_equal(decode_window(data, (2, 4, 5, 10), halve=True).shape, (5, 10, 3))
 
 
 @pytest.mark.parametrize(
@@ -222,10 +212,6 @@ def test_restart_markers_out_of_turn_are_left_to_the_whole_decoder(name, number)
     assert np.array_equal(decode_window(data, (40, 20, 30, 50)), opencv(data)[40:70, 20:70])
 
 
-def test_a_jpeg_inside_another_file_is_not_cut():
-    assert window_jpeg(np.frombuffer(b"P6" + odd_jpeg(1, 24, 32, interval=2)[2:], np.uint8), (0, 0, 8, 8)) is None
-
-
 @pytest.mark.parametrize("window", [(0, 0, 25, 32), (0, 0, 24, 33), (20, 0, 8, 8), (0, 40, 8, 8), (-1, 0, 8, 8)])
 def test_a_window_beyond_the_image_is_refused(window):
     for data in (tile(image_bytes(1)), image_bytes(1), image_bytes(1, kind="PNG")):
@@ -254,24 +240,8 @@ def test_damaged_files_are_refused_or_read_never_worse(data, draw):
                 with suppress(BadImage):  # some are damaged beyond what the decoder reads
                     pixels = decode(damaged)
                 assert pixels is None or np.array_equal(decode(packed), pixels)
-        high, wide = read_header(data).height, read_header(data).width
-        window_jpeg(np.frombuffer(damaged, np.uint8), (0, 0, high, wide))
-
-
-def test_optimal_codes_are_complete_and_at_most_16_bits():
-    fibonacci = [1, 1]
-    while len(fibonacci) < 40:
-        fibonacci.append(fibonacci[-1] + fibonacci[-2])
-    for counts in ([5], [1] * 256, fibonacci, [10**9, *[1] * 200]):
-        padded, codes = np.zeros(256, np.int64), np.zeros(256, np.uint32)
-        padded[: len(counts)] = counts
-        lengths, values = tiles.huffman.optimal_code(padded, codes)
-        assert sorted(values) == list(range(len(counts)))
-        share = sum(int(number) / 2**length for length, number in enumerate(lengths, start=1))
-        assert share < 1  # the code of ones alone stays free
-        assert (codes[: len(counts)] & 255).max() <= 16
-        words = {format(int(code) >> 8, f"0{int(code) & 255}b") for code in codes[: len(counts)]}
-        assert not any(one != two and two.startswith(one) for one in words for two in words)
+        with suppress(BadImage):
+            decode_window(damaged, (0, 0, read_header(data).height, read_header(data).width))
 
 
 def test_a_part_of_few_pixels_is_that_of_the_whole():

@@ -11,7 +11,7 @@ import torch
 from conftest import call
 from PIL import Image
 
-from figures import bias_variance, regularization
+from figures import bias_variance, curves, regularization
 from figures.correlation import mean_logits
 from figures.runs import NetworkOutputs, outputs_of_run
 from objectives.logits import kd, wsld_weights
@@ -81,6 +81,19 @@ def test_curves_of_several_runs_leave_each_its_own(tmp_path):
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert call("-m", "figures.curves", str(runs[0])).stdout.strip() == str(runs[0] / "curves.png")
     assert call("-m", "figures.curves", *map(str, runs)).stdout.strip() == str(tmp_path / "curves.png")
+
+
+def test_curves_show_where_the_time_went_of_a_run_that_says_so(tmp_path):
+    shares = {"time/data": 0.1, "time/student": 0.8, "time/decode": 0.5, "time/slot": 0.4}
+    rows = [{"kind": "train", "step": step, "loss": 2.0, **(shares if step > 2 else {})} for step in range(1, 9)]
+    for name, kept in {"new": rows, "old": rows[:2]}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+        curves.draw([tmp_path / name], tmp_path / f"{name}.png")
+    with Image.open(tmp_path / "new.png") as new, Image.open(tmp_path / "old.png") as old:
+        assert (new.width, old.width) == (1800, 1320)
+        colours = set(map(tuple, np.asarray(new.convert("RGB"))[:, 1320:].reshape(-1, 3).tolist()))
+    assert {(31, 119, 180), (148, 103, 189), (214, 39, 40)} <= colours  # student, data, slot
 
 
 def test_mean_logits_by_hand():

@@ -95,7 +95,7 @@ def steps(bar, time, number, each, ends=True):
 
     for step, _ in enumerate(bar.epoch("epoch 1/1", batches(), number, 0, 0), start=1):
         if step % 10 == 0:
-            bar.show({"step": step, "epoch": 1, "loss": 2.3456, "kd": 1.0, "top1": 45.678})
+            bar.show({"step": step, "epoch": 1, "loss": 2.3456, "kd": 1.0, "top1": 45.678}, f"remark {step}")
         if step == number and not ends:
             return
 
@@ -106,7 +106,7 @@ def test_the_time_left_is_printed_in_lines_and_after_fifty_steps(monkeypatch, ca
     with clock.Clock(120, ("top1",), shown=True) as bar:
         steps(bar, time, 100, 2.0)
     output = capsys.readouterr().out
-    assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 01:58, left 02:00" in output
+    assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 01:58, left 02:00; remark 60\n" in output
     assert output.count("about 02:20 for the 70 steps to come") == 1
 
 
@@ -118,7 +118,9 @@ def test_the_bar_shows_loss_accuracy_and_time_at_eighty_columns_and_no_more_afte
     monkeypatch.setenv("COLUMNS", "80")
     with clock.Clock(10**6, ("top1",), shown=True) as bar:
         steps(bar, time, 33, 5.0, ends=False)
-    drawn = capsys.readouterr().err.split("\r")
+    captured = capsys.readouterr()
+    assert captured.out == "remark 10\n"  # once, above the bar
+    drawn = captured.err.split("\r")
     assert any("loss 2.346, top1 45.68, left 1388:5" in line for line in drawn), drawn
     assert max(map(len, drawn)) <= 80
     assert drawn[-1] == ""
