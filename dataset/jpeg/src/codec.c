@@ -19,7 +19,8 @@ int is_fast(void) {
         return 0;
     __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     if ((low & 6) != 6) return 0; /* the system keeps the registers of AVX */
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (b & (bit_AVX2 | bit_BMI | bit_BMI2)) != (bit_AVX2 | bit_BMI | bit_BMI2))
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) ||
+        (b & (bit_AVX2 | bit_BMI | bit_BMI2)) != (bit_AVX2 | bit_BMI | bit_BMI2))
         return 0;
     return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & bit_LZCNT);
 #else
@@ -31,17 +32,14 @@ int is_fast(void) {
 static int (*get_buffer)(void *object, void *buffer, int flags);
 static void (*release_buffer)(void *buffer);
 
-void use_buffers(int (*get)(void *, void *, int), void (*release)(void *))
-{
+void use_buffers(int (*get)(void *, void *, int), void (*release)(void *)) {
     get_buffer = get;
     release_buffer = release;
 }
 
-static void *address_of(void *object, int flags)
-{
+static void *address_of(void *object, int flags) {
     void *buffer[10]; /* a Py_buffer, which begins with the address */
-    if (get_buffer(object, buffer, flags))
-        return NULL;
+    if (get_buffer(object, buffer, flags)) return NULL;
     release_buffer(buffer);
     return buffer[0];
 }

@@ -4,6 +4,7 @@
 #define LIMBECK_CODEC_H
 
 #include <stdint.h>
+#include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -38,6 +39,21 @@ void use_buffers(int (*get)(void *, void *, int), void (*release)(void *));
 void *readable(void *object);
 void *writable(void *object);
 
+/* Natural order of the coefficients in zigzag order, figure A.6. */
+extern const uint8_t ZIGZAG[64];
+
+INLINE uint64_t load_big(const uint8_t *data) {
+    uint64_t word;
+    memcpy(&word, data, 8);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
+/* Bytes from `position` up to a marker or `size`, FF 00 as FF, into `out`; the position of the marker. */
+int64_t unstuff(const uint8_t *data, int64_t size, int64_t position, uint8_t *out, int64_t *count);
+
 void next_segment(const uint8_t *data, int64_t size, int64_t position, Segment *segment);
 void parse_header(const uint8_t *data, int64_t size, Header *header);
 
@@ -47,8 +63,7 @@ typedef struct {
     int64_t width;
 } Mcu;
 
-INLINE Mcu mcu_of(const Header *header)
-{
+INLINE Mcu mcu_of(const Header *header) {
     int64_t high = 1, wide = 1;
     for (int64_t component = 0; header->components > 1 && component < header->components; component++) {
         int64_t factor = header->factors >> 8 * component & 255;
@@ -59,15 +74,13 @@ INLINE Mcu mcu_of(const Header *header)
 }
 
 /* Whether the first scan is the whole image, of 8 bits, sequential and Huffman coded. */
-INLINE int is_interleaved(const Header *header)
-{
+INLINE int is_interleaved(const Header *header) {
     int sequential = header->sof == 0xC0 || header->sof == 0xC1;
     return sequential && header->precision == 8 && header->in_scan == header->components;
 }
 
 /* Whether windows can be cut out between restart markers: one sequential Huffman scan, gray or three components. */
-INLINE int can_be_cut(const Header *header)
-{
+INLINE int can_be_cut(const Header *header) {
     return is_interleaved(header) && (header->components == 1 || header->components == 3);
 }
 

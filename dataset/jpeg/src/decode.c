@@ -18,11 +18,6 @@ enum {
     SLACK = 64 * 32 * MOST / 8 + 16 /* bytes that damaged blocks may be read beyond the end */
 };
 
-/* T.81 figure A.6. */
-static const uint8_t ZIGZAG[64] = {
-    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6,  7,  14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
-
 typedef struct {
     const Interval *interval;
     const uint8_t *end; /* of its bytes */
@@ -38,43 +33,13 @@ typedef struct {
     Lane lane[LANES];
     uint64_t place[LANES]; /* the next bit of each lane: address * 8 + bit */
     uint32_t at[LANES];    /* index of its last coefficient, in zigzag order from block to block */
-    uint16_t natural[INDICES], table[INDICES]; /* by that index: in natural order, and where the next code's lookup begins */
+    uint16_t natural[INDICES],
+        table[INDICES]; /* by that index: in natural order, and where the next code's lookup begins */
     int16_t coefficients[LANES][INDICES];
 } Reader;
 
-static uint64_t load(const uint8_t *from) {
-    uint64_t word;
-    memcpy(&word, from, 8);
-    return word;
-}
-
-/* Copies entropy-coded bytes, FF 00 as FF, up to `to` or a marker; returns the end of the copy. Writes up to 8 more. */
-static uint8_t *unstuff(const uint8_t *from, const uint8_t *to, uint8_t *out) {
-    while (from < to) {
-        if (to - from >= 8) {
-            uint64_t word = load(from), full = (~word - 0x0101010101010101u) & word & 0x8080808080808080u;
-            memcpy(out, &word, 8);
-            if (!full) {
-                from += 8, out += 8;
-                continue;
-            }
-            int before = __builtin_ctzll(full) >> 3;
-            from += before, out += before;
-        }
-        if (*from != 0xFF) {
-            *out++ = *from++;
-            continue;
-        }
-        while (from < to && *from == 0xFF) from++; /* fill bytes */
-        if (from == to || *from) break;
-        *out++ = 0xFF;
-        from++;
-    }
-    return out;
-}
-
 /* Bits from `place` on, the first one highest; 57 of them at least. */
-INLINE uint64_t bits_at(uint64_t place) { return __builtin_bswap64(load((const uint8_t *)(place >> 3))) << (place & 7); }
+INLINE uint64_t bits_at(uint64_t place) { return load_big((const uint8_t *)(place >> 3)) << (place & 7); }
 
 /* The lane's next coefficient, where its lookup says no more than `entry`; false where it is no code. */
 static int slow_symbol(Reader *reader, int n, uint32_t entry) {
@@ -166,7 +131,7 @@ static void transform(Reader *reader, int n) {
             int64_t right = column * component->across + block->right - component->left;
             coefficients[0] = (int16_t)(lane->dc[block->component] += (uint32_t)coefficients[0]);
             int kind = kind_of(coefficients), is_wanted = down >= 0 && down < component->bottom - component->top &&
-                                                           right >= 0 && right < component->right - component->left;
+                                                          right >= 0 && right < component->right - component->left;
             of_kind[kind][count[kind]].coefficients = coefficients;
             of_kind[kind][count[kind]].steps = block->steps;
             of_kind[kind][count[kind]].out = component->samples + 8 * (right * component->stride + down);
@@ -174,7 +139,8 @@ static void transform(Reader *reader, int n) {
             count[kind] += is_wanted;
         }
     }
-    for (one = of_kind[0]; one < of_kind[0] + count[0]; one++) idct_flat(one->coefficients, one->steps, one->out, one->stride);
+    for (one = of_kind[0]; one < of_kind[0] + count[0]; one++)
+        idct_flat(one->coefficients, one->steps, one->out, one->stride);
     for (one = of_kind[1]; one < of_kind[1] + count[1]; one++)
         idct_block(one->coefficients, one->steps, 4, one->out, one->stride);
     for (one = of_kind[2]; one < of_kind[2] + count[2]; one++)
@@ -190,8 +156,10 @@ static int feed(Reader *reader, int n) {
     if (!lane->interval || lane->mcu == lane->interval->last) {
         if (reader->interval == reader->end) return 0;
         lane->interval = reader->interval++;
-        lane->end = unstuff(image->data + lane->interval->from, image->data + lane->interval->to, lane->bytes);
-        memset((uint8_t *)lane->end, 0, 64);
+        int64_t count;
+        unstuff(image->data, lane->interval->to, lane->interval->from, lane->bytes, &count);
+        lane->end = lane->bytes + count;
+        memset(lane->bytes + count, 0, 64);
         lane->mcu = lane->interval->first;
         memset(lane->dc, 0, sizeof lane->dc);
         reader->place[n] = (uint64_t)lane->bytes << 3;
@@ -211,76 +179,11 @@ static void move_lane(Reader *reader, int from, int to) {
     memcpy(reader->coefficients[to], reader->coefficients[from], sizeof reader->coefficients[to]);
 }
 
-/* Whether a marker begins in the 64 bytes from `data` on: FF before neither 00 nor FF. */
-static int has_marker(const uint8_t *data) {
-    uint8_t found = 0;
-    for (int n = 0; n < 64; n++) found |= (uint8_t)((data[n] == 0xFF) & (data[n + 1] != 0));
-    return found;
-}
-
-/* Ends of the first `count` of all `intervals`, each where its marker begins; false where they are missing or out of
- * turn. */
-static int find_ends(const Image *image, int64_t intervals, int64_t count, int64_t *ends) {
-    const uint8_t *data = image->data;
-    int64_t found = 0, at = image->header.scan;
-    while (found < count && at + 1 < image->size) {
-        int64_t stop = image->size - 1 - at < 64 ? image->size - 1 : at + 64;
-        if (stop == at + 64 && !has_marker(data + at)) {
-            at = stop;
-            continue;
-        }
-        for (; at < stop && found < count; at++) {
-            const uint8_t *full = memchr(data + at, 0xFF, (size_t)(stop - at));
-            if (!full) {
-                at = stop;
-                break;
-            }
-            at = full - data;
-            if (data[at + 1] == 0 || data[at + 1] == 0xFF) continue;
-            if (found < intervals - 1 && data[at + 1] != (0xD0 | (found & 7))) return 0;
-            ends[found++] = at;
-        }
-    }
-    return found == count;
-}
-
-int list_intervals(const Image *image, Arena *arena, Interval **list, Interval **end) {
-    int32_t top = INT32_MAX, bottom = 0, left = INT32_MAX, right = 0; /* MCUs */
-    for (int n = 0; n < image->components; n++) {
-        const Component *one = &image->component[n];
-        if (one->top / one->vertical < top) top = one->top / one->vertical;
-        if (one->left / one->across < left) left = one->left / one->across;
-        if ((one->bottom - 1) / one->vertical >= bottom) bottom = (one->bottom - 1) / one->vertical + 1;
-        if ((one->right - 1) / one->across >= right) right = (one->right - 1) / one->across + 1;
-    }
-    int64_t columns = image->mcu_columns, mcus = columns * image->mcu_rows;
-    int64_t size = image->header.restart ? image->header.restart : mcus;
-    int64_t intervals = (mcus + size - 1) / size, count = ((bottom - 1) * columns + right - 1) / size + 1;
-    if (count > image->size) return OTHER;
-    int64_t *ends = take(arena, (size_t)count * sizeof *ends);
-    Interval *next = *list = take(arena, (size_t)count * sizeof **list);
-    if (!ends || !next) return NO_MEMORY;
-    if (!find_ends(image, intervals, count, ends)) return OTHER;
-    if (count == intervals && image->data[ends[count - 1] + 1] != 0xD9) return OTHER;
-    for (int64_t row = top; row < bottom; row++) {
-        int64_t first = row * columns + left, last = row * columns + right;
-        for (int64_t number = first / size; number <= (last - 1) / size; number++) {
-            int64_t start = number * size, stop = start + size < last ? start + size : last;
-            if (next > *list && next[-1].first == start) {
-                next[-1].last = stop;
-                continue;
-            }
-            *next++ = (Interval){number ? ends[number - 1] + 2 : image->header.scan, ends[number], start, stop};
-        }
-    }
-    *end = next;
-    return DONE;
-}
-
 /* The indices' tables, and no coefficients. */
 static void prepare(Reader *reader) {
     const Image *image = reader->image;
-    int first = MOST + 1 - MOST / image->blocks * image->blocks; /* a block that begins an MCU, like the one after the last */
+    int first =
+        MOST + 1 - MOST / image->blocks * image->blocks; /* a block that begins an MCU, like the one after the last */
     for (int at = 0; at < INDICES; at++) {
         const Block *next = &image->block[((at + 1) / 64 + image->blocks - first % image->blocks) % image->blocks];
         reader->natural[at] = (uint16_t)(at < LAST ? (at & ~63) | ZIGZAG[at & 63] : LAST);

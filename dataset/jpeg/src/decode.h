@@ -11,10 +11,10 @@ enum { LOOK = 11, TABLES = 4 };
 /* What became of an image. */
 enum { DONE, OTHER, DAMAGED, OUTSIDE, NO_MEMORY };
 
-/* Huffman tables ready for decoding: DC 0, DC 1, AC 0, AC 1. `lookup` says, by the next LOOK bits, what they begin with:
- * the bits of a code and its extra bits (0 to 5), how the index of the last coefficient changes, which is first or'ed with
- * 6 to 11 and then grows by 12 to 16, and the coefficient (17 to 31). Of what it cannot decide, bits are 0, the growth is 1
- * and the coefficient is length << 8 | symbol of a code whose extra bits are not all there, or 0. */
+/* Huffman tables ready for decoding: DC 0, DC 1, AC 0, AC 1. `lookup` says, by the next LOOK bits, what they begin
+ * with: the bits of a code and its extra bits (0 to 5), how the index of the last coefficient changes, which is first
+ * or'ed with 6 to 11 and then grows by 12 to 16, and the coefficient (17 to 31). Of what it cannot decide, bits are 0,
+ * the growth is 1 and the coefficient is length << 8 | symbol of a code whose extra bits are not all there, or 0. */
 typedef struct {
     uint32_t lookup[TABLES][1 << LOOK];
     struct {
@@ -38,7 +38,7 @@ typedef struct {
 
 typedef struct {
     int32_t component, down, right; /* place in the MCU, blocks */
-    int32_t dc, ac;             /* tables */
+    int32_t dc, ac;                 /* tables */
     const int16_t *steps;
 } Block;
 

@@ -22,7 +22,8 @@ static void raise_column(const Image *image, const Component *one, int32_t x, in
     other = other < 0 ? 0 : other >= one->wide ? one->wide - 1 : other;
     const uint8_t *beside = across == 2 ? one->samples + (other - 8 * one->left) * one->stride - first : here;
     if (vertical == 1) {
-        for (int32_t y = top; y < top + high; y++) out[y - top] = (uint8_t)((3 * here[y] + beside[y] + 1 + (x & 1)) >> 2);
+        for (int32_t y = top; y < top + high; y++)
+            out[y - top] = (uint8_t)((3 * here[y] + beside[y] + 1 + (x & 1)) >> 2);
         return;
     }
     for (int32_t y = top; y < top + high; y++) {
@@ -47,7 +48,8 @@ static void convert(uint8_t *luma, uint8_t *blue, uint8_t *red, int32_t size) {
 }
 
 /* The blocks of a component under a span of pixels and what its interpolation reads beside them. */
-static void span(int32_t begin, int32_t size, int32_t ratio, int smooth, int32_t samples, int32_t *first, int32_t *end) {
+static void span(int32_t begin, int32_t size, int32_t ratio, int smooth, int32_t samples, int32_t *first,
+                 int32_t *end) {
     int32_t low = begin / ratio - smooth, high = (begin + size - 1) / ratio + smooth;
     *first = (low < 0 ? 0 : low) / 8;
     *end = (high >= samples ? samples - 1 : high) / 8 + 1;
@@ -69,7 +71,8 @@ static int open_window(Image *image, const uint8_t *data, int64_t size, const in
     return DONE;
 }
 
-static int decode(const uint8_t *data, int64_t size, const int64_t window[4], Tables *tables, Arena *arena, uint8_t *out) {
+static int decode(const uint8_t *data, int64_t size, const int64_t window[4], Tables *tables, Arena *arena,
+                  uint8_t *out) {
     Image image;
     int status = open_window(&image, data, size, window, tables);
     if (status) return status;

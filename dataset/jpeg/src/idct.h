@@ -1,6 +1,6 @@
 /* The inverse DCT of one block: the accurate integer method of Loeffler, Ligtenberg and Moschytz (ICASSP 1989) in the
- * fixed point of libjpeg's `islow`, bit for bit: constants of 13 bits, 2 more bits between the passes. Lanes of a vector
- * are columns in the first pass and rows in the second. */
+ * fixed point of libjpeg's `islow`, bit for bit: constants of 13 bits, 2 more bits between the passes. Lanes of a
+ * vector are columns in the first pass and rows in the second. */
 
 #ifndef LIMBECK_IDCT_H
 #define LIMBECK_IDCT_H
@@ -58,9 +58,10 @@ INLINE void idct_flat(const int16_t *coefficients, const int16_t *steps, uint8_t
     for (int column = 0; column < 8; column++) memset(out + column * stride, value, 8);
 }
 
-/* Samples of a block, 0 to 255, written by columns: column c goes to out + c * stride. coefficients and steps, 16 bits each
- * [64], are in natural order; those of the first `used` rows and columns alone are not zero: 4 or 8. */
-INLINE void idct_block(const int16_t *coefficients, const int16_t *steps, const int used, uint8_t *out, int64_t stride) {
+/* Samples of a block, 0 to 255, written by columns: column c goes to out + c * stride. coefficients and steps, 16 bits
+ * each [64], are in natural order; those of the first `used` rows and columns alone are not zero: 4 or 8. */
+INLINE void idct_block(const int16_t *coefficients, const int16_t *steps, const int used, uint8_t *out,
+                       int64_t stride) {
     Short8 x[8];
     Product8 product, step;
     Int8 y[8];

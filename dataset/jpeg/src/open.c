@@ -7,10 +7,6 @@
 
 enum { DHT = 0xC4, DQT = 0xDB, APP0 = 0xE0, APP14 = 0xEE, LARGEST = 1 << 27 }; /* pixels */
 
-static const uint8_t NATURAL[64] = {
-    0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48, 41, 34, 27, 20, 13, 6, 7,  14, 21, 28,
-    35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
-
 /* T.81 B.2.4.1; `known` gets a bit for each table. */
 static int read_steps(Image *image, const uint8_t *body, int64_t size, int *known) {
     while (size > 0) {
@@ -19,7 +15,7 @@ static int read_steps(Image *image, const uint8_t *body, int64_t size, int *know
         for (int n = 0; n < 64; n++) {
             int step = wide ? body[1 + 2 * n] << 8 | body[2 + 2 * n] : body[1 + n];
             if (!step) return OTHER;
-            image->steps[number][NATURAL[n]] = (int16_t)step;
+            image->steps[number][ZIGZAG[n]] = (int16_t)step;
         }
         *known |= 1 << number;
         body += 65 + 64 * wide, size -= 65 + 64 * wide;
@@ -54,7 +50,8 @@ static int lay_out(Image *image, int steps, int tables) {
         one->quantization = frame[3 * n + 2];
         one->dc = scan[2 * n + 1] >> 4, one->ac = scan[2 * n + 1] & 15;
         if (scan[2 * n] != frame[3 * n] || one->quantization > 3 || one->dc > 1 || one->ac > 1) return OTHER;
-        if (!(steps >> one->quantization & 1) || !(tables >> one->dc & 1) || !(tables >> (2 + one->ac) & 1)) return OTHER;
+        if (!(steps >> one->quantization & 1) || !(tables >> one->dc & 1) || !(tables >> (2 + one->ac) & 1))
+            return OTHER;
         if (one->across > image->most_across) image->most_across = one->across;
         if (one->vertical > image->most_vertical) image->most_vertical = one->vertical;
     }
@@ -70,9 +67,8 @@ static int lay_out(Image *image, int steps, int tables) {
         one->wide = (int32_t)((header->width + across - 1) / across);
         for (int place = 0; place < one->vertical * one->across; place++) {
             if (image->blocks == 10) return OTHER; /* the most that the standard allows */
-            image->block[image->blocks++] = (Block){
-                n, place / one->across, place % one->across, one->dc, 2 + one->ac,
-                image->steps[one->quantization]};
+            image->block[image->blocks++] = (Block){n,       place / one->across, place % one->across,
+                                                    one->dc, 2 + one->ac,         image->steps[one->quantization]};
         }
     }
     /* A block takes two bits at least: memory is in proportion to the file. */

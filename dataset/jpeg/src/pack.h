@@ -59,18 +59,7 @@ _Static_assert(sizeof(Frame) == 1784, "as many bytes as in tiles.py");
 /* A symbol is `row of its table << 24 | symbol << 16 | extra bits`; RESTART stands for a restart marker. */
 #define RESTART 0xFFFFFFFFu
 
-INLINE uint64_t load_big(const uint8_t *data)
-{
-    uint64_t word;
-    memcpy(&word, data, 8);
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
-    return word;
-}
-
-INLINE void store_big(uint8_t *data, uint64_t word)
-{
+INLINE void store_big(uint8_t *data, uint64_t word) {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     word = __builtin_bswap64(word);
 #endif

@@ -25,8 +25,7 @@ typedef struct {
 } Reader;
 
 /* As `make_codes`. */
-static int64_t make_decoder(const uint8_t *table, int64_t row, Decoder *decoder)
-{
+static int64_t make_decoder(const uint8_t *table, int64_t row, Decoder *decoder) {
     int64_t code = 0, place = 0, filled = 0;
     memset(decoder->entries, 0, sizeof decoder->entries);
     for (int64_t length = 1; length <= 16; length++, code <<= 1) {
@@ -34,8 +33,7 @@ static int64_t make_decoder(const uint8_t *table, int64_t row, Decoder *decoder)
         for (int64_t last = place + table[length - 1]; place < last; place++, code++) {
             uint32_t symbol = table[16 + place], extra = symbol & 15, run = symbol >> 4;
             uint32_t advance = row % 2 == 0 ? 1 : extra ? run + 1 : run == 15 ? 16 : 64;
-            if (code + 1 >= 1 << length || (row % 2 == 0 && run))
-                return BAD_TABLE;
+            if (code + 1 >= 1 << length || (row % 2 == 0 && run)) return BAD_TABLE;
             decoder->entries[place] = (uint32_t)row << 24 | symbol << 16 | advance << 8 | extra;
             for (int64_t end = length <= LOOK ? (code + 1) << (LOOK - length) : 0; filled < end; filled++)
                 decoder->lookup[filled] = decoder->entries[place] + (uint32_t)length;
@@ -47,8 +45,7 @@ static int64_t make_decoder(const uint8_t *table, int64_t row, Decoder *decoder)
 }
 
 /* The entry of a code of more than LOOK bits. */
-static uint32_t long_code(const Decoder *decoder, uint64_t window)
-{
+static uint32_t long_code(const Decoder *decoder, uint64_t window) {
     for (int64_t length = LOOK + 1; length <= 16; length++) {
         int64_t code = (int64_t)(window >> (64 - length));
         if (code < decoder->beyond[length]) {
@@ -60,16 +57,14 @@ static uint32_t long_code(const Decoder *decoder, uint64_t window)
 }
 
 /* Makes them 56 at least. */
-INLINE void refill(Reader *reader)
-{
+INLINE void refill(Reader *reader) {
     reader->window |= load_big(reader->next) >> reader->bits;
     reader->next += (63 - reader->bits) >> 3;
     reader->bits |= 56;
 }
 
 /* The next entry. It and its extra bits are in the window, where LOOK + 15 bits were: a longer code refills it. */
-INLINE uint32_t next_entry(const Decoder *decoder, Reader *reader)
-{
+INLINE uint32_t next_entry(const Decoder *decoder, Reader *reader) {
     uint32_t entry = decoder->lookup[reader->window >> (64 - LOOK)];
     if (__builtin_expect(!entry, 0)) {
         refill(reader);
@@ -79,70 +74,40 @@ INLINE uint32_t next_entry(const Decoder *decoder, Reader *reader)
 }
 
 /* The extra bits of the next entry. */
-INLINE uint32_t extra_bits(const Reader *reader, uint32_t entry)
-{
+INLINE uint32_t extra_bits(const Reader *reader, uint32_t entry) {
     return (uint32_t)(reader->window >> (-(entry & 63) & 63)) & ((1u << (entry >> 16 & 15)) - 1);
 }
 
-INLINE void skip(Reader *reader, uint32_t entry)
-{
+INLINE void skip(Reader *reader, uint32_t entry) {
     reader->window <<= entry & 63;
     reader->bits -= entry & 255;
 }
 
 /* Bits that were read of the bytes from ``clean``. */
-INLINE int64_t bits_read(const Reader *reader, const uint8_t *clean)
-{
+INLINE int64_t bits_read(const Reader *reader, const uint8_t *clean) {
     return 8 * (reader->next - clean) - reader->bits;
 }
 
 /* A difference by its extra bits, F.2.2.1. */
-INLINE int64_t difference_of(uint32_t extra, uint32_t size)
-{
+INLINE int64_t difference_of(uint32_t extra, uint32_t size) {
     return size && !(extra >> (size - 1)) ? (int64_t)extra - (1 << size) + 1 : extra;
 }
 
 /* The symbol of a DC difference, F.1.2.1. */
-INLINE uint32_t dc_symbol(int64_t difference)
-{
+INLINE uint32_t dc_symbol(int64_t difference) {
     uint32_t magnitude = (uint32_t)(difference < 0 ? -difference : difference);
     uint32_t size = magnitude ? 32 - (uint32_t)__builtin_clz(magnitude) : 0;
     return size << 16 | (uint32_t)(difference < 0 ? difference + (1 << size) - 1 : difference);
 }
 
-/* Bytes up to a marker, FF 00 as FF, into ``clean``; the position of the marker. */
-static int64_t unstuff(const uint8_t *data, int64_t size, int64_t position, uint8_t *clean, int64_t *count)
-{
-    uint8_t *out = clean;
-    while (position < size) {
-        const uint8_t *found = memchr(data + position, 0xFF, (size_t)(size - position));
-        int64_t plain = found ? found - data - position : size - position;
-        memcpy(out, data + position, (size_t)plain);
-        out += plain;
-        position += plain;
-        int64_t after = position + 1;
-        while (after < size && data[after] == 0xFF) /* fill bytes */
-            after++;
-        if (after >= size || data[after] != 0)
-            break;
-        *out++ = 0xFF;
-        position = after + 1;
-    }
-    *count = out - clean;
-    return position;
-}
-
 /* The position of a marker behind fill bytes. */
-static int64_t pass_fill(const uint8_t *data, int64_t size, int64_t position)
-{
-    while (position + 1 < size && data[position + 1] == 0xFF)
-        position++;
+static int64_t pass_fill(const uint8_t *data, int64_t size, int64_t position) {
+    while (position + 1 < size && data[position + 1] == 0xFF) position++;
     return position;
 }
 
 /* The most extra bits of a coefficient, by its place in zigzag order plus one; 0 beyond the block. */
-static void fill_limits(const Frame *frame, uint8_t limits[4][192])
-{
+static void fill_limits(const Frame *frame, uint8_t limits[4][192]) {
     memset(limits, 0, sizeof(uint8_t[4][192]));
     for (int64_t component = 0; component < frame->header.components; component++)
         for (int64_t k = 0; k < 64; k++)
@@ -154,14 +119,12 @@ static void fill_limits(const Frame *frame, uint8_t limits[4][192])
 #define READ_AC()                                                                                                      \
     do {                                                                                                               \
         uint32_t entry = next_entry(ac, &reader);                                                                      \
-        if (__builtin_expect(!entry, 0))                                                                               \
-            return NO_CODE;                                                                                            \
+        if (__builtin_expect(!entry, 0)) return NO_CODE;                                                               \
         *out++ = (entry & 0xFFFF0000u) | extra_bits(&reader, entry);                                                   \
         counts[entry >> 16]++;                                                                                         \
         skip(&reader, entry);                                                                                          \
         k += entry >> 8 & 255;                                                                                         \
-        if (__builtin_expect((entry >> 16 & 15) > limit[k], 0))                                                        \
-            return k > 64 ? TOO_MANY : TOO_LARGE;                                                                      \
+        if (__builtin_expect((entry >> 16 & 15) > limit[k], 0)) return k > 64 ? TOO_MANY : TOO_LARGE;                  \
     } while (0)
 
 /* The scan of ``data`` as ``symbols``, DC differences counted from restarts every ``interval`` MCUs.
@@ -171,8 +134,7 @@ static void fill_limits(const Frame *frame, uint8_t limits[4][192])
  * of intervals, at most HARMLESS in each; from the fourth on, [4, 256], how often each symbol occurs.
  * Returns 0 or the problem. */
 int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t interval, uint8_t *clean,
-                         uint32_t *symbols, int64_t *results)
-{
+                  uint32_t *symbols, int64_t *results) {
     uint8_t limits[4][192];
     Decoder decoders[4];
     int64_t before[4] = {0}, after[4] = {0}; /* DC predictions */
@@ -184,8 +146,7 @@ int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t
     memset(results, 0, sizeof *results * (3 + 4 * 256));
     fill_limits(frame, limits);
     for (int64_t row = 0; row < 4; row++)
-        if (frame->used[row] && make_decoder(frame->tables[row], row, &decoders[row]))
-            return BAD_TABLE;
+        if (frame->used[row] && make_decoder(frame->tables[row], row, &decoders[row])) return BAD_TABLE;
     for (int64_t mcu = 0; mcu < mcus; mcu++, to_interval--, to_restart--) {
         if (!to_interval) {
             *out++ = RESTART;
@@ -195,12 +156,10 @@ int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t
         if (!mcu || (restart && !to_restart)) {
             if (mcu) {
                 int64_t left = available - (bits_read(&reader, clean) + 7) / 8;
-                if (left > HARMLESS)
-                    return LEFT_OVER;
+                if (left > HARMLESS) return LEFT_OVER;
                 unread += left;
                 position = pass_fill(data, size, position);
-                if (position + 2 > size || data[position + 1] != (0xD0 | (restarts++ & 7)))
-                    return NO_RESTART;
+                if (position + 2 > size || data[position + 1] != (0xD0 | (restarts++ & 7))) return NO_RESTART;
                 position += 2;
             }
             position = unstuff(data, size, position, clean, &available);
@@ -215,11 +174,9 @@ int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t
             const uint8_t *limit = limits[component];
             refill(&reader);
             uint32_t first = next_entry(dc, &reader);
-            if (!first)
-                return NO_CODE;
+            if (!first) return NO_CODE;
             int64_t level = before[component] + difference_of(extra_bits(&reader, first), first >> 16 & 15);
-            if ((2 * (level < 0 ? -level : level) - 1) * frame->steps[component][0] > LARGEST)
-                return TOO_LARGE;
+            if ((2 * (level < 0 ? -level : level) - 1) * frame->steps[component][0] > LARGEST) return TOO_LARGE;
             skip(&reader, first);
             uint32_t symbol = dc_symbol(level - after[component]) | (first & 0xFF000000u);
             before[component] = after[component] = level;
@@ -228,29 +185,24 @@ int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t
             do { /* a refill does for two */
                 refill(&reader);
                 READ_AC();
-                if (k >= 64)
-                    break;
+                if (k >= 64) break;
                 READ_AC();
             } while (k < 64);
         }
-        if (bits_read(&reader, clean) > 8 * available)
-            return TOO_SHORT;
+        if (bits_read(&reader, clean) > 8 * available) return TOO_SHORT;
     }
     int64_t left = available - (bits_read(&reader, clean) + 7) / 8;
-    if (left > HARMLESS)
-        return LEFT_OVER;
+    if (left > HARMLESS) return LEFT_OVER;
     position = pass_fill(data, size, position);
     results[0] = out - symbols;
     results[1] = position;
     results[2] = unread + left;
-    if (position + 1 >= size)
-        return NO_END;
+    if (position + 1 >= size) return NO_END;
     return data[position + 1] == 0xD9 ? 0 : MORE_SCANS;
 }
 
 /* Whether two files have the same segments but for DHT and DRI, down to the scan header. */
-static int same_headers(const uint8_t *data, int64_t size, const uint8_t *stored, int64_t stored_size)
-{
+static int same_headers(const uint8_t *data, int64_t size, const uint8_t *stored, int64_t stored_size) {
     const uint8_t *files[2] = {data, stored};
     int64_t sizes[2] = {size, stored_size}, positions[2] = {2, 2};
     for (;;) {
@@ -265,8 +217,7 @@ static int same_headers(const uint8_t *data, int64_t size, const uint8_t *stored
         if (length != segments[1].end - segments[1].start ||
             memcmp(data + segments[0].start, stored + segments[1].start, (size_t)length))
             return 0;
-        if (segments[0].marker == 0xDA)
-            return 1;
+        if (segments[0].marker == 0xDA) return 1;
     }
 }
 
@@ -274,17 +225,15 @@ static int same_headers(const uint8_t *data, int64_t size, const uint8_t *stored
  * bit for bit the codes of these ``symbols`` and padding of ones, markers in turn, and nothing else.
  *
  * No code is the beginning of another: where the bits of a symbol stand, any decoder reads that symbol. */
-int64_t pack_compare(const uint8_t *data, int64_t size, const uint8_t *stored, int64_t stored_size,
-                            int64_t interval, const uint32_t *symbols, int64_t number, uint8_t *clean)
-{
+int64_t pack_compare(const uint8_t *data, int64_t size, const uint8_t *stored, int64_t stored_size, int64_t interval,
+                     const uint32_t *symbols, int64_t number, uint8_t *clean) {
     Frame frame;
     uint64_t codes[4 * 256] = {0};
     if (pack_frame(stored, stored_size, &frame) || frame.header.restart != interval || frame.header.stray ||
         memcmp(data, stored, 2) || !same_headers(data, size, stored, stored_size))
         return 0;
     for (int64_t row = 0; row < 4; row++)
-        if (frame.used[row] && make_codes(frame.tables[row], row, codes + (row << 8)))
-            return 0;
+        if (frame.used[row] && make_codes(frame.tables[row], row, codes + (row << 8))) return 0;
     const uint32_t *end = symbols + number;
     int64_t position = frame.header.scan, count = 0, restarts = 0;
     for (;; symbols++, restarts++, position += 2) {
@@ -306,9 +255,7 @@ int64_t pack_compare(const uint8_t *data, int64_t size, const uint8_t *stored, i
         if (wrong || !count || at + (uint64_t)padding != last || (clean[count - 1] & ones) != ones ||
             position + 2 > stored_size)
             return 0;
-        if (symbols == end)
-            return position + 2 == stored_size && stored[position + 1] == 0xD9;
-        if (*symbols != RESTART || stored[position + 1] != (0xD0 | (restarts & 7)))
-            return 0;
+        if (symbols == end) return position + 2 == stored_size && stored[position + 1] == 0xD9;
+        if (*symbols != RESTART || stored[position + 1] != (0xD0 | (restarts & 7))) return 0;
     }
 }

@@ -8,22 +8,18 @@ enum { NODES = 257, CHUNK = 1 << 14 };
 INLINE uint64_t key_of(uint64_t weight, int64_t place) { return weight << 9 | (uint64_t)(511 - place); }
 
 /* The place of the least. */
-INLINE int64_t least_of(const uint64_t *keys, int64_t count)
-{
+INLINE int64_t least_of(const uint64_t *keys, int64_t count) {
     uint64_t least = UINT64_MAX;
-    for (int64_t at = 0; at < count; at++)
-        least = keys[at] < least ? keys[at] : least;
+    for (int64_t at = 0; at < count; at++) least = keys[at] < least ? keys[at] : least;
     return (int64_t)(511 - (least & 511));
 }
 
-int64_t optimal_code(const int64_t *counts, uint8_t lengths[16], uint8_t *values)
-{
+int64_t optimal_code(const int64_t *counts, uint8_t lengths[16], uint8_t *values) {
     uint64_t keys[NODES];
     int64_t used[NODES], node_at[NODES], parent[2 * NODES], depth[2 * NODES], starts[NODES] = {0}, nodes = 0;
     int64_t of_length[NODES + 17] = {0};
     for (int64_t symbol = 0; symbol <= 256; symbol++) { /* 256 takes the code of ones alone, which JPEG forbids */
-        if (symbol < 256 && !counts[symbol])
-            continue;
+        if (symbol < 256 && !counts[symbol]) continue;
         keys[nodes] = key_of(symbol < 256 ? (uint64_t)counts[symbol] : 1, nodes);
         used[nodes] = symbol;
         node_at[nodes] = nodes;
@@ -43,20 +39,15 @@ int64_t optimal_code(const int64_t *counts, uint8_t lengths[16], uint8_t *values
         keys[second] = key_of(keys[last] >> 9, second);
     }
     depth[made - 1] = 0;
-    for (int64_t node = made - 2; node >= 0; node--)
-        depth[node] = depth[parent[node]] + 1;
-    for (int64_t node = 0; node < nodes - 1; node++)
-        of_length[depth[node]]++;
-    for (int64_t length = 1; length < NODES; length++)
-        starts[length] = starts[length - 1] + of_length[length - 1];
-    for (int64_t node = 0; node < nodes - 1; node++)
-        values[starts[depth[node]]++] = (uint8_t)used[node];
+    for (int64_t node = made - 2; node >= 0; node--) depth[node] = depth[parent[node]] + 1;
+    for (int64_t node = 0; node < nodes - 1; node++) of_length[depth[node]]++;
+    for (int64_t length = 1; length < NODES; length++) starts[length] = starts[length - 1] + of_length[length - 1];
+    for (int64_t node = 0; node < nodes - 1; node++) values[starts[depth[node]]++] = (uint8_t)used[node];
     of_length[depth[nodes - 1]]++;
     for (int64_t length = nodes; length > 16; length--) { /* figure K.3: shorten codes of more than 16 bits */
         while (of_length[length]) {
             int64_t shorter = length - 2;
-            while (!of_length[shorter])
-                shorter--;
+            while (!of_length[shorter]) shorter--;
             of_length[length] -= 2;
             of_length[length - 1]++;
             of_length[shorter + 1] += 2;
@@ -64,17 +55,14 @@ int64_t optimal_code(const int64_t *counts, uint8_t lengths[16], uint8_t *values
         }
     }
     int64_t longest = 16;
-    while (!of_length[longest])
-        longest--;
+    while (!of_length[longest]) longest--;
     of_length[longest]--; /* the one kept free */
-    for (int64_t length = 1; length <= 16; length++)
-        lengths[length - 1] = (uint8_t)of_length[length];
+    for (int64_t length = 1; length <= 16; length++) lengths[length - 1] = (uint8_t)of_length[length];
     return nodes - 1;
 }
 
 /* Copy with a zero behind each FF; the end of what was written. */
-INLINE uint8_t *stuff(const uint8_t *raw, int64_t size, uint8_t *out)
-{
+INLINE uint8_t *stuff(const uint8_t *raw, int64_t size, uint8_t *out) {
     int64_t at = 0;
     while (at < size) {
         if (at + 8 <= size) {
@@ -89,16 +77,14 @@ INLINE uint8_t *stuff(const uint8_t *raw, int64_t size, uint8_t *out)
         }
         for (int64_t end = at + 8 < size ? at + 8 : size; at < end; at++) {
             *out++ = raw[at];
-            if (raw[at] == 0xFF)
-                *out++ = 0;
+            if (raw[at] == 0xFF) *out++ = 0;
         }
     }
     return out;
 }
 
 /* The entropy-coded data of ``symbols``; their end. */
-static uint8_t *write_symbols(const uint32_t *symbols, int64_t number, const uint64_t *codes, uint8_t *out)
-{
+static uint8_t *write_symbols(const uint32_t *symbols, int64_t number, const uint64_t *codes, uint8_t *out) {
     uint8_t raw[CHUNK + 16]; /* not stuffed yet */
     const uint32_t *end = symbols + number;
     for (int64_t restarts = 0;; restarts++, symbols++) {
@@ -121,11 +107,9 @@ static uint8_t *write_symbols(const uint32_t *symbols, int64_t number, const uin
                 to = raw;
             }
         }
-        if (bits)
-            *to++ = (uint8_t)(window << (8 - bits) | 0xFF >> bits);
+        if (bits) *to++ = (uint8_t)(window << (8 - bits) | 0xFF >> bits);
         out = stuff(raw, to - raw, out);
-        if (symbols == end)
-            return out;
+        if (symbols == end) return out;
         *out++ = 0xFF;
         *out++ = (uint8_t)(0xD0 | (restarts & 7));
     }
@@ -134,8 +118,7 @@ static uint8_t *write_symbols(const uint32_t *symbols, int64_t number, const uin
 /* A tiled file: the headers of ``data``, but for its tables; tables made for ``counts``, [4, 256]; a restart every
  * ``interval`` MCUs; ``symbols``. ``out`` has room for the headers, 8 bytes a symbol and ROOM. Returns its bytes. */
 int64_t pack_write(const uint8_t *data, int64_t size, const Frame *frame, int64_t interval, const uint32_t *symbols,
-                   int64_t number, const int64_t *counts, uint8_t *out)
-{
+                   int64_t number, const int64_t *counts, uint8_t *out) {
     uint64_t codes[4 * 256] = {0};
     uint8_t *start = out;
     *out++ = 0xFF;
@@ -143,19 +126,16 @@ int64_t pack_write(const uint8_t *data, int64_t size, const Frame *frame, int64_
     for (int64_t position = 2;;) {
         Segment segment;
         next_segment(data, size, position, &segment);
-        if (segment.start >= frame->header.sos)
-            break;
+        if (segment.start >= frame->header.sos) break;
         position = segment.end;
-        if (segment.marker == 0xC4 || segment.marker == 0xDD)
-            continue;
+        if (segment.marker == 0xC4 || segment.marker == 0xDD) continue;
         memcpy(out, data + segment.start, (size_t)(segment.end - segment.start));
         out += segment.end - segment.start;
     }
     uint8_t *tables = out;
     out += 4;
     for (int64_t row = 0; row < 4; row++) {
-        if (!frame->used[row])
-            continue;
+        if (!frame->used[row]) continue;
         *out++ = (uint8_t)((row & 1) << 4 | row >> 1);
         int64_t values = optimal_code(counts + (row << 8), out, out + 16);
         make_codes(out, row, codes + (row << 8));

@@ -4,14 +4,13 @@
 
 #include "codec.h"
 
-INLINE int64_t clamped(int64_t value, int64_t least, int64_t most)
-{
+INLINE int64_t clamped(int64_t value, int64_t least, int64_t most) {
     return value < least ? least : value > most ? most : value;
 }
 
-/* Fill ``out`` [side, side, 3] with the window of ``pixels`` [height, width, 3]; what lies beyond the image is black. */
-void padded_window(const uint8_t *pixels, const PaddedWindow *window, uint8_t *out)
-{
+/* Fill ``out`` [side, side, 3] with the window of ``pixels`` [height, width, 3]; what lies beyond the image is black.
+ */
+void padded_window(const uint8_t *pixels, const PaddedWindow *window, uint8_t *out) {
     int64_t side = window->side;
     int64_t first = clamped(-window->left, 0, side); /* the columns inside the image */
     int64_t count = clamped(window->width - window->left, first, side) - first;

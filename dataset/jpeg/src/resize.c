@@ -16,7 +16,8 @@ typedef int32_t SignedLong __attribute__((vector_size(4 * LANES)));
 /* The high 16 of 32 bits of products. */
 INLINE Words times(Words samples, uint16_t weight) {
     Words weights = (Words){0} + weight;
-    return __builtin_convertvector((__builtin_convertvector(samples, Long) * __builtin_convertvector(weights, Long)) >> 16, Words);
+    return __builtin_convertvector(
+        (__builtin_convertvector(samples, Long) * __builtin_convertvector(weights, Long)) >> 16, Words);
 }
 
 INLINE Signed signed_times(Signed samples, int16_t constant) {
@@ -185,7 +186,8 @@ INLINE void rows(const Filter *const filter[3], const Plane plane[3], const int 
             Bytes pixel[3];
             uint8_t *to = out + y * stride + 3 * x, few[3 * LANES];
             sum[0] = row(filter[0], y, &plane[0], x, luma_taps);
-            for (int n = 1; n < 3; n++) sum[n] = kind == GRAY ? sum[0] : row(filter[n], y, &plane[n], x, filter[n]->taps);
+            for (int n = 1; n < 3; n++)
+                sum[n] = kind == GRAY ? sum[0] : row(filter[n], y, &plane[n], x, filter[n]->taps);
             if (kind == YCC) convert(sum[0], sum[1], sum[2], pixel);
             else
                 for (int n = 0; n < 3; n++) pixel[n] = __builtin_convertvector((sum[n] + 128) >> 8, Bytes);
@@ -195,7 +197,8 @@ INLINE void rows(const Filter *const filter[3], const Plane plane[3], const int 
     }
 }
 
-void filter_rows(const Filter *const filter[3], const Plane plane[3], int kind, int32_t width, uint8_t *out, int64_t stride) {
+void filter_rows(const Filter *const filter[3], const Plane plane[3], int kind, int32_t width, uint8_t *out,
+                 int64_t stride) {
     if (kind == YCC) rows(filter, plane, YCC, width, out, stride, filter[0]->taps);
     else if (kind == RGB) rows(filter, plane, RGB, width, out, stride, filter[0]->taps);
     else rows(filter, plane, GRAY, width, out, stride, filter[0]->taps);

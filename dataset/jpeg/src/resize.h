@@ -6,8 +6,8 @@
 #include "arena.h"
 #include "codec.h"
 
-/* What is shown along an axis: outputs `begin` to `begin + count` of the pixels `origin` to `origin + length`, resized to
- * `resized`; mirrored, in reverse order. */
+/* What is shown along an axis: outputs `begin` to `begin + count` of the pixels `origin` to `origin + length`, resized
+ * to `resized`; mirrored, in reverse order. */
 typedef struct {
     int64_t origin, length, resized, begin, count, mirror;
 } Axis;
@@ -31,14 +31,15 @@ typedef struct {
     int32_t origin, rows;
 } Plane;
 
-/* Samples that stand column by column, the first of which is sample `origin`, to rows of the filter's outputs. Both have
- * room for 31 more in each column and row. */
+/* Samples that stand column by column, the first of which is sample `origin`, to rows of the filter's outputs. Both
+ * have room for 31 more in each column and row. */
 void filter_columns(const Filter *filter, const uint8_t *columns, int64_t stride, int32_t origin, Plane *plane);
 
 /* What the three planes of a picture are. */
 enum { YCC, RGB, GRAY };
 
 /* Rows of pixels from planes whose columns are filtered: RGB, uint8 [count, width, 3], rows `stride` bytes apart. */
-void filter_rows(const Filter *const filter[3], const Plane plane[3], int kind, int32_t width, uint8_t *out, int64_t stride);
+void filter_rows(const Filter *const filter[3], const Plane plane[3], int kind, int32_t width, uint8_t *out,
+                 int64_t stride);
 
 #endif

@@ -5,6 +5,10 @@
 #include "decode.h"
 #include "tables.h"
 
+const uint8_t ZIGZAG[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
+                            41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
+                            30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+
 static void fill(uint32_t *entries, int count, uint32_t entry) {
     for (int n = 0; n < count; n++) entries[n] = entry;
 }
@@ -13,7 +17,7 @@ void forget(Tables *tables) {
     for (int n = 0; n < TABLES; n++) tables->table[n].known = 0;
 }
 
-#define ENTRY(bits, either, growth, value) \
+#define ENTRY(bits, either, growth, value)                                                                             \
     ((uint32_t)(bits) | (uint32_t)(either) << 6 | (uint32_t)(growth) << 12 | (uint32_t)(value) << 17)
 
 /* `from` holds 16 counts by length and the values. False where the counts make no code. */

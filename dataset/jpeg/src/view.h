@@ -19,13 +19,14 @@ static inline int64_t now(void) {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Fills the views: for each a status, and before each its row (the first is `row`) and the time in `watch`, nanoseconds of
- * the monotonic clock. The time of decoding and of resizing is added to `spent`, nanoseconds. */
+/* Fills the views: for each a status, and before each its row (the first is `row`) and the time in `watch`, nanoseconds
+ * of the monotonic clock. The time of decoding and of resizing is added to `spent`, nanoseconds. */
 void show_views(const View *views, int64_t count, int64_t row, int32_t *statuses, int64_t watch[2], int64_t spent[2]);
 
 enum {
     LONGEST = 1 << 16,
-    GREATEST = 30 /* reduction of a view: its two filters may add 1/256 of a level for each of their 61 taps to white, 255 */
+    GREATEST =
+        30 /* reduction of a view: its two filters may add 1/256 of a level for each of their 61 taps to white, 255 */
 };
 
 /* Whether an axis lies in an image of that length. */
