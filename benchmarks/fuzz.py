@@ -6,7 +6,7 @@ Each file is a sound one (JPEGs of every sampling, with restart markers or witho
 pixels) with headers made anew, bytes changed, pieces cut out, doubled or put elsewhere. Every function that reads bytes
 from disk gets it: it may refuse it, by BadImage or NotTiled, or give pixels of the promised shape. The work is done in
 processes; signals that ended one and exceptions of another kind are counted, and their files kept below --work.
-`benchmarks.fuzz_codec` does the same to the codec alone, a hundred times as fast and with every access checked.
+`benchmarks.fuzz_codec` does the same to the codec alone, with every access to memory checked.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
  *
  *     fuzz SEEDS SEED FIRST END [FILE]
  *
- * SEEDS holds sound files, each behind its size, int64. Mutations FIRST to END are read; what a sanitizer or a check finds
- * ends the process. With FILE the first one is written there instead. */
+ * SEEDS holds sound files, each behind its size, int64. Mutations FIRST to END are read; what a sanitizer or a check
+ * finds ends the process. With FILE the first one is written there instead. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,19 +24,20 @@ static void check(int holds, const char *law) {
     abort();
 }
 
-/* In place of arena.c: every piece stands alone, so that the sanitizer sees where it ends, and holds `fill`, which no result
- * may depend on. The 64 bytes behind it are there to be read. */
+/* In place of arena.c: every piece stands alone, so that the sanitizer sees where it ends, and holds `fill`, which no
+ * result may depend on. The 64 bytes behind it are there to be read. */
 static struct {
     uint8_t *bytes;
     size_t size;
     uint8_t fill;
 } taken[MOST_TAKEN];
 static int pieces;
+static int64_t bytes_of_file;
 static uint8_t fill;
 
 void *take(Arena *arena, size_t size) {
     (void)arena;
-    check(pieces < MOST_TAKEN && size < (size_t)1 << 32, "memory is bounded");
+    check(pieces < MOST_TAKEN && size < ((size_t)1 << 24) + 1024 * (size_t)bytes_of_file, "memory is in proportion");
     uint8_t *bytes = aligned_alloc(64, (size + 127) & ~(size_t)63);
     check(bytes != NULL, "there is memory");
     memset(bytes, fill, size + 64);
@@ -115,12 +116,24 @@ static void change_segment(File *file) {
     int64_t size = one->end - one->start, word = WORDS[below(14)];
     uint8_t *bytes = file->data + one->start;
     switch (below(9)) {
-    case 0: bytes[1 + below(size - 1)] = (uint8_t)draw(); break;
-    case 1: bytes[2 + below(size - 2 < 20 ? size - 2 : 20)] = (uint8_t)draw(); break;
-    case 2: bytes[1] = OFTEN[below(sizeof OFTEN)]; break;
-    case 3: copy(file, one->start, size, other->start, 0); break;                         /* twice */
-    case 4: copy(file, one->start, size, other->start, other->end - other->start); break; /* in place of another */
-    case 5: splice(file, one->start, size, NULL, 0); break;
+    case 0:
+        bytes[1 + below(size - 1)] = (uint8_t)draw();
+        break;
+    case 1:
+        bytes[2 + below(size - 2 < 20 ? size - 2 : 20)] = (uint8_t)draw();
+        break;
+    case 2:
+        bytes[1] = OFTEN[below(sizeof OFTEN)];
+        break;
+    case 3:
+        copy(file, one->start, size, other->start, 0);
+        break; /* twice */
+    case 4:
+        copy(file, one->start, size, other->start, other->end - other->start);
+        break; /* in place of another */
+    case 5:
+        splice(file, one->start, size, NULL, 0);
+        break;
     case 6: {
         int64_t at = 2 + below(size - 3);
         bytes[at] = (uint8_t)(word >> 8), bytes[at + 1] = (uint8_t)word;
@@ -149,18 +162,29 @@ static void mutate(File *file) {
         if (size > file->size - at) size = file->size - at;
         uint8_t marker[] = {0xFF, below(2) ? (uint8_t)(0xD0 | below(8)) : (uint8_t)draw()};
         switch (below(12)) {
-        case 0: file->data[at] = (uint8_t)draw(); break;
-        case 1: file->data[at] ^= (uint8_t)(1 << below(8)); break;
+        case 0:
+            file->data[at] = (uint8_t)draw();
+            break;
+        case 1:
+            file->data[at] ^= (uint8_t)(1 << below(8));
+            break;
         case 2:
             for (int64_t n = 0; n < size; n++) file->data[at + n] = (uint8_t)draw();
             break;
-        case 3: splice(file, at, size, NULL, 0); break;
-        case 4: copy(file, at, size, 2 + below(file->size - 2), 0); break;
-        case 5: splice(file, at, below(2) && file->size - at > 2 ? 2 : 0, marker, 2); break;
+        case 3:
+            splice(file, at, size, NULL, 0);
+            break;
+        case 4:
+            copy(file, at, size, 2 + below(file->size - 2), 0);
+            break;
+        case 5:
+            splice(file, at, below(2) && file->size - at > 2 ? 2 : 0, marker, 2);
+            break;
         case 6:
             if (!below(4)) file->size = at;
             break;
-        default: change_segment(file);
+        default:
+            change_segment(file);
         }
     }
 }
@@ -180,40 +204,36 @@ static Axis axis_of(int64_t length) {
 
 static int64_t limited(int64_t value) { return value < 1 ? 1 : value > SIDE ? SIDE : value; }
 
-/* Twice, with other memory: the same pixels, and nothing outside the view is written. */
-static void read_views(const uint8_t *data, int64_t size, int64_t height, int64_t width, uint8_t *pixels[2], View *view,
-                       int32_t status[2], int count) {
+/* Some views in one call, twice, with other memory: the same pixels, and nothing outside a view is written. */
+static void read_views(const uint8_t *data, int64_t size, int64_t height, int64_t width) {
+    View views[3];
+    uint8_t *pixels[2][3];
+    int32_t statuses[2][3] = {{0}};
+    int64_t rows[3], columns[3], watch[2], spent[2] = {0}, count = 1 + below(3);
     for (int n = 0; n < count; n++) {
-        view[n] = (View){.data = data, .size = size, .vertical = axis_of(height), .horizontal = axis_of(width)};
-        if (limited(view[n].vertical.count) != view[n].vertical.count) view[n].size = below(2); /* no room for so much */
-        if (limited(view[n].horizontal.count) != view[n].horizontal.count) view[n].size = below(2);
+        views[n] = (View){.data = data, .size = size, .vertical = axis_of(height), .horizontal = axis_of(width)};
+        rows[n] = limited(views[n].vertical.count), columns[n] = limited(views[n].horizontal.count);
+        views[n].stride = 3 * columns[n] + 6;
+        if (rows[n] != views[n].vertical.count || columns[n] != views[n].horizontal.count)
+            views[n].size = below(2); /* there is no room for so much */
     }
     for (int pass = 0; pass < 2; pass++) {
-        int64_t watch[2], spent[2] = {0};
         for (int n = 0; n < count; n++) {
-            int64_t rows = limited(view[n].vertical.count), columns = limited(view[n].horizontal.count);
-            view[n].stride = 3 * columns + 6, pixels[n] = malloc((size_t)(rows * view[n].stride - 6));
-            memset(pixels[n], 77, (size_t)(rows * view[n].stride - 6));
-            view[n].out = pixels[n];
+            size_t bytes = (size_t)(rows[n] * views[n].stride - 6);
+            views[n].out = pixels[pass][n] = malloc(bytes);
+            memset(pixels[pass][n], 77, bytes);
         }
         fill = pass ? 0xFF : 0;
-        int32_t *statuses = malloc(sizeof *statuses * (size_t)count);
-        show_views(view, count, 5, statuses, watch, spent);
-        for (int n = 0; n < count; n++) {
-            int64_t rows = limited(view[n].vertical.count), columns = 3 * limited(view[n].horizontal.count);
-            for (int64_t row = 0; row < rows; row++)
-                for (int64_t x = columns; x < view[n].stride && row < rows - 1; x++)
-                    check(pixels[n][row * view[n].stride + x] == 77, "nothing beside a view is written");
-            for (int64_t at = 0; statuses[n] && at < rows * view[n].stride - 6; at++)
-                check(pixels[n][at] == 77, "a view that is not shown is left alone");
-            uint64_t digest = 0;
-            for (int64_t at = 0; at < rows * view[n].stride - 6; at++) digest = digest * 31 + pixels[n][at];
-            int32_t seen = (int32_t)(digest >> 8 ^ digest) ^ statuses[n] << 28;
-            check(!pass || status[n] == seen, "a view does not depend on what memory holds");
-            status[n] = seen;
-            free(pixels[n]);
-        }
-        free(statuses);
+        show_views(views, count, 5, statuses[pass], watch, spent);
+    }
+    for (int n = 0; n < count; n++) {
+        int64_t stride = views[n].stride, bytes = rows[n] * stride - 6;
+        int same = statuses[0][n] == statuses[1][n] && !memcmp(pixels[0][n], pixels[1][n], (size_t)bytes);
+        check(same, "a view does not depend on what memory holds");
+        for (int64_t at = 0; at < bytes; at++)
+            if (statuses[0][n] || at % stride >= 3 * columns[n])
+                check(pixels[0][n][at] == 77, "nothing else is written");
+        free(pixels[0][n]), free(pixels[1][n]);
     }
 }
 
@@ -242,12 +262,12 @@ static void read_windows(const uint8_t *data, int64_t size, int64_t height, int6
         free(window_of(data, size, window));
         fill = 0;
         int64_t most = n ? size : below(9);
-        Interval *found = malloc(sizeof *found * (size_t)(most + 1)) + 0;
+        Interval *found = malloc(sizeof *found * (size_t)(most + 1));
         int64_t count = window_intervals(data, size, window, found, most);
         check(count <= most, "as many intervals as there is room for");
         for (int64_t k = 0; k < count; k++)
-            check(found[k].from >= 0 && found[k].to <= size && found[k].from <= found[k].to &&
-                      found[k].first >= 0 && found[k].first < found[k].last,
+            check(found[k].from >= 0 && found[k].to <= size && found[k].from <= found[k].to && found[k].first >= 0 &&
+                      found[k].first < found[k].last,
                   "intervals lie in the file");
         free(found);
         window[below(4)] += below(2) ? 65536 : -65536;
@@ -273,7 +293,8 @@ static void pack(const uint8_t *data, int64_t size, int64_t height, int64_t widt
         uint8_t *exact = malloc((size_t)written), *other = malloc((size_t)written + ROOM);
         memcpy(exact, out, (size_t)written);
         if (!frame.header.stray)
-            check(pack_compare(data, size, exact, written, interval, symbols, results[0], other) == 1, "it is read back");
+            check(pack_compare(data, size, exact, written, interval, symbols, results[0], other) == 1,
+                  "it is read back");
         int64_t window[4] = {0, 0, height, width}, bytes = 3 * height * width;
         uint8_t *one = bytes < 3 * PIXELS ? window_of(data, size, window) : NULL;
         uint8_t *two = one ? window_of(exact, written, window) : NULL;
@@ -290,24 +311,23 @@ static void read_all(const uint8_t *data, int64_t size) {
     Segment segment = {0};
     for (int64_t at = 0, count = 0; at < size && count < 500; at = segment.end, count++) {
         next_segment(data, size, at, &segment);
-        check(segment.start >= at && segment.start <= size && segment.end >= segment.start, "segments follow one another");
+        check(segment.start >= at && segment.start <= size && segment.end >= segment.start,
+              "segments follow one another");
         if (segment.end <= at) break;
     }
     if (size < 2 || data[0] != 0xFF || data[1] != 0xD8) return;
     Header header;
     parse_header(data, size, &header);
     int64_t height = header.problem ? 40 : header.height, width = header.problem ? 40 : header.width;
-    View view[3];
-    uint8_t *pixels[3];
-    int32_t status[3];
-    read_views(data, size, height, width, pixels, view, status, 1 + (int)below(3));
+    read_views(data, size, height, width);
     read_windows(data, size, height, width);
     pack(data, size, height, width);
 }
 
 static void pad(void) {
     PaddedWindow window = {1 + below(9), 1 + below(9), below(30) - 15, below(30) - 15, 1 + below(12), below(2)};
-    uint8_t *pixels = calloc((size_t)(window.height * window.width), 3), *out = malloc((size_t)(3 * window.side * window.side));
+    uint8_t *pixels = calloc((size_t)(window.height * window.width), 3);
+    uint8_t *out = malloc((size_t)(3 * window.side * window.side));
     padded_window(pixels, &window, out);
     free(pixels), free(out);
 }
@@ -337,6 +357,7 @@ int main(int count, char **words) {
             return !to || fwrite(exact, 1, (size_t)file.size, to) != (size_t)file.size || fclose(to);
         }
         fprintf(stderr, "mutation %lld\n", (long long)mutation);
+        bytes_of_file = file.size;
         read_all(exact, file.size);
         release(NULL);
         pad();

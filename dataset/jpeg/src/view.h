@@ -23,11 +23,9 @@ static inline int64_t now(void) {
  * of the monotonic clock. The time of decoding and of resizing is added to `spent`, nanoseconds. */
 void show_views(const View *views, int64_t count, int64_t row, int32_t *statuses, int64_t watch[2], int64_t spent[2]);
 
-enum {
-    LONGEST = 1 << 16,
-    GREATEST =
-        30 /* reduction of a view: its two filters may add 1/256 of a level for each of their 61 taps to white, 255 */
-};
+/* The longest side, and the greatest reduction of a view: above white, 16 bits have room for 1/256 of a level for each
+ * of the 61 taps of its two filters. */
+enum { LONGEST = 1 << 16, GREATEST = 30 };
 
 /* Whether an axis lies in an image of that length. */
 static inline int fits(const Axis *axis, int64_t length) {
