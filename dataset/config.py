@@ -54,7 +54,7 @@ class DataConfig:
     """planes (luma and chroma are resized each from its own resolution, which is fast and differs from the other in
     rounding), exact (the pixels of a stock decoder, resized as Pillow does)"""
     resize: Literal["antialias", "area", "linear"] = "antialias"
-    """training: antialias (Pillow's bilinear), or OpenCV's area or linear, which aliases and is the fastest"""
+    """training: antialias (Pillow's bilinear), or OpenCV's area or linear, which aliases; both decode as exact does"""
     flip: bool = True
     """mirror half of the training images"""
     color_jitter: float = setting(0.0, least=0, most=100)

@@ -98,11 +98,14 @@ def faster_loader(shares: dict[str, float], data: DataConfig, cores: int) -> str
         return "pack the images, and set data.train_data_type=lmdb in a new run"
     if limit == "read" and data.order == "shuffle":
         return "pack with --shuffle, and set data.order=blocks in a new run"
-    if limit == "decode" and data.train_split == "train" and data.type_of_data_aug in _RESIZED:
-        size = data.input_size * 8 // 7  # 256 for 224
-        return f"pack with --image_size {size}, and set data.train_split=train_{size} in a new run"
-    if limit != "read" and data.resize != "linear" and data.type_of_data_aug in _RESIZED:
-        return "set data.resize=linear in a new run"
+    if limit != "read" and data.type_of_data_aug in _RESIZED:
+        if data.resize != "antialias":
+            return "set data.resize=antialias in a new run"
+        if data.decode == "exact":
+            return "set data.decode=planes in a new run"
+        if data.train_split == "train":
+            size = data.input_size * 8 // 7  # 256 for 224
+            return f"pack with --image_size {size}, and set data.train_split=train_{size} in a new run"
     return ""
 
 

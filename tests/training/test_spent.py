@@ -74,13 +74,14 @@ READING, RESIZING = {"time/read": 0.6}, {"time/resize": 0.6}
         ({"time/data": 0.9}, {"num_workers": 0}, "set data.num_workers=8"),
         ({"time/data": 0.2}, {"num_workers": 0}, "set data.num_workers=1"),
         ({}, {}, "pack with --image_size 256, and set data.train_split=train_256 in a new run"),
-        ({}, {"train_split": "train_256"}, "set data.resize=linear in a new run"),
-        ({}, {"train_split": "train_256", "resize": "linear"}, ""),
+        ({}, {"train_split": "train_256"}, ""),
+        ({}, {"resize": "linear"}, "set data.resize=antialias in a new run"),
+        ({}, {"decode": "exact"}, "set data.decode=planes in a new run"),
         ({}, {"train_data_type": "img"}, "pack the images, and set data.train_data_type=lmdb in a new run"),
         ({}, {"type_of_data_aug": "pad_crop"}, ""),
         (READING, {}, "pack with --shuffle, and set data.order=blocks in a new run"),
         (READING, {"order": "blocks"}, ""),
-        (RESIZING, {}, "set data.resize=linear in a new run"),
+        (RESIZING, {}, "pack with --image_size 256, and set data.train_split=train_256 in a new run"),
         ({"time/decode": 0.2}, {}, ""),  # nothing that a setting changes
         ({"time/data": 0.04}, {"num_workers": 2}, ""),
         ({"time/slot": 0.6}, {"num_workers": 2}, ""),  # the processes have time
