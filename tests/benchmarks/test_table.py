@@ -107,7 +107,7 @@ def test_a_step_on_another_data_set_takes_its_first_pair(monkeypatch):
     assert '"method": "kd"' in done.stdout
 
 
-@pytest.mark.parametrize("name", ["loader", "packing", "resize", "ring", "real_photos"])
+@pytest.mark.parametrize("name", ["loader", "packing", "views", "real_photos"])
 def test_a_benchmark_without_its_photos_ends_in_a_line_with_what_it_needs(name, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(sys, "argv", [name, "--data", str(tmp_path)])
     with pytest.raises(SystemExit) as stopped:
