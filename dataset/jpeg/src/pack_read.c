@@ -32,7 +32,7 @@ static int64_t make_decoder(const uint8_t *table, int64_t row, Decoder *decoder)
         decoder->offset[length] = place - code;
         for (int64_t last = place + table[length - 1]; place < last; place++, code++) {
             uint32_t symbol = table[16 + place], extra = symbol & 15, run = symbol >> 4;
-            uint32_t advance = row % 2 == 0 ? 1 : extra ? run + 1 : run == 15 ? 16 : 64;
+            uint32_t advance = row % 2 == 0 ? 1 : extra ? run + 1 : run == 15 ? 16 : 80;
             if (code + 1 >= 1 << length || (row % 2 == 0 && run)) return BAD_TABLE;
             decoder->entries[place] = (uint32_t)row << 24 | symbol << 16 | advance << 8 | extra;
             for (int64_t end = length <= LOOK ? (code + 1) << (LOOK - length) : 0; filled < end; filled++)
@@ -107,12 +107,13 @@ static int64_t pass_fill(const uint8_t *data, int64_t size, int64_t position) {
 }
 
 /* The most extra bits of a coefficient, by its place in zigzag order plus one; 0 beyond the block. */
-static void fill_limits(const Frame *frame, uint8_t limits[4][192]) {
-    memset(limits, 0, sizeof(uint8_t[4][192]));
+static void fill_limits(const Frame *frame, int8_t limits[4][192]) {
+    memset(limits, 0, sizeof(int8_t[4][192]));
+    for (int n = 0; n < 4; n++) memset(limits[n] + 65, -1, 15); /* a run of 16 zeros beyond the block */
     for (int64_t component = 0; component < frame->header.components; component++)
         for (int64_t k = 0; k < 64; k++)
             for (int64_t bits = 1; bits < 16 && frame->steps[component][k] * ((1 << bits) - 1) <= LARGEST; bits++)
-                limits[component][k + 1] = (uint8_t)bits;
+                limits[component][k + 1] = (int8_t)bits;
 }
 
 /* One AC symbol of a block, whose next coefficient is number k. */
@@ -124,7 +125,7 @@ static void fill_limits(const Frame *frame, uint8_t limits[4][192]) {
         counts[entry >> 16]++;                                                                                         \
         skip(&reader, entry);                                                                                          \
         k += entry >> 8 & 255;                                                                                         \
-        if (__builtin_expect((entry >> 16 & 15) > limit[k], 0)) return k > 64 ? TOO_MANY : TOO_LARGE;                  \
+        if (__builtin_expect((int32_t)(entry >> 16 & 15) > limit[k], 0)) return k > 64 ? TOO_MANY : TOO_LARGE;         \
     } while (0)
 
 /* The scan of ``data`` as ``symbols``, DC differences counted from restarts every ``interval`` MCUs.
@@ -135,7 +136,7 @@ static void fill_limits(const Frame *frame, uint8_t limits[4][192]) {
  * Returns 0 or the problem. */
 int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t interval, uint8_t *clean,
                   uint32_t *symbols, int64_t *results) {
-    uint8_t limits[4][192];
+    int8_t limits[4][192];
     Decoder decoders[4];
     int64_t before[4] = {0}, after[4] = {0}; /* DC predictions */
     int64_t available = 0, unread = 0, restarts = 0, position = frame->header.scan, *counts = results + 3;
@@ -171,7 +172,7 @@ int64_t pack_walk(const uint8_t *data, int64_t size, const Frame *frame, int64_t
         for (int64_t block = 0; block < frame->blocks; block++) {
             int64_t component = frame->component[block], k = 1;
             const Decoder *dc = &decoders[frame->dc[block]], *ac = &decoders[frame->ac[block]];
-            const uint8_t *limit = limits[component];
+            const int8_t *limit = limits[component];
             refill(&reader);
             uint32_t first = next_entry(dc, &reader);
             if (!first) return NO_CODE;
