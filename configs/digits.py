@@ -42,6 +42,7 @@ def cfg(method: str = "student") -> Recipe:
             scale=(0.6, 1.0),
             flip=False,  # a mirrored digit is another sign
             val_resize=16,
+            decode="exact",  # of images this small nothing is saved
         ),
         student=NetworkConfig(student),
         teachers=teachers,
