@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint setup lock
 
 setup: .venv/.ready
-	@test -e dataset/jpeg/_codec.so || \
+	@$(BIN)/python -c 'import dataset.jpeg.codec' 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 
 .venv/.ready: pyproject.toml constraints.txt setup.py dataset/jpeg/sources.py dataset/jpeg/src $(wildcard dataset/jpeg/src/*)

@@ -45,9 +45,9 @@ class Codec(Command):
         targets = {sources["LIBRARY"]: [] if given else ["-mcpu=baseline"]}
         if platform.machine() in ("x86_64", "AMD64"):
             targets[sources["FAST"]] = ["-march=x86-64-v3"] if given else ["-mcpu=x86_64_v3"]
+        digest = f'-DSOURCES="{sources["digest"]()}"'
         for library, target in targets.items():
             partial = library.with_name(f"{library.name}.{os.getpid()}")
-            digest = f'-DSOURCES="{sources["digest"]()}"'
             try:
                 _run([*(given or ZIG), *FLAGS, *target, digest, *files, "-o", str(partial), "-lm"])
                 partial.replace(library)

@@ -86,14 +86,15 @@ def show_exact(
     if halve:
         for axis in both:
             axis[ORIGIN], axis[LENGTH] = axis[ORIGIN] // 2, axis[LENGTH] // 2
-    filters = [_filter(axis) for axis in both]
-    spans = [weights.span if how == "antialias" else (0, axis[LENGTH]) for weights, axis in zip(filters, both)]
+    filters = [_filter(axis) for axis in both] if how == "antialias" else []
+    spans = [weights.span for weights in filters] or [(0, axis[LENGTH]) for axis in both]
     (top, left), (height, width) = zip(*((axis[ORIGIN] + low, high - low) for axis, (low, high) in zip(both, spans)))
     pixels = decode_window(image, (top, left, height, width), halve=halve)
     decoded = time.perf_counter_ns()
     if how != "antialias":
         cv2.resize(pixels, (wide, high), dst=part, interpolation=_INTERPOLATION[how])
-        part[:] = cv2.flip(part, 1) if horizontal[MIRROR] else part
+        if horizontal[MIRROR]:
+            part[:] = cv2.flip(part, 1)
     elif all(axis[LENGTH] == axis[RESIZED] for axis in both):
         part[:] = pixels[:, ::-1] if horizontal[MIRROR] else pixels
     else:

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "idct.h"
-#include "tables.h"
 
 enum {
     LANES = 4,

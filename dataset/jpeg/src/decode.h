@@ -64,6 +64,9 @@ typedef struct {
 
 void forget(Tables *tables);
 
+/* `from` holds 16 counts by length and the values. False where the counts make no code. */
+int make_table(Tables *tables, int number, const uint8_t *from, int size);
+
 /* The headers; a status. */
 int open_image(Image *image, const uint8_t *data, int64_t size, Tables *tables);
 

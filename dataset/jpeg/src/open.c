@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "decode.h"
-#include "tables.h"
 
 enum { DHT = 0xC4, DQT = 0xDB, APP0 = 0xE0, APP14 = 0xEE, LARGEST = 1 << 27 }; /* pixels */
 

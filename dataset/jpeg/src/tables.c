@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "decode.h"
-#include "tables.h"
 
 const uint8_t ZIGZAG[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
                             41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
@@ -20,7 +19,6 @@ void forget(Tables *tables) {
 #define ENTRY(bits, either, growth, value)                                                                             \
     ((uint32_t)(bits) | (uint32_t)(either) << 6 | (uint32_t)(growth) << 12 | (uint32_t)(value) << 17)
 
-/* `from` holds 16 counts by length and the values. False where the counts make no code. */
 int make_table(Tables *tables, int number, const uint8_t *from, int size) {
     int is_dc = number < 2;
     typeof(tables->table[0]) *table = &tables->table[number];
