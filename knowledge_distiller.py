@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dataset.feed.batch import Batch
 from models.zoo import Network
-from objectives.contract import are_logits
+from objectives.contract import reach_everything
 from teachers import Live, Teacher, Views, together
 from terms import Distilled, Match, Term, example_of
 from utils.errors import UsageError
@@ -84,7 +84,7 @@ class KnowledgeDistiller(nn.Module):
     @property
     def reaches_everything(self) -> bool:
         """Whether the loss has a gradient for all that is trained."""
-        return any(any(map(are_logits, match.objective.reads_of("student"))) for match in self._active)
+        return any(any(map(reach_everything, match.objective.reads_of("student"))) for match in self._active)
 
     @property
     def reads_teacher(self) -> bool:

@@ -103,8 +103,8 @@ def open_splits(data: DataConfig, task: Task) -> tuple[Samples, Samples]:
 
 
 def _must_know_all(cfg: Recipe) -> bool:
-    """Whether a teacher of some of the classes makes no sense, since these compete in a softmax."""
-    return cfg.made_task().logits == "softmax"
+    """Whether a teacher of some of the classes makes no sense, since these compete, but where each is by itself."""
+    return cfg.made_task().logits != "sigmoid"
 
 
 def _memory_format(cfg: Recipe) -> torch.memory_format:

@@ -14,6 +14,7 @@ import objectives
 import tasks
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
+from models.detectors import is_detector
 from models.zoo import NetworkConfig
 from old_names import as_today
 from tasks import Task
@@ -117,7 +118,16 @@ class Recipe:
                 raise UsageError(
                     f"{place}optim.cycle_epochs={phase.optim.cycle_epochs}: the cycle ends before {phase.epochs} epochs"
                 )
-        self.made_task()
+        task = self.made_task()
+        task.check_data(self.data)
+        for key, one in {
+            "student": self.student,
+            **{f"teachers.{key}": one for key, one in self.teachers.items()},
+        }.items():
+            if is_detector(one.name) != task.detects:
+                needs = "needs one, such as fasterrcnn_resnet18_fpn" if task.detects else "needs a classifier"
+                what = "no detector" if task.detects else "a detector"
+                raise UsageError(f"{key}.name={one.name} is {what}, and task={self.task} {needs}")
         self.student.head.made("student.head")
         for name, teacher in self.teachers.items():
             teacher.head.made(f"teachers.{name}.head")
@@ -152,7 +162,7 @@ class Recipe:
         """Raises UsageError where a term reads what is not there, or other targets than those of the task, or mixed
         images have a target too many for it."""
         task = self.made_task()
-        targets = {*task.targets(("",)).layout(1)}
+        targets = {*task.targets(("",)).layout(1), *task.of_outputs}
         for place, phase in self._places():
             for name, term in phase.terms.items():
                 key = f"{place}terms.{name}: {term.objective}"
@@ -163,7 +173,7 @@ class Recipe:
                     raise UsageError(f"{place}terms.{name}: no teacher {unknown[0]!r}; there is {known}")
                 if "strong" in term.views and not self.data.strong_view:
                     raise UsageError(f"{key} reads strong views; set data.strong_view=True")
-                if (logits := term.takes_logits_for) not in ("any", task.logits):
+                if "any" not in (logits := term.takes_logits_for, task.logits) and logits != task.logits:
                     others = ", ".join(objectives.names(task.logits))
                     raise UsageError(
                         f"{key} takes logits for those of a {logits}, and task={self.task} has those of a "

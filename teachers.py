@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dataset.feed.batch import Batch
-from models.outputs import Normalization, Outputs, in_float32
+from models.outputs import Normalization, Outputs, Scene, in_float32
 from models.zoo import Network, NetworkConfig, build_network
 from utils.errors import UsageError
 from utils.settings import setting
@@ -72,12 +72,13 @@ class Views:
         self._normalised: dict[tuple[str, Normalization], Tensor] = {}
         self._given: dict[tuple[str, int], Outputs] = {}
 
-    def through(self, network: Network, view: str) -> Outputs:
-        """What ``network`` gives for the images of ``view``."""
+    def through(self, network: Network, view: str, student: Outputs | None = None) -> Outputs:
+        """What ``network`` gives for the images of ``view``; a teacher is shown what the ``student`` gives for them."""
         key = view, network.normalization
         if key not in self._normalised:
             self._normalised[key] = network.normalize(self.batch.images[view])
-        return network(self._normalised[key])
+        images = self._normalised[key]
+        return network(images, scene_of(self.batch, student)) if network.takes_scene else network(images)
 
     def outputs_of(self, teacher: Teacher, view: str, student: Outputs) -> Outputs:
         """What ``teacher`` gives for ``view``, however many ask for it."""
@@ -89,6 +90,11 @@ class Views:
     def all_outputs_of(self, teacher: Teacher) -> list[Outputs]:
         """What ``teacher`` gave, for each view that was asked for."""
         return [outputs for (_, asked), outputs in self._given.items() if asked == id(teacher)]
+
+
+def scene_of(batch: Batch, student: Outputs | None = None) -> Scene:
+    """What is known of a batch beside its pixels, and what the student gives for it, where a teacher looks at it."""
+    return Scene(batch.sizes, batch.targets, batch.index, batch.epoch, student)
 
 
 class Live(nn.Module):
@@ -121,14 +127,14 @@ class Live(nn.Module):
             norm.momentum = 0.0  # its own statistics stay as they are
         self.eval()
 
-    def forward(self, views: Views, view: str, _student: Outputs) -> Outputs:
+    def forward(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What the network gives for a view: logits [B, K], and the features that are read."""
         with torch.no_grad():  # not inference_mode: objectives save a teacher's tensors for the backward pass
-            return self._ordered(views.through(self.network, view))
+            return self._ordered(views.through(self.network, view, student))
 
-    def predict(self, images: Tensor) -> Outputs:
+    def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """What it gives for uint8 images [B, 3, H, W]."""
-        return self._ordered(self.network.predict(images))
+        return self._ordered(self.network.predict(images, scene))
 
     def _ordered(self, outputs: Outputs) -> Outputs:
         """What the network gave, in the order of the student's classes."""
@@ -160,6 +166,8 @@ def build_teacher(
     """
     own = config.classes if isinstance(config, TeacherConfig) else ()
     network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes), as_noted=not own)
+    if own and network.logits_for:
+        raise UsageError(f"{key}.classes: a detector's outputs are found by the names in its weights: leave it out")
     if own and network.classes and network.classes != own:
         noted = first_few([*map(spelled, network.classes)])
         raise UsageError(f"{key}.classes: its weights know {noted}, in this order: {config.weights}")

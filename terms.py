@@ -25,7 +25,7 @@ from utils.settings import check, setting
 
 Given = Mapping[str, Mapping[str, Outputs]]  # of student and teacher: what each gives, by view
 Option = float | bool | str
-_TARGETS = frozenset(("labels", "present"))  # of the tasks here
+_TARGETS = frozenset(("labels", "present", "boxes", "classes"))  # of the tasks here
 # What a line of the log holds beside the terms; `stage` is what phases were called.
 _TAKEN = (
     *("loss", "kind", "time", "seconds", "phase", "stage", "epoch", "step", "lr"),
@@ -102,14 +102,15 @@ class Term:
 
 
 def features_of(terms: Iterable[Term]) -> tuple[set[str], dict[str, set[str]]]:
-    """Names of the features that must be kept of the student, and of each teacher that a term reads, by its name."""
+    """What is asked of the student, and of each teacher that a term reads, by its name: features, logits, and of
+    detectors what else they give."""
     student: set[str] = set()
     teachers: dict[str, set[str]] = {}
     for term in terms:
         objective = objectives.get(term.objective)
-        student |= objective.features("student")
+        student |= objective.asks("student")
         for name in term.teachers_read:
-            teachers.setdefault(name, set()).update(objective.features("teacher"))
+            teachers.setdefault(name, set()).update(objective.asks("teacher"))
     return student, teachers
 
 
@@ -167,8 +168,7 @@ class Match(nn.Module):
         self._check(example.networks, knows_some=knows_some)
         owner, key = self.objective, f"terms.{name}.options"
         options = check_options(owner.options, term.options, key=key, owner=owner.name)
-        read = {what for _, what in map(self.objective.place, self.objective.parameters)}
-        self.pairs = self._pairs(example.outputs) if read & {*STAGES, "norms"} else []
+        self.pairs = self._pairs(example.outputs) if self.objective.paired else []
         reduction = options.get("reduction", term.defaults.get("reduction"))
         self.is_sum = self.objective.summed or reduction == "sum"
         made = self.objective.made
@@ -233,6 +233,8 @@ class Match(nn.Module):
         if network == "batch":
             if what in batch:
                 return batch[what]
+            if what in (made := given["student"][self.term.view].context):  # labels of the regions that it looks at
+                return made[what]
             if parameter in self.objective.optional:
                 return None
             known = ", ".join(["student", "teacher", *batch.named])
@@ -257,7 +259,7 @@ class Match(nn.Module):
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
         side = 0 if network == "student" else 1  # torch 2.10 does not compile a boolean here
-        return [STAGES[what].replace("stage*", pair[side]) for pair in self.pairs]
+        return [STAGES[what].replace(f"{self.objective.paired}*", pair[side]) for pair in self.pairs]
 
     def _example(self, parameter: str, example: Example) -> Any:
         network, what = self.objective.place(parameter)
@@ -283,7 +285,10 @@ class Match(nn.Module):
             for name, features in zip(pair, (student, teacher)):
                 if not {name, f"{name}_pre"} & features.keys():
                     raise UsageError(f"terms.{self.name}.stages: no {name}; there is {', '.join(features)}")
-        return list(self.term.stages) or pair_stages(student, teacher)
+        try:
+            return list(self.term.stages) or pair_stages(student, teacher, self.objective.paired)
+        except UsageError as error:
+            raise UsageError(f"terms.{self.name}: {self.objective.name}: {error}") from None
 
     def _check(self, networks: Mapping[str, Network], *, knows_some: bool) -> None:
         name, term, objective = f"terms.{self.name}", self.term, self.objective
@@ -296,10 +301,11 @@ class Match(nn.Module):
             raise UsageError(f"{name}.teacher: a name, or several")
         reads = objective.reads_of("teacher")
         all_reads = reads | objective.reads_of("student")
-        if term.standardize and not any(map(are_logits, all_reads)):
+        if term.standardize and (objective.logits == "dense" or not any(map(are_logits, all_reads))):
             raise UsageError(f"{name}.standardize: {objective.name} has no use for logits")
         if term.view in objective.views_of("student") | objective.views_of("teacher"):
             raise UsageError(f"{name}.view: {objective.name} compares both views by itself: leave it weak")
+        self._check_detector(networks)
         if len(term.teachers) > 1 and not all(map(are_logits, reads)):
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
         for teacher in self.teachers:
@@ -312,6 +318,22 @@ class Match(nn.Module):
             both_heads = "head_weight" in reads & objective.reads_of("student")
             if (any(map(are_logits, reads)) or both_heads) and outputs != classes:
                 raise UsageError(f"{name}: {teacher} has {outputs} outputs, the student {classes}")
+
+    def _check_detector(self, networks: Mapping[str, Network]) -> None:
+        """That the objective can learn from what a detector gives, where the student is one."""
+        if not networks["student"].logits_for:
+            return
+        name, asked = f"terms.{self.name}: {self.objective.name}", self.objective.logits
+        others = "docs/objectives.md lists those for detectors"
+        if any(map(are_logits, self.objective.reads_of("student") | self.objective.reads_of("teacher"))):
+            wanted = ("softmax", "any") if asked == "any" else (asked,)
+            for who in ("student", *self.teachers):
+                if (kind := networks[who].logits_for) not in wanted:
+                    raise UsageError(
+                        f"{name} takes logits for {wanted[0]} ones, and those of {who} are {kind}; {others}"
+                    )
+        if {"index", "all_labels"} & {*self.objective.parameters}:
+            raise UsageError(f"{name} remembers samples, and a detector looks at regions of them; {others}")
 
 
 class Distilled(NamedTuple):

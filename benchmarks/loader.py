@@ -19,11 +19,14 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import cv2
 import matplotlib.pyplot as plt
@@ -31,7 +34,7 @@ import torch
 from torchvision import datasets
 
 from benchmarks.common import cores, parsed, parser, show
-from benchmarks.peers import BATCH, LOADERS, copies_of, prepare
+from benchmarks.peers import BATCH, LOADERS, Epochs, copies_of, prepare
 from utils.console import exit_with_its_code, progress
 
 
@@ -50,15 +53,9 @@ def measure(options: argparse.Namespace, crop: str, workers: int) -> list[dict[s
     """One row for each loader: images/s of each round, their median, and the ratio to the first's, torchvision's."""
     images = len(datasets.ImageFolder(str(copies_of(options))).samples)
     images -= images % BATCH if crop == "train" else 0
-    with cores(max(1, workers)), ExitStack() as stack:
-        started = [stack.enter_context(Runner(crop, name, options, workers)) for name in LOADERS[crop]]
-        runners = [runner for runner in started if runner.works]
-        seconds: dict[str, list[float]] = {runner.name: [] for runner in runners}
-        for number in progress(iterable=range(-1, options.rounds), desc=f"{crop}, {workers} workers", unit="round"):
-            for runner in runners:
-                taken = runner.epoch(number + 1)
-                if number >= 0:  # the first round warms up
-                    seconds[runner.name].append(taken)
+    loaders = {name: partial(_started, crop, name, options, workers) for name in LOADERS[crop]}
+    taken = in_turn(loaders, workers, options.rounds, f"{crop}, {workers} workers")
+    seconds = {name: [one.seconds for one in rounds] for name, rounds in taken.items()}
     base = median(next(iter(seconds.values())))
     return [
         {
@@ -73,13 +70,43 @@ def measure(options: argparse.Namespace, crop: str, workers: int) -> list[dict[s
     ]
 
 
+class Taken(NamedTuple):
+    """What an epoch took: seconds, and those that its processes worked on any core."""
+
+    seconds: float
+    worked: float
+
+
+def in_turn(
+    loaders: Mapping[str, Callable[[], Epochs]], workers: int, rounds: int, title: str
+) -> dict[str, list[Taken]]:
+    """By the name of each loader that works, its rounds, for which all take turns on max(1, ``workers``) cores.
+
+    Args:
+        loaders: by name, what starts each; it goes to a process of its own.
+        workers: decoding processes of each.
+        rounds: after one that warms up.
+        title: of the progress bar.
+    """
+    with cores(max(1, workers)), ExitStack() as stack:
+        started = [stack.enter_context(Runner(name, make)) for name, make in loaders.items()]
+        runners = [runner for runner in started if runner.works]
+        taken: dict[str, list[Taken]] = {runner.name: [] for runner in runners}
+        for number in progress(iterable=range(rounds + 1), desc=title, unit="round"):
+            for runner in runners:
+                one = runner.epoch(number)
+                if number:
+                    taken[runner.name].append(one)
+    return taken
+
+
 class Runner:
     """A loader in a process of its own, which stands still while others are measured."""
 
-    def __init__(self, crop: str, name: str, options: argparse.Namespace, workers: int) -> None:
+    def __init__(self, name: str, make: Callable[[], Epochs]) -> None:
         self.name = name
         self._control, theirs = Pipe()
-        self._process = get_context("spawn").Process(target=serve, args=(theirs, crop, name, options, workers))
+        self._process = get_context("spawn").Process(target=serve, args=(theirs, make))
         self._process.start()
         theirs.close()
         missing = self._control.recv()
@@ -88,13 +115,13 @@ class Runner:
             print(f"{name}: left out ({missing})", file=sys.stderr)
         self._signal(signal.SIGSTOP)
 
-    def epoch(self, number: int) -> float:
-        """Seconds of one epoch."""
+    def epoch(self, number: int) -> Taken:
+        """Run one."""
         self._signal(signal.SIGCONT)
         self._control.send(number)
-        seconds = self._control.recv()
+        taken = self._control.recv()
         self._signal(signal.SIGSTOP)
-        return seconds
+        return taken
 
     def __enter__(self) -> Runner:
         return self
@@ -109,12 +136,12 @@ class Runner:
             os.kill(self._process.pid or 0, number)
 
 
-def serve(control: Connection, crop: str, name: str, options: argparse.Namespace, workers: int) -> None:
+def serve(control: Connection, make: Callable[[], Epochs]) -> None:
     """Run the epochs that are asked for."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     try:
-        epochs = LOADERS[crop][name](options, workers)
+        epochs = make()
     except ImportError as error:
         control.send(str(error))
         return
@@ -122,10 +149,22 @@ def serve(control: Connection, crop: str, name: str, options: argparse.Namespace
     with suppress(EOFError):
         while True:
             number = control.recv()
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), _worked("self")
             for _batch in epochs(number):
                 pass
-            control.send(time.perf_counter() - start)
+            control.send(Taken(time.perf_counter() - start, _worked("self") - worked))
+
+
+def _started(crop: str, name: str, options: argparse.Namespace, workers: int) -> Epochs:
+    return LOADERS[crop][name](options, workers)
+
+
+def _worked(process: str) -> float:
+    """Seconds that a process and its children have had of the cores."""
+    folder = Path("/proc", process)
+    words = (folder / "stat").read_text().rpartition(")")[2].split()
+    children = [child for file in folder.glob("task/*/children") for child in file.read_text().split()]
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK") + sum(map(_worked, children))
 
 
 def draw(rows: list[dict[str, object]], path: Path) -> None:

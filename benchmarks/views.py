@@ -99,6 +99,7 @@ def views_of(samples: Tiled, config: DataConfig) -> Callable[[int], np.ndarray]:
     """A function of the epoch that shows all samples, uint8 [N, S, S, 3], in memory that the next call overwrites."""
     maker = BatchMaker(samples, config, Labels(1), seed=0)
     batch: Arrays = {name: np.empty(shape, kind) for name, (kind, shape) in maker.layout(len(samples)).items()}
+    batch["canvas"][:] = maker.canvas(np.arange(len(samples)), 0)
     batch["index"][:] = np.arange(len(samples))
 
     def views(epoch: int) -> np.ndarray:

@@ -9,7 +9,8 @@ IMAGE_PATH holds `train2017/`, `val2017/` and `annotations/instances_train2017.j
 `category.json` beside the list, of --classes, or COCO's own where all 80 labels occur.
 
 A crowd counts as present. Images without a label are left out, as in L2D, LSHFM and CPSD. With --boxes an image has its
-boxes instead, in pixels, clipped to the image.
+boxes instead, in pixels, clipped to the image, and the areas of the masks. Images without a box that is more than one
+pixel wide and high are then left out of train and kept in val, as in torchvision's references.
 
 A kill loses at most unfinished shards: the same command resumes from there, and on finished splits it verifies every
 checksum. Many machines can share the work on one output folder with --part 1/4 ... --part 4/4; the command without
@@ -47,7 +48,7 @@ def main() -> None:
             class_file=flags.classes,
             class_order=flags.class_order,
             boxes=flags.boxes,
-            keep_unlabelled=flags.unlabelled == "keep",
+            keep_unlabelled=None if flags.unlabelled is None else flags.unlabelled == "keep",
         )
         for split in ([flags.split] if flags.split else SPLITS)
     ]  # all are found before one is written
@@ -64,7 +65,11 @@ def _parse() -> argparse.Namespace:
     add("--year", choices=("2014", "2017"), required=True, help="of the folders' names")
     add("--split", choices=SPLITS, help="pack this one only (default: both)")
     add("--boxes", action="store_true", help="pack boxes, for detection (default: the labels of each image)")
-    add("--unlabelled", choices=("keep", "drop"), default="drop", help="images without a label (default: drop)")
+    add(
+        "--unlabelled",
+        choices=("keep", "drop"),
+        help="images without a label, in both splits (default: drop; with --boxes, keep those of val)",
+    )
     add(
         "--class_order",
         choices=ORDERS,

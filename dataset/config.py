@@ -8,6 +8,8 @@ from typing import Literal
 from utils.errors import UsageError
 from utils.settings import about, check, setting, show
 
+STEP = 32  # pixels, of which the sides of a batch are multiples where images have their own shapes
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -33,9 +35,10 @@ class DataConfig:
     of the data, in its order, when not given"""
     input_size: int = setting(224, least=1, most=16384, also=("img_size", "image_size", "crop_size"))
     """side of the square that the networks see, pixels"""
-    type_of_data_aug: Literal["random_sized", "rand_scale", "pad_crop", "squash", "none"] = "random_sized"
+    type_of_data_aug: Literal["random_sized", "rand_scale", "pad_crop", "squash", "short_side", "none"] = "random_sized"
     """training crop: random_sized (RandomResizedCrop), rand_scale (random short side, random crop), pad_crop (random
-    crop of the image in a black frame: CIFAR's), squash (the whole image, whatever its shape), none (as val)"""
+    crop of the image in a black frame: CIFAR's), squash (the whole image, whatever its shape), short_side (detection's:
+    the whole image in its shape, at a random size, in batches of similar shapes), none (as val)"""
     scale: tuple[float, float] = setting(
         (0.08, 1.0), above=0, most=1, rising=True, used_with={"type_of_data_aug": ("random_sized",)}
     )
@@ -50,6 +53,18 @@ class DataConfig:
     """rand_scale: shortest and longest short side, pixels"""
     pad: int = setting(4, least=0, most=16384, used_with={"type_of_data_aug": ("pad_crop",)})
     """pad_crop: width of the frame, pixels"""
+    short_sides: tuple[int, ...] = setting(
+        (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800),
+        least=1,
+        most=16384,
+        rising=True,
+        used_with={"type_of_data_aug": ("short_side",)},
+    )
+    """short_side: lengths among which that of the short side is drawn, pixels"""
+    longest_side: int = setting(1333, least=1, most=16384)
+    """short_side, in training and validation: most pixels of the long side; a longer image is shrunk further"""
+    largest_crop: int = setting(0, least=0, most=16384, used_with={"type_of_data_aug": ("short_side",)})
+    """short_side: most pixels a side of a random crop of that image, where memory is small; 0 shows all of it"""
     decode: Literal["planes", "exact"] = "planes"
     """planes (luma and chroma are resized each from its own resolution, which is fast and differs from the other in
     rounding), exact (the pixels of a stock decoder, resized as Pillow does)"""
@@ -77,10 +92,10 @@ class DataConfig:
     """data behind a URL: folder of this machine for the shards in use, shared by all ranks"""
     cache_gb: float = setting(200.0, above=0, most=10**9, affects_result=False)
     """data behind a URL: size of that folder, 10^9 bytes"""
-    val_crop: Literal["center", "squash"] = "center"
-    """validation: the centre of the image, or the whole image squashed to the square"""
-    val_resize: int = setting(256, least=1, most=16384, used_with={"val_crop": ("center",)})
-    """validation: short side before the centre crop of input_size, pixels"""
+    val_crop: Literal["center", "squash", "short_side"] = "center"
+    """validation: the centre of the image, the whole image squashed to the square, or the whole image in its shape"""
+    val_resize: int = setting(256, least=1, most=16384, used_with={"val_crop": ("center", "short_side")})
+    """validation: short side, before a centre crop of input_size, pixels"""
     val_batch_size: int = setting(256, least=1, affects_result=False)
     """images a validation batch of each rank"""
     on_fault: Literal["stop", "skip"] = setting("stop", affects_result=False)
@@ -88,10 +103,28 @@ class DataConfig:
     worker_timeout: float = setting(300.0, above=0, affects_result=False)
     """seconds on one image after which a decoding process counts as hanging"""
 
+    @property
+    def val_side(self) -> int:
+        """Side of a square image in validation, pixels."""
+        if self.val_crop == "short_side":
+            return -(-min(self.val_resize, self.longest_side) // STEP) * STEP
+        return self.input_size
+
     def check(self) -> None:
         """Raises UsageError where a value is out of its range, or two do not go together."""
         check(self, "data.")
         if self.type_of_data_aug == "rand_scale" and self.rand_scale[0] < self.input_size:
             raise UsageError(f"data.rand_scale={show(self.rand_scale)}: at least data.input_size={self.input_size}")
+        if self.type_of_data_aug == "short_side":
+            self._check_short_side()
         if self.strong_view and (self.mixup or self.cutmix):
             raise UsageError("data.strong_view shows each image twice, not mixed: set data.mixup=0 data.cutmix=0")
+
+    def _check_short_side(self) -> None:
+        square = ("color_jitter", "cutout", "randaugment", "mixup", "cutmix", "strong_view")
+        if used := [f"data.{name}={show(getattr(self, name))}" for name in square if getattr(self, name)]:
+            raise UsageError(
+                f"{', '.join(used)}: not with data.type_of_data_aug=short_side, whose images differ in size"
+            )
+        if self.resize != "antialias":
+            raise UsageError(f"data.resize={self.resize}: data.type_of_data_aug=short_side resizes by antialias alone")

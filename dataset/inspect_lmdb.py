@@ -4,9 +4,9 @@
     python dataset/inspect_lmdb.py /data/lmdb --verify
 
 PATH is a split, or the folder above it and then every split in it. LMDB folders in WSLD's format are read too. The
-sheet shows images of all classes, each with three training windows (RandomResizedCrop of the default scale and ratio);
-what decoding the first of them does not read is dimmed. Damage is listed and does not stop the command, which ends with
-exit code 3 then.
+sheet shows images of all classes, each with its boxes, or where there are none with three training windows
+(RandomResizedCrop of the default scale and ratio); what decoding the first of them does not read is dimmed. Damage is
+listed and does not stop the command, which ends with exit code 3 then.
 """
 
 from __future__ import annotations

@@ -123,18 +123,22 @@ class TrainLoader:
         self._seed, self._samples = seed, samples
         samples.prepare(config.open_shards if config.order == "blocks" else None)
         self._reading: Generator[np.ndarray] | None = None
-        maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), seed)
-        self._stream = _Stream(Ring(maker, share, config.num_workers), device, _replace_skipped, self.stopwatch)
+        self._maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), seed)
+        self._stream = _Stream(Ring(self._maker, share, config.num_workers), device, _replace_skipped, self.stopwatch)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
         shards, config = self._samples.shards, self.config
         whole = order.epoch_order(self._seed, epoch, shards, config.order, config.open_shards)
+        if config.type_of_data_aug == "short_side":
+            assert self._samples.sizes is not None
+            whole = order.by_shape(whole, self._samples.sizes, self.batch_size)
         groups = [list(range(len(shards)))]
         if config.order == "blocks":
             groups = order.shard_groups(self._seed, epoch, len(shards), config.open_shards)
         batches = self._reading = self._samples.reading(groups, order.training_batches(whole, *self._share, first))
-        for index, tensors in self._stream.run((epoch, index) for index in batches):
+        together = order.training_batches(whole, self.batch_size, 0, 1, first)  # those of all ranks
+        for index, tensors in self._stream.run((epoch, *both) for both in zip(batches, together)):
             with self.stopwatch("copy"):
                 batch = self._augmented(tensors, index, epoch)
             yield batch
@@ -180,7 +184,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every sample of a split once over all ranks, resized and cropped at the centre."""
+    """Every sample of a split once over all ranks, resized and cropped at the centre, or in its own shape."""
 
     def __init__(
         self,
@@ -195,24 +199,28 @@ class EvalLoader:
         samples = as_samples(samples)
         self.samples = samples
         self._share = (config.val_batch_size, rank, world)
-        self._batches = list(order.evaluation_batches(len(samples), *self._share))
+        self._maker = maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), None)
+        self._batches = self._batches_of(np.arange(len(samples)))
         rows = max(map(len, self._batches), default=1)
         workers = min(config.num_workers, -(-len(samples) // world))
-        maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), None)
         self._stream = _Stream(Ring(maker, rows, workers), device, _drop_skipped, Stopwatch(device))
 
     def spread(self, images: int) -> EvalLoader:
         """At most ``images`` of the samples, at equal distances, read by the same processes; closed with this one."""
         places = np.linspace(0, len(self.samples) - 1, min(images, len(self.samples))).astype(int)
         spread = copy.copy(self)
-        spread._batches = [places[batch] for batch in order.evaluation_batches(len(places), *self._share)]
+        spread._batches = self._batches_of(places)
         return spread
+
+    def _batches_of(self, places: np.ndarray) -> list[np.ndarray]:
+        batches = order.evaluation_batches(self._maker.canvases(places, 0), *self._share)
+        return [places[batch] for batch in batches]
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        for _, tensors in self._stream.run((0, index) for index in self._batches):
+        for _, tensors in self._stream.run((0, index, index) for index in self._batches):
             yield _batch(tensors, 0)
 
     def close(self) -> None:
@@ -229,8 +237,8 @@ class _Stream:
         self.ring, self._device, self._mend, self._stopwatch = ring, device, mend, stopwatch
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def run(self, batches: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
-        """The batches asked for, each sample index with its epoch: the samples that are in each, and its arrays."""
+    def run(self, batches: Iterator[_Asked]) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+        """The batches asked for: the samples that are in each, and its arrays."""
         if self.ring.start() and self._copies is not None and self.ring.memory is not None:
             _pin(np.frombuffer(self.ring.memory, np.uint8))
         self.ring.drain()
@@ -238,7 +246,8 @@ class _Stream:
         copied: deque[_Copied] = deque()
         while True:
             while self.ring.has_room and (item := next(batches, None)) is not None:
-                asked.append(self.ring.submit(item[1], item[0]))
+                epoch, index, among = item
+                asked.append(self.ring.submit(index, epoch, among))
             if self._copies is None:
                 if not asked:
                     return
@@ -273,17 +282,17 @@ class _Stream:
         return arrays["index"].copy(), copies, done, slot
 
 
+_Asked = tuple[int, np.ndarray, np.ndarray]  # the epoch, the samples, those of all ranks
 _Copied = tuple[np.ndarray, dict[str, Tensor], torch.cuda.Event, int]
 
 
 def _tensors(arrays: Arrays) -> dict[str, Tensor]:
     tensors = {name: torch.from_numpy(array.copy() if array.ndim < 4 else array) for name, array in arrays.items()}
-    return {**tensors, "images": tensors["images"].permute(0, 3, 1, 2)}  # the bytes of [B, S, S, 3] are channels_last
+    return {**tensors, "images": tensors["images"].permute(0, 3, 1, 2)}  # the bytes of [B, H, W, 3] are channels_last
 
 
 def _batch(tensors: dict[str, Tensor], epoch: int) -> Batch:
-    images, index = tensors.pop("images"), tensors.pop("index")
-    sizes = torch.full((len(index), 2), images.shape[2], device=images.device)  # all are squares of the same side
+    images, sizes, index = (tensors.pop(name) for name in ("images", "sizes", "index"))
     return Batch({"weak": images}, sizes, tensors, index, epoch)
 
 

@@ -54,12 +54,23 @@ def _of_class(positives: np.ndarray, negatives: np.ndarray, kind: str) -> float:
     wrong = len(negatives) - np.searchsorted(negatives, falling)  # negatives that are not below each positive, [P]
     right = count - np.searchsorted(positives, falling) if kind == "step" else np.arange(1, count + 1)  # [P]
     precision = right / (right + wrong)
-    if kind in SKIPS_IGNORED:
-        precision = np.maximum.accumulate(precision[::-1])[::-1]
+    return interpolated(precision, count, kind) if kind in SKIPS_IGNORED else float(precision.mean())
+
+
+def interpolated(precision: np.ndarray, count: int, kind: str) -> float:
+    """The average precision `voc` or `voc07` of a class, 0 to 1.
+
+    Args:
+        precision: at each of the positives that are found, by falling score, [F]; 0 at those that are not.
+        count: P positives, found or not; at least 1.
+        kind: which.
+    """
+    highest = np.zeros(count)
+    highest[: len(precision)] = np.maximum.accumulate(precision[::-1])[::-1]
     if kind == "voc07":
         reached = -(-np.arange(11) * count // 10)  # the number of positives that makes each recall, [11]
-        precision = precision[np.maximum(reached, 1) - 1]
-    return float(precision.mean())
+        highest = highest[np.maximum(reached, 1) - 1]
+    return float(highest.mean())
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,18 +11,16 @@ import torch
 from torch import Tensor
 
 from evaluation.average_precision import KINDS, SKIPS_IGNORED, average_precision, count, highest, oracle
+from evaluation.class_table import Row, mean, percent, write_table
 from evaluation.contract import Metrics
 from evaluation.voc_files import image_ids, write_results
 from utils.distributed import gather
 from utils.errors import DataError
-from utils.files import write_atomically
-from utils.text import counted, printable
+from utils.text import counted
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
     from models.outputs import Outputs
-
-Row = dict[str, str | int | float | None]  # of the table of classes, by column
 
 
 class _Seen(NamedTuple):
@@ -91,7 +86,7 @@ class MultiLabel(Metrics):
         known, predicted = self._known(seen.targets), self._predicted(seen.logits)
         scores = count(predicted, known).summary()
         top3 = count(predicted & highest(seen.logits, 3), known).summary()
-        shares = {"mAP": _mean(precisions), **{name: scores[name] for name in ("CF1", "OF1", "CP", "CR", "OP", "OR")}}
+        shares = {"mAP": mean(precisions), **{name: scores[name] for name in ("CF1", "OF1", "CP", "CR", "OP", "OR")}}
         shares |= {f"{name}_top3": top3[name] for name in ("CF1", "OF1")}
         best = count(oracle(seen.logits, known), known)
         shares |= {"CF1_oracle": float(best.f1.mean()), "OF1_oracle": best.summary()["OF1"]}
@@ -116,10 +111,10 @@ class MultiLabel(Metrics):
         for place, name in enumerate(self._classes):
             images = {column: int(values[place]) for column, values in numbers.items()}
             rows.append(
-                {"class": name, **images, **{column: _percent(values[place]) for column, values in shares.items()}}
+                {"class": name, **images, **{column: percent(values[place]) for column, values in shares.items()}}
             )
         name = f"mean of {counted(int(np.isfinite(shares[f'AP_{self._kind}']).sum()), 'class')}"
-        means = {column: _percent(_mean(values)) for column, values in shares.items()}
+        means = {column: percent(mean(values)) for column, values in shares.items()}
         return [*rows, {"class": name, "positives": None, "ignored": None, **means}]
 
     def write(self, folder: Path) -> None:
@@ -128,11 +123,7 @@ class MultiLabel(Metrics):
         Raises:
             DataError: the disk is full or cannot be written.
         """
-        rows, text = self.rows(), io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
-        write_atomically(folder / "per_class.csv", text.getvalue().encode())
+        write_table(folder / "per_class.csv", self.rows())
 
     def write_predictions(self, folder: Path, keys: Sequence[str]) -> None:
         """Write the logits to `results/comp1_cls_test_<class>.txt`, as VOC's devkit reads them.
@@ -165,20 +156,3 @@ def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
     """The mean binary cross-entropy of the labels [N, C] that are not ignored."""
     wrong = np.where(targets == 1, -logits, logits)[targets >= 0].astype(np.float64)  # the loss is the softplus of it
     return float((np.maximum(wrong, 0) + np.log1p(np.exp(-np.abs(wrong)))).mean())
-
-
-def _mean(values: np.ndarray) -> float:
-    """The mean over the classes [C] that have a value; NaN where none has."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else math.nan
-
-
-def _percent(share: float) -> float | None:
-    return None if math.isnan(share) else 100 * float(share)
-
-
-def _cell(value: str | int | float | None) -> str | int | None:
-    """How the table shows it: percent with four decimals, a name on one line."""
-    if isinstance(value, str):
-        return printable(value)
-    return f"{value:.4f}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""Average precision of each class of a multi-label run: a bar a class, the best on top.
+"""Average precision of each class of a run of several labels an image, or of detection: a bar a class, the best on top.
 
 python -m figures.per_class runs/x/per_class.csv [--score AP_voc] [--output per_class.png]
 """
@@ -26,13 +26,13 @@ def plot(rows: Sequence[Mapping[str, object]], score: str = "") -> Figure:
     """A bar a class that has a ``score``, and a line at their mean.
 
     Args:
-        rows: of the table of classes (`evaluation.multi_label`), the means in the last one.
+        rows: of the table of classes (`evaluation.class_table`), the means in the last one.
         score: a column; the first average precision where it is empty.
 
     Raises:
         UsageError: there is no such column, or no class has a value in it.
     """
-    name = score or next((column for column in rows[0] if column.startswith("AP_")), "")
+    name = score or next((column for column in rows[0] if column.startswith("AP")), "")
     if name not in rows[0]:
         raise UsageError(f"no column {name!r}; there is {', '.join(rows[0])}")
     values = [(float(str(row[name])), printable(str(row["class"]))) for row in rows[:-1] if row[name] not in ("", None)]
@@ -50,7 +50,8 @@ def plot(rows: Sequence[Mapping[str, object]], score: str = "") -> Figure:
     mean = sum(value for value, _ in values) / len(values)
     axes.axvline(mean, color="black", linestyle="--", linewidth=1)
     absent = len(rows) - 1 - len(values)
-    left_out = f"; {counted(absent, 'class')} without positives left out" if absent else ""
+    what = "objects" if "objects" in rows[0] else "positives"
+    left_out = f"; {counted(absent, 'class')} without {what} left out" if absent else ""
     axes.set(xlabel=f"{name} (%)", xlim=(0, 100), ylim=(-0.6, len(values) - 0.4))
     axes.set_title(f"Mean {mean:.2f} of {counted(len(values), 'class')}{left_out}")
     axes.spines[["top", "right"]].set_visible(False)
@@ -72,7 +73,7 @@ def draw(table: Path, output: Path, score: str = "") -> None:
     try:
         rows = list(csv.DictReader(table.read_text("utf-8").splitlines()))
     except FileNotFoundError:
-        raise UsageError(f"{table} is missing: a run of a multi-label task writes it") from None
+        raise UsageError(f"{table} is missing: a run of several labels an image, or of detection, writes it") from None
     if not rows or "class" not in rows[0]:
         raise UsageError(f"{table} is not a table of classes")
     figure = plot(rows, score)
@@ -85,7 +86,7 @@ def main() -> None:
     """Draw the table on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="per_class.csv of a run")
-    parser.add_argument("--score", default="", help="column to draw (default: the AP of its mAP)")
+    parser.add_argument("--score", default="", help="column to draw (default: the first average precision)")
     parser.add_argument("--output", type=png, help="PNG to write (default: per_class.png beside the table)")
     options = parser.parse_args()
     output = options.output or options.table.with_name("per_class.png")

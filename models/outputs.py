@@ -23,13 +23,29 @@ _BY_CLASS = {"label_embeddings": 1, "head_weight": 0, "head_bias": 0}  # and the
 class Outputs:
     """The result of a forward pass.
 
+    B samples, K classes; of a detector R regions of a batch, A anchors of an image, D detections of one, L locations.
+
     Attributes:
-        logits: [B, K].
+        logits: [B, K]. Of a detector [R, K + 1] of regions, background first, or [B, A, K + 1] of anchors (FCOS:
+            locations), the first of which is never a class; empty, [0], where maps alone are read.
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
             stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
             is pooled; `pooled` [B, C], what the classifier is given, before any dropout; `label_embeddings` [B, K, D],
-            one for each class, of heads that have them, whose `pooled` is the average of `last`.
-        context: whatever else a network gives, by name: `head_weight` [K, D] and `head_bias` [K], of its classifier.
+            one for each class, of heads that have them, whose `pooled` is the average of `last`. Of a detector the
+            stages and `fpn0`..`fpn7` [B, C, H, W], the maps that its heads look at, by log2 of their stride; with
+            regions `pooled` [R, C], what their classifier is given; else by level `tower3`.. [B, C, H, W], the last map
+            of the classification tower, and `cross_tower3`.., `cross_box_tower3`.., those after the third of four
+            convolutions of both towers.
+        context: whatever else a network gives, by name: `head_weight` [K, D] and `head_bias` [K], of its classifier (of
+            a detector [K + 1, D], or [A of a location * (K + 1), D]). Of a detector with regions: `regions` [R, 5], the
+            number of the image and x1, y1, x2, y2 in pixels of the canvas; `box_deltas` [R, K + 1, 4], encoded; where
+            they are learned from, `labels` int64 [R], 0 for background, and `box_targets` [R, 4], encoded. Of one
+            without: `usable` bool [B, L], where an anchor is positive or background; and where they are read
+            `dense_boxes` [B, A, 4], in pixels; `positives`, anchors of a rank that learn from an object, on the average
+            over ranks; from a teacher `cross_logits` [B, A, K + 1] and `cross_boxes` [B, A, 4], in pixels, what follows
+            its third convolutions on the student's `cross_tower` and `cross_box_tower`. Of all in training `losses`
+            [5]: of classes, boxes, centerness, objectness and proposals. After `predict`: `boxes` [B, D, 4] in pixels
+            of the canvas, `scores` [B, D] and `classes` int64 [B, D], -1 where there is none.
     """
 
     logits: Tensor
@@ -59,6 +75,25 @@ class Outputs:
     def detached(self) -> Outputs:
         """Logits and context, through which nothing is learned; without features, which would hold on to memory."""
         return Outputs(self.logits.detach(), {}, {name: tensor.detach() for name, tensor in self.context.items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What is known of B images beside their pixels; classifiers ask for none of it.
+
+    Attributes:
+        sizes: int64 [B, 2], height and width of each within the pixels that are given; zeros surround it.
+        targets: by name, as the task lays them out; empty where they are not known.
+        index: int64 [B], number of each sample in its split.
+        epoch: from 0.
+        student: what the student gives for these images, where it is its teacher that looks at them.
+    """
+
+    sizes: Tensor
+    targets: Mapping[str, Tensor]
+    index: Tensor
+    epoch: int = 0
+    student: Outputs | None = None
 
 
 def in_float32(tensor: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
         raise UsageError(f"no network {name!r}{_near(name, [*names, *CIFAR])}; timm's begin with timm/")
     known = torchvision.models.get_model_weights(name)
     if isinstance(weights, File):
-        asked = _published_as(weights.path, known)
+        asked = published_as(weights.path, known)
     elif weights == "none":
         asked = None
     elif weights == "default" or weights in known.__members__:
@@ -87,7 +87,7 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
     outputs = len(asked.meta["categories"])
     if outputs != num_classes:
         check_classes(f"{name} {asked.name}", outputs, num_classes, new_classifier=new_classifier)
-    network = _with_weights(name, asked, weights.state if isinstance(weights, File) else None)
+    network = _with_weights(name, asked, weights if isinstance(weights, File) else None)
     top1 = asked.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
     if outputs != num_classes:
         _give_classifier(network, _plain(name, num_classes, "none"), num_classes)
@@ -96,18 +96,25 @@ def torchvision_network(name: str, weights: str | File, num_classes: int, *, new
     return Library(network, Normalization(tuple(transforms.mean), tuple(transforms.std)), top1, loaded=True)
 
 
-def _with_weights(name: str, asked: Any, state: Mapping[str, Tensor] | None) -> nn.Module:
-    """What torchvision's builder makes of published weights, or of ``state`` in their place."""
+def fetched(asked: Any) -> File:
+    """Published weights of torchvision, and where they are kept.
+
+    Raises:
+        UsageError: they cannot be downloaded.
+        DataError: the file is damaged.
+    """
     target = Path(torch.hub.get_dir(), "checkpoints", asked.url.rpartition("/")[2])
-    if state is None:
-        if target.exists():
-            check_name(target)  # torch.hub compares new downloads alone
-        try:
-            state = todays_names(asked.get_state_dict(progress=True, check_hash=True))
-        except (urllib.error.URLError, OSError, RuntimeError) as error:
-            raise UsageError(
-                f"cannot download {asked.url} ({error}): fetch it elsewhere and put it at {target}"
-            ) from None
+    if target.exists():
+        check_name(target)  # torch.hub compares new downloads alone
+    try:
+        return File(target, todays_names(asked.get_state_dict(progress=True, check_hash=True)))
+    except (urllib.error.URLError, OSError, RuntimeError) as error:
+        raise UsageError(f"cannot download {asked.url} ({error}): fetch it elsewhere and put it at {target}") from None
+
+
+def _with_weights(name: str, asked: Any, file: File | None) -> nn.Module:
+    """What torchvision's builder makes of published weights, or of those of a ``file`` in their place."""
+    target, state = file or fetched(asked)
     asked.get_state_dict = lambda **_options: state
     try:
         return _without_helpers(torchvision.models.get_model(name, weights=asked))
@@ -117,7 +124,7 @@ def _with_weights(name: str, asked: Any, state: Mapping[str, Tensor] | None) -> 
         del asked.get_state_dict
 
 
-def _published_as(path: Path, known: Any) -> Any:
+def published_as(path: Path, known: Any) -> Any:
     """Which of torchvision's published weights a file is, None when it is none of them."""
     if path.suffix == ".safetensors":
         return None

@@ -175,23 +175,44 @@ def _stages(maps: list[_Seen]) -> dict[str, _Seen]:
     return {f"stage{STRIDES.index(stride) + 1}": last[stride] for stride in strides}
 
 
-def pair_stages(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[tuple[str, str]]:
-    """Stages of two networks with maps of the same height and width, shallow to deep.
+def pair_stages(one: Mapping[str, Tensor], other: Mapping[str, Tensor], kind: str = "stage") -> list[tuple[str, str]]:
+    """Features of two networks that belong together, shallow to deep: stages, or levels of detectors.
 
-    Where several stages of a network share a resolution, the deepest are paired with the deepest. Networks without a
-    common resolution are paired by their deepest stages alone.
+    Stages are paired by the height and width of their maps. Where several stages of a network share a resolution, the
+    deepest are paired with the deepest. Networks without a common resolution are paired by their deepest stages alone.
+    `fpn*` and `tower*` are paired by name, which says their stride.
 
     Args:
         one: features by name, [B, C, H, W] those of stages.
         other: likewise.
+        kind: `stage`, `fpn` or `tower`.
+
+    Raises:
+        UsageError: there is none that both have.
     """
+    if kind != "stage":
+        return _by_name(one, other, kind)
     by_size = [_by_size(features) for features in (one, other)]
     common = [size for size in by_size[0] if size in by_size[1]]
     pairs = [
         pair for size in common for pair in reversed(list(zip(reversed(by_size[0][size]), reversed(by_size[1][size]))))
     ]
+    if not all(by_size):
+        raise UsageError(f"no stages to compare: {_what_each_has(one, other)}")
     deepest = [list(sizes.values())[-1][-1] for sizes in by_size]
     return pairs or [(deepest[0], deepest[1])]
+
+
+def _by_name(one: Mapping[str, Tensor], other: Mapping[str, Tensor], kind: str) -> list[tuple[str, str]]:
+    common = [name for name in one if name in other and re.fullmatch(rf"{kind}\d+", name)]
+    if not common:
+        raise UsageError(f"no {kind}* of one stride to compare: {_what_each_has(one, other)}")
+    return [(name, name) for name in sorted(common, key=lambda name: int(name.removeprefix(kind)))]
+
+
+def _what_each_has(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> str:
+    has = {"student": student, "teacher": teacher}
+    return ", ".join(f"the {who} has {', '.join(features) or 'none'}" for who, features in has.items())
 
 
 def _by_size(features: Mapping[str, Tensor]) -> dict[tuple[int, ...], list[str]]:

@@ -1,7 +1,8 @@
 """Networks by name: a backbone, what stands behind it (the head), weights, input normalisation.
 
 Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100` and every other timm classifier;
-`cifar_resnet20`, `cifar_resnet8x4`, ... of `models/cifar`.
+`cifar_resnet20`, `cifar_resnet8x4`, ... of `models/cifar`; `fasterrcnn_resnet50_fpn` and every other detector of
+`models/detectors`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 
 from models.cifar import CIFAR
 from models.deploy import deploy, deployed, has_branches, is_deployed
+from models.detectors import DetectorConfig, is_detector
 from models.fitting import load_state
 from models.heads import Backbone, Head, HeadConfig
 from models.heads.contract import Own
-from models.outputs import IMAGENET, Behind, Body, Normalization, Outputs, Tap, Tapped
+from models.outputs import IMAGENET, Behind, Body, Normalization, Outputs, Scene, Tap, Tapped
 from models.published import File, Library, sizes_of, timm_network, torchvision_network
 from models.taps import classifier_of, find_taps, run_once
 from models.weights import A_FILE, file_of, read_weights
@@ -37,7 +39,7 @@ class NetworkConfig:
     """A network by name."""
 
     name: str = field(metadata=about(also=("model", "arch")))
-    """resnet34 (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own)"""
+    """resnet34, fasterrcnn_resnet50_fpn (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own)"""
     weights: str = setting("none", also=("pretrained", "checkpoint"))
     """none, a .pth or .safetensors file, or published weights: default, or torchvision's name such as IMAGENET1K_V1;
     FILE#KEY chooses among several in a file"""
@@ -52,10 +54,12 @@ class NetworkConfig:
     """what stands behind the backbone"""
     taps: dict[str, str] = field(default_factory=dict)
     """features that are not found by themselves: name (stage1, last, ...) and path of the module that gives it"""
+    detector: DetectorConfig = DetectorConfig()
+    """of a detector, what it samples, proposes and keeps"""
 
 
 class Network(nn.Module):
-    """A classifier that normalises for itself.
+    """A classifier that normalises for itself; detectors derive from it.
 
     Args:
         body: images [B, 3, H, W] -> `Outputs`.
@@ -70,9 +74,13 @@ class Network(nn.Module):
         classes: their names, in order; empty where they are not known. State dicts have them and the normalisation as
             notes, for no tensor shows them.
         published_top1: accuracy on ImageNet-1K that was published with its weights, percent.
+        logits_for: what its logits are: of a detector `softmax`, one class a region, or `dense`, each class for itself
+            at every anchor; empty for a classifier, where the task decides.
     """
 
     published_top1: float | None = None
+    logits_for = ""
+    takes_scene = False  # what is known of the images beside their pixels
     mean: Tensor  # [1, 3, 1, 1], of pixels in [0, 255]
     std: Tensor
 
@@ -100,7 +108,7 @@ class Network(nn.Module):
         """uint8 [B, 3, H, W] -> (images / 255 - mean) / std in the parameters' precision, [B, 3, H, W]."""
         return (images - self.mean) / self.std
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """images: normalised, [B, 3, H, W]; logits of the result: [B, K]; features: those that are read."""
         outputs = self.body(images)
         features = {name: value for name, value in outputs.features.items() if name in self._reads}
@@ -110,9 +118,9 @@ class Network(nn.Module):
             context["head_bias"] = torch.zeros_like(last.weight[:, 0]) if last.bias is None else last.bias
         return Outputs(outputs.logits, features, context)
 
-    def predict(self, images: Tensor) -> Outputs:
+    def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """What it gives for uint8 images [B, 3, H, W]."""
-        return self(self.normalize(images))
+        return self(self.normalize(images), scene)
 
     @property
     def network(self) -> nn.Module:
@@ -134,6 +142,10 @@ class Network(nn.Module):
     @classes.setter
     def classes(self, names: Iterable[str]) -> None:
         self._notes[_CLASSES] = list(names)
+
+    def note(self, name: str, value: Any) -> None:
+        """Put a value that no tensor shows beside the names of the classes, into state dicts."""
+        self._notes[name] = value
 
     def exported(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state dict of ``network`` as it is exported: without what only training needs, branches merged."""
@@ -173,12 +185,16 @@ def build_network(
     """
     if config.num_classes is not None and config.num_classes < num_classes:
         raise UsageError(f"num_classes: {config.name} has {config.num_classes} outputs, the data {num_classes} classes")
+    if is_detector(config.name):
+        from models.detectors.network import build_detector  # which derives from `Network`
+
+        return build_detector(config, num_classes, reads, classes, new_classifier=new_classifier, sync_bn=sync_bn)
     head = config.head.made()
     named = file_of(config.weights)
     file = File(named[0], read_weights(*named)) if named else None
     state = file.state if file else {}
     noted = getattr(state, "_metadata", {}).get("", {})
-    names = _noted_classes(noted)
+    names = noted_classes(noted)
     if names and as_noted and config.num_classes is None:
         num_classes, classes = len(names), names
     num_classes = config.num_classes or num_classes
@@ -211,10 +227,10 @@ def build_network(
             setattr(network, name, child if name == "body" else synchronised(child))
     if head.is_in(state):
         load(network)
-    default = _noted_normalization(noted) or bare.normalization or IMAGENET
+    default = noted_normalization(noted) or bare.normalization or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     body = _tapped(config, network, num_classes, side, {*reads} - {"logits"})
-    made = Network(body, normalization, num_classes, _expand(reads, body.features), head)
+    made = Network(body, normalization, num_classes, expanded(reads, body.features), head)
     made.published_top1 = bare.top1
     if len(names) == num_classes:
         made.classes = names
@@ -228,7 +244,7 @@ def _note(
     versions.update(notes)
 
 
-def _noted_normalization(noted: Mapping[str, Any]) -> Normalization | None:
+def noted_normalization(noted: Mapping[str, Any]) -> Normalization | None:
     """What the notes of a state dict say of the input; None where they say nothing, or are malformed."""
     parts: Any = noted.get(_NORMALIZATION)
     if not _is_list(parts, 2, list | tuple) or not all(_is_list(part, 3, float | int) for part in parts):
@@ -236,7 +252,7 @@ def _noted_normalization(noted: Mapping[str, Any]) -> Normalization | None:
     return Normalization(*map(tuple, parts))
 
 
-def _noted_classes(noted: Mapping[str, Any]) -> tuple[str, ...]:
+def noted_classes(noted: Mapping[str, Any]) -> tuple[str, ...]:
     """Likewise the names of the classes; none where they say nothing, or are malformed."""
     names: Any = noted.get(_CLASSES)
     return tuple(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
@@ -280,19 +296,19 @@ def _tapped(
     named = {} if isinstance(network, Behind) else config.taps
     taps: dict[str, Tap] = {}
     with fitting_input(config.name, network, side):
-        if _expand(reads, own) - {*own}:
+        if expanded(reads, own) - {*own}:
             taps = find_taps(network, num_classes, side, named)
         else:
             run_once(network, side)
     known = (*dict.fromkeys((*own, *taps)),)
-    wanted = _expand(reads, known)
+    wanted = expanded(reads, known)
     if unknown := sorted(wanted - {*known}):
         given = f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join(('logits', *known))}"
         if isinstance(network, Behind):
             raise UsageError(f"{given}, and nothing else")
         raise UsageError(f'{given}. Name the module that does, such as taps={{"{unknown[0]}": "layer3.2"}}')
     if not isinstance(network, Body):
-        wanted |= _expand(more, known) & {*known} - {"pooled"}
+        wanted |= expanded(more, known) & {*known} - {"pooled"}
     chosen = {name: taps[name] for name in sorted(wanted) if name in taps}
     return network if isinstance(network, Body) and not chosen else Tapped(network, chosen)
 
@@ -316,7 +332,7 @@ def fitting_input(name: str, network: nn.Module, side: int) -> Iterator[None]:
         ) from None
 
 
-def _expand(reads: Iterable[str], known: Iterable[str]) -> frozenset[str]:
-    """``reads`` with `stage*` and `stage*_pre` spelt out."""
+def expanded(reads: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+    """``reads`` with `stage*`, `stage*_pre`, `fpn*` and the like spelt out, as far as they are ``known``."""
     spelt = ((name, [one for one in known if re.fullmatch(name.replace("*", r"\d+"), one)]) for name in reads)
     return frozenset(one for name, some in spelt for one in (some or [name]))

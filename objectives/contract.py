@@ -26,8 +26,15 @@ network: `head_weight` [K, D] and `head_bias` [K] of the classifier. `VIEW_logit
 whatever the term names: `student_strong_logits` are the student's of the strong one.
 In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
 
+Detectors have more. `levels` are the maps `fpn*` that the heads look at, `towers` the maps `tower*` at the end of
+one-stage heads, of student and teacher in pairs of one stride. Two-stage ones have R regions in place of B samples in
+`logits`, `pooled` and `labels`, so that objectives on those serve box heads as they are. `CONTEXT` lists what else can
+be read, by `student_X` and `teacher_X`. Of a one-stage teacher `cross_logits` and `cross_boxes` are what the rest of
+its heads makes of the student's towers.
+
 What logits mean to one that reads them is declared too: `@objective(reads="logits", logits="sigmoid")` takes each class
-for itself, `softmax`, the default, one class an image, and `any` either.
+for itself, `softmax`, the default, one class an image, `any` either, and `dense` those of every anchor of one-stage
+detectors, [B, A, K + 1].
 
 Maps are channels_last as a rule. A gradient in another memory format slows the networks behind it; that of `F.mse_loss`
 is, `numerics.mean_squared_distance` keeps the format.
@@ -55,8 +62,19 @@ from utils.settings import Range
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
-STAGES = {"stages": "stage*", "stages_pre": "stage*_pre"}  # what is read in pairs: the names of the features
-
+# What is read in pairs: the names of the features.
+STAGES = {"stages": "stage*", "stages_pre": "stage*_pre", "levels": "fpn*", "towers": "tower*"}
+# What networks give beside logits and features.
+CONTEXT = frozenset(
+    (
+        *("head_weight", "head_bias"),  # of the classifier
+        *("losses", "labels", "regions", "box_deltas", "box_targets"),  # of detectors in training
+        *("usable", "positives", "dense_boxes"),  # of one-stage ones
+        *("boxes", "scores", "classes"),  # detections
+    )
+)
+# What a teacher makes of the student's towers, and which maps of these.
+_CROSS = {"cross_logits": "cross_tower*", "cross_boxes": "cross_box_tower*"}
 
 POSITIVE, NOT_NEGATIVE, COUNT, SHARE = Range(above=0), Range(0), Range(1), Range(0, 1)
 
@@ -71,7 +89,7 @@ class Objective(NamedTuple):
     inputs: tuple[str, ...]  # positional parameters of the function
     optional: frozenset[str]  # those of them with a default: keys that a batch may lack
     options: Mapping[str, Option]
-    logits: str  # what they mean to it, if it reads them: softmax, sigmoid or any
+    logits: str  # what they mean to it, if it reads them: softmax, sigmoid, any or dense
     summed: bool  # over the samples, whatever its options are
 
     @property
@@ -106,9 +124,24 @@ class Objective(NamedTuple):
 
     def features(self, network: str) -> set[str]:
         """Features of the `student` or the `teacher` that must be kept."""
-        read = self.reads_of(network) - {"logits", "head_weight", "head_bias"}
+        read = self.reads_of(network) - CONTEXT - {"logits"}
         read = {"stages_pre" if what == "norms" else what for what in read if not view_of(what)}
+        if network == "student":
+            read |= {_CROSS[what] for what in self.reads_of("teacher") & _CROSS.keys()}
         return {STAGES.get(what, what) for what in read}
+
+    def asks(self, network: str) -> set[str]:
+        """What the `student` or the `teacher` must be asked for: features, logits, and what only detectors give."""
+        read = self.reads_of(network)
+        logits = {"logits"} if any(map(are_logits, read)) else set()
+        return self.features(network) | logits | (read & CONTEXT - {"head_weight", "head_bias"})
+
+    @property
+    def paired(self) -> str:
+        """What the features that it reads in pairs are called, without their number: stage, fpn, tower; or nothing."""
+        read = {what for _, what in map(self.place, self.parameters)}
+        kinds = {STAGES[what].partition("*")[0] for what in read & STAGES.keys()}
+        return min(kinds) if kinds else "stage" if "norms" in read else ""
 
 
 def are_logits(what: str) -> bool:
@@ -116,9 +149,14 @@ def are_logits(what: str) -> bool:
     return what == "logits" or bool(view_of(what))
 
 
+def reach_everything(what: str) -> bool:
+    """Whether ``what`` of a student has a gradient for all that is trained: logits, or the losses of a detector."""
+    return are_logits(what) or what == "losses"
+
+
 def view_of(what: str) -> str:
     """The view whose logits ``what`` names: strong for `strong_logits`; empty for all else that can be read."""
-    return what.removesuffix("_logits") if what.endswith("_logits") else ""
+    return what.removesuffix("_logits") if what.endswith("_logits") and what not in _CROSS else ""
 
 
 _REGISTRY: dict[str, Objective] = {}
@@ -129,7 +167,7 @@ def objective(
     /,
     *,
     reads: str,
-    logits: Literal["softmax", "sigmoid", "any"] = "softmax",
+    logits: Literal["softmax", "sigmoid", "any", "dense"] = "softmax",
     summed: bool = False,
     **ranges: Range,
 ) -> Callable[[Made], Made]:
@@ -138,7 +176,7 @@ def objective(
     Args:
         name: what terms call it; its own name in lower case, where none is given.
         reads: what its `student` and `teacher` are: `logits`, `pooled`, `stages`, `stage4`, ...
-        logits: what logits mean to it: `softmax`, `sigmoid` or `any`.
+        logits: what logits mean to it: `softmax`, `sigmoid`, `any` or `dense`.
         summed: whether it is a sum over the samples, as one with an option `reduction` is where that is `sum`: on a
             part of a batch it is then counted as often as there are parts, so that their mean is the sum.
         ranges: of its options.

@@ -37,6 +37,11 @@ def pointwise(channels_in: int, channels: int, *behind: nn.Module) -> nn.Sequent
     return normalised(nn.Conv2d(channels_in, channels, 1, bias=False), *behind)
 
 
+def conv1x1(channels_in: int, channels: int) -> nn.Conv2d:
+    """A 1 x 1 convolution with biases alone; [B, channels_in, H, W] -> [B, channels, H, W]."""
+    return nn.Conv2d(channels_in, channels, 1)
+
+
 def where_channels_differ(student: Maps, teacher: Maps, connector: Callable[[int, int], nn.Module]) -> nn.ModuleList:
     """What ``connector`` makes of (C_s, C_t) for each pair of stages; the identity where they are equal.
 

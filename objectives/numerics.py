@@ -36,12 +36,12 @@ def _double(x: Any) -> Any:
     return x.double() if isinstance(x, Tensor) and x.is_floating_point() else x
 
 
-def unit(x: Tensor, dim: int = 1, *, epsilon: float = 0.0, least: float = 1e-12) -> Tensor:
+def unit(x: Tensor, dim: int | tuple[int, ...] = 1, *, epsilon: float = 0.0, least: float = 1e-12) -> Tensor:
     """x over its length along ``dim``; zero, without a gradient, where that is below ``least``.
 
     Args:
         x: [..., D, ...], D at ``dim``.
-        dim: of the vectors.
+        dim: of the vectors, or several whose entries are one vector.
         epsilon: added to the lengths.
         least: above the rounding of a zero vector.
     """
@@ -49,16 +49,16 @@ def unit(x: Tensor, dim: int = 1, *, epsilon: float = 0.0, least: float = 1e-12)
     return x / (length + epsilon).masked_fill(length < least, math.inf)
 
 
-def centred(x: Tensor, dim: int = 1) -> Tensor:
+def centred(x: Tensor, dim: int | tuple[int, ...] = 1) -> Tensor:
     """x minus its mean along ``dim``; zero, without a gradient, where it is constant up to float32's rounding.
 
     Args:
         x: [..., D, ...], D at ``dim``.
-        dim: of the vectors.
+        dim: of the vectors, or several whose entries are one vector.
     """
     rest = x - x.mean(dim, keepdim=True)
     constant = rest.abs().amax(dim, keepdim=True) <= _ROUNDING * x.abs().amax(dim, keepdim=True)
-    return rest.masked_fill(constant, 0)
+    return rest * ~constant  # `masked_fill` would change the memory format of maps
 
 
 def mean_squared_distance(x: Tensor, y: Tensor) -> Tensor:

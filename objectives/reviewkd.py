@@ -40,11 +40,7 @@ class ReviewKD(nn.Module):
     ) -> None:
         super().__init__()
         middle = min(channels, student_pooled.shape[1])
-        levels = zip([*student, student_pooled], [*teacher_stages_pre, teacher_pooled])
-        self.fusions = nn.ModuleList(
-            Fusion(s.shape[1], middle, t.shape[1], deepest=number == len(student))
-            for number, (s, t) in enumerate(levels)
-        )
+        self.fusions = _fusions([*student, student_pooled], [*teacher_stages_pre, teacher_pooled], middle)
 
     def forward(
         self, student: Maps, student_pooled: Tensor, teacher_stages_pre: Maps, teacher_pooled: Tensor
@@ -52,16 +48,35 @@ class ReviewKD(nn.Module):
         """Scalar, of maps [B, C, H, W] and pooled features [B, D]."""
         ours = [*student, student_pooled[:, :, None, None]]
         theirs = [*teacher_stages_pre, teacher_pooled[:, :, None, None]]
-        fused, compared = None, []
-        for x, t, fusion in reversed(list(zip(ours, theirs, self.fusions))):
-            fused, output = fusion(x, fused, t.shape[2:])
-            compared.append(output)
-        return hcl(compared, theirs[::-1])
+        return _reviewed(self.fusions, ours, theirs)
 
 
 @objective("reviewkd_pre", reads="stages_pre", channels=COUNT)
 class ReviewKDPre(ReviewKD):
     """`ReviewKD` of the student's maps before their ReLUs, as its ImageNet recipes have it."""
+
+
+@objective("reviewkd_levels", reads="levels", channels=COUNT)
+class ReviewKDLevels(nn.Module):
+    """`ReviewKD` over the levels of detectors in place of stages, without pooled features.
+
+    Chen et al., CVPR 2021, arXiv 2104.09044, section 4.2. Whole maps are compared, with the zeros that surround images
+    of a batch. Published for COCO (MDistiller): weight 1.2 for R101 to R18, 1 for R101 to R50 and 2 for R50 to
+    MobileNetV2.
+
+    Args:
+        student: an example of the maps [B, C_s, H, W], by rising stride.
+        teacher: likewise [B, C_t, H', W'].
+        channels: inside a fusion.
+    """
+
+    def __init__(self, student: Maps, teacher: Maps, *, channels: int = 256) -> None:
+        super().__init__()
+        self.fusions = _fusions(student, teacher, channels)
+
+    def forward(self, student: Maps, teacher: Maps) -> Tensor:
+        """Scalar, of maps [B, C, H, W]."""
+        return _reviewed(self.fusions, student, teacher)
 
 
 def hcl(student: Maps, teacher: Maps) -> Tensor:
@@ -85,6 +100,24 @@ def hcl(student: Maps, teacher: Maps) -> Tensor:
         return summed(weight * x.square().sum() / x.numel() for weight, x in zip(weights, gaps)) / sum(weights)
 
     return summed(pyramid(s, t) for s, t in zip(student, teacher))
+
+
+def _fusions(student: Maps, teacher: Maps, middle: int) -> nn.ModuleList:
+    """One for each level, of examples [B, C, ...] of what comes in and of what it is compared with."""
+    deepest = len(student) - 1
+    return nn.ModuleList(
+        Fusion(s.shape[1], middle, t.shape[1], deepest=number == deepest)
+        for number, (s, t) in enumerate(zip(student, teacher))
+    )
+
+
+def _reviewed(fusions: nn.ModuleList, student: Maps, teacher: Maps) -> Tensor:
+    """The student's maps [B, C, H, W] fused from the deepest up, each compared with the teacher's; scalar."""
+    fused, compared = None, []
+    for x, t, fusion in reversed(list(zip(student, teacher, fusions))):
+        fused, output = fusion(x, fused, t.shape[2:])
+        compared.append(output)
+    return hcl(compared, teacher[::-1])
 
 
 class Fusion(nn.Module):

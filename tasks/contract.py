@@ -25,6 +25,7 @@ from utils.registry import Registry, Value
 if TYPE_CHECKING:
     from torch import Tensor, device
 
+    from dataset.config import DataConfig
     from dataset.feed.batch import Batch
     from models.outputs import Outputs
 
@@ -37,13 +38,17 @@ class Task(ABC):
         hard_loss: the objective that learns from the targets alone.
         running_scores: names of what `running` gives.
         logits: what turns them into probabilities: `softmax` for one class an image, `sigmoid` for each class by
-            itself. Objectives for others are refused.
+            itself, `any` where the networks say it. Objectives for others are refused.
+        of_outputs: targets that are no part of a batch, for the student's outputs bring them.
+        detects: whether its networks are detectors.
     """
 
     primary: str
     hard_loss: str
     running_scores: tuple[str, ...]
-    logits: Literal["softmax", "sigmoid"] = "softmax"
+    logits: Literal["softmax", "sigmoid", "any"] = "softmax"
+    of_outputs: tuple[str, ...] = ()
+    detects: bool = False
 
     @abstractmethod
     def targets(self, classes: Sequence[str]) -> Targets:
@@ -59,6 +64,13 @@ class Task(ABC):
 
     def check(self, labels: np.ndarray, split: str) -> None:
         """See that the samples of a split with these ``labels`` (of `Samples`) are of this task.
+
+        Raises:
+            UsageError: they are not; with what to set.
+        """
+
+    def check_data(self, data: DataConfig) -> None:
+        """See that images are shown as the task can follow.
 
         Raises:
             UsageError: they are not; with what to set.

@@ -106,7 +106,7 @@ def test_the_loop_on_the_page_runs(digits, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "['images', 'index', 'labels'] torch.Size([41, 3, 224, 224]) torch.Size([41]) 10\n"
+    assert done.stdout == "['images', 'index', 'labels', 'sizes'] torch.Size([41, 3, 224, 224]) torch.Size([41]) 10\n"
 
 
 def test_the_loader_page_names_settings_and_keys_that_exist(digits):

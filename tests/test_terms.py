@@ -54,7 +54,7 @@ def refused(name, option, value):
     """The message, of a term that is checked before anything is sized."""
     nobody = Example({"student": nn.Module(), "teacher": nn.Module()}, {}, {}, None)
     for network in nobody.networks.values():
-        network.num_classes = 4
+        network.num_classes, network.logits_for = 4, ""
     with pytest.raises(UsageError, match=rf"^terms\.x\.options\.{option}=") as caught:
         Match("x", Term(name, options={option: value}), nobody)
     return str(caught.value)
@@ -144,7 +144,7 @@ class Sized(nn.Module):
         (
             with_targets,
             {},
-            r"^terms\.x: with_targets asks for 'targets'; there is student, teacher, images, labels, index$",
+            r"^terms\.x: with_targets asks for 'targets'; there is student, teacher, images, sizes, labels, index$",
         ),
         (of_a_ninth_stage, {}, r"^terms\.x: of_a_ninth_stage reads stage9 of teacher, which has logits, stage1,"),
         (with_a_slip, {}, r"test_terms.py[\s\S]*student\[99\][\s\S]*\nterms\.x: with_a_slip raised IndexError: .*$"),

@@ -47,7 +47,7 @@ def described(
     lines = [
         ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
         ("crop", _crop(data)),
-        *((name, _network(one, configs[name], data.input_size, ranks.device)) for name, one in networks.items()),
+        *((name, _network(one, configs[name], data.val_side, ranks.device)) for name, one in networks.items()),
         *(("then" if number else "loss", _loss(phase, len(phases) > 1)) for number, phase in enumerate(phases)),
         ("optimizer", _optimizer(phases[-1])),
         ("schedule", _schedule(phases[-1].optim)),
@@ -71,7 +71,11 @@ def _crop(data: DataConfig) -> str:
         f"cutmix {data.cutmix}": data.cutmix,
         "a strong view beside it": data.strong_view,
     }
-    parts = [f"{data.type_of_data_aug} at {data.input_size} pixels", *(name for name, on in extras.items() if on)]
+    pixels = f"{data.input_size}"
+    if data.type_of_data_aug == "short_side":
+        pixels = f"{data.short_sides[0]} to {data.short_sides[-1]}, the long side at most {data.longest_side}"
+        extras[f"crops of at most {data.largest_crop}"] = data.largest_crop
+    parts = [f"{data.type_of_data_aug} at {pixels} pixels", *(name for name, on in extras.items() if on)]
     return ", ".join(parts)
 
 

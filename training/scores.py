@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from dataset.loader import EvalLoader
-from models.outputs import Outputs
+from models.outputs import Outputs, Scene
 from tasks import Metrics, Task
+from teachers import scene_of
 from training.settings import TrainConfig
 from training.step import autocast
 from utils.console import progress
@@ -37,8 +38,8 @@ class Scorer:
         self._classes, self._ranks = classes, ranks
 
     @torch.no_grad()
-    def __call__(self, predict: Callable[[Tensor], Outputs], places: Tensor | None = None) -> dict[str, float]:
-        """The scores of ``predict``, uint8 images [B, 3, H, W] -> outputs; on every rank.
+    def __call__(self, predict: Callable[[Tensor, Scene], Outputs], places: Tensor | None = None) -> dict[str, float]:
+        """The scores of ``predict``, uint8 images [B, 3, H, W] and what is known of them -> outputs; on every rank.
 
         Where it knows some of the classes alone, ``places`` says which, int64 [K], in the order of its outputs.
         """
@@ -47,7 +48,7 @@ class Scorer:
         bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not self._ranks.first}
         for batch in progress(iterable=self._validation, total=len(self._validation), **bar):
             with autocast(self._params, self._ranks.device):
-                outputs = predict(batch.images["weak"])
+                outputs = predict(batch.images["weak"], scene_of(batch))
             metrics.add(outputs, batch if places is None else batch.of_classes(places))
         self._metrics = metrics
         return metrics.compute()

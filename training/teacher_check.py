@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import Tensor, nn
 
-from models.outputs import Outputs
+from models.outputs import Outputs, Scene
 from tasks import Task
 from teachers import Live, TeacherConfig
 from training.scores import Scorer
@@ -46,8 +46,8 @@ def check_teachers(
             print_on_first(f"teachers.{name}: weights=none: nothing has trained it")
         broken: list[Tensor] = []
 
-        def predict(images: Tensor, teacher: Live = teacher, broken: list[Tensor] = broken) -> Outputs:
-            outputs = teacher.predict(images)
+        def predict(images: Tensor, scene: Scene, teacher: Live = teacher, broken: list[Tensor] = broken) -> Outputs:
+            outputs = teacher.predict(images, scene)
             broken.append(~outputs.logits.isfinite().all())
             return outputs
 

@@ -27,7 +27,7 @@ def train_only(
 
     Args:
         parameters: as `trainable_parameters` gives them.
-        trainable: beginnings of their names; all when empty.
+        trainable: beginnings of their names; all when empty. `terms` may be named where no term has parameters.
         frozen_terms: terms whose parameters are frozen in any case.
 
     Raises:
@@ -35,7 +35,7 @@ def train_only(
     """
     usable = [name for name in parameters if not any(_is_below(name, f"terms.{term}") for term in frozen_terms)]
     for start in trainable:
-        if not any(_is_below(name, start) for name in usable):
+        if start != "terms" and not any(_is_below(name, start) for name in usable):
             parts = [name.split(".") for name in usable]
             known = dict.fromkeys(".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1))
             near = difflib.get_close_matches(start, known, n=3, cutoff=0.3) or ["student"]

@@ -17,7 +17,8 @@ class Batch(Mapping[str, Tensor]):
     Attributes:
         images: by view, uint8 [B, 3, H, W], RGB, channels_last: `weak`, cropped and mirrored, always; `strong` with
             `data.strong_view`.
-        sizes: int64 [B, 2], height and width of each image in these H x W pixels.
+        sizes: int64 [B, 2], height and width of each image in these H x W pixels, from the top left; zeros are beside
+            it.
         targets: by name, as the task lays them out: of single-label data `labels` int64 [B]. With mixup or cutmix also
             `other_labels`, of the images mixed in, and `other_share` float32 [B].
         index: int64 [B], number of each sample in its split.
@@ -37,9 +38,9 @@ class Batch(Mapping[str, Tensor]):
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """Each by one name: `images` (of the weak view), `strong_images`, the targets, `index`."""
+        """Each by one name: `images` (of the weak view), `strong_images`, `sizes`, the targets, `index`."""
         views = {"images" if view == "weak" else f"{view}_images": images for view, images in self.images.items()}
-        return {**views, **self.targets, "index": self.index}
+        return {**views, "sizes": self.sizes, **self.targets, "index": self.index}
 
     def __getitem__(self, name: str) -> Tensor:
         return self.named[name]

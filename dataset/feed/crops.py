@@ -11,7 +11,7 @@ import numpy as np
 
 from dataset.feed.targets import Window
 from dataset.jpeg.images import resized_shape
-from dataset.jpeg.views import COUNT, LENGTH, ORIGIN, RESIZED
+from dataset.jpeg.views import BEGIN, COUNT, LENGTH, ORIGIN, RESIZED
 
 WINDOW = 44  # numbers that a decoding process draws
 STRONG, MIX, CUTOUT, RANDAUGMENT = slice(44, 51), slice(51, 55), slice(55, 60), slice(60, 72)  # on the device
@@ -61,6 +61,38 @@ def window_axes(windows: np.ndarray, crop: int) -> tuple[np.ndarray, np.ndarray]
     axes[:, :, ORIGIN], axes[:, :, LENGTH] = windows[:, :2], windows[:, 2:]
     axes[:, :, RESIZED] = axes[:, :, COUNT] = crop
     return axes, np.zeros((len(windows), 2), np.int64)
+
+
+def short_side_axes(
+    sizes: np.ndarray, sides: np.ndarray | int, longest: int, most: int = 0, places: np.ndarray | None = None
+) -> np.ndarray:
+    """Images in their shapes, resized as torchvision's detectors do it, or crops of these; axes as `center_axes`.
+
+    Args:
+        sizes: int [N, 2], height and width.
+        sides: int [N], what the short side becomes, or of all, pixels.
+        longest: most pixels of the long side; where it would have more, it has these, and the short side fewer.
+        most: most pixels a side of a crop; 0 for none.
+        places: uniform [N, 2], of the crop among all that there are.
+    """
+    sizes = sizes.astype(np.int64)
+    short, long = sizes.min(axis=1, keepdims=True), sizes.max(axis=1, keepdims=True)
+    sides = np.broadcast_to(np.asarray(sides, np.int64), len(sizes))[:, None]
+    fits = long * sides <= longest * short
+    resized = np.maximum(1, np.where(fits, sizes * sides // short, sizes * longest // long))  # [N, 2]
+    count = np.minimum(resized, most) if most else resized
+    begin = np.zeros_like(count)
+    if places is not None:
+        begin = np.floor(places * (resized - count + 1)).astype(np.int64)
+    zeros = np.zeros_like(sizes)
+    return np.stack([zeros, sizes, resized, begin, count, zeros], axis=2)
+
+
+def shown_windows(axes: np.ndarray) -> list[Window]:
+    """What axes [N, 2, 6] show, in pixels of the images."""
+    scale = axes[:, :, LENGTH] / axes[:, :, RESIZED]  # [N, 2]
+    corners, lengths = axes[:, :, ORIGIN] + axes[:, :, BEGIN] * scale, axes[:, :, COUNT] * scale
+    return [Window(*row) for row in np.concatenate([corners, lengths], axis=1).tolist()]
 
 
 def whole(sizes: np.ndarray) -> np.ndarray:

@@ -49,6 +49,30 @@ def _runs(shards: Sequence[int], shard: int, generator: np.random.Generator) -> 
     return [np.arange(start + first, start + end) for first, end in itertools.pairwise(edges)]
 
 
+def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarray:
+    """``order`` with batches of images of similar shapes, as far as they go; int64 [samples], a permutation of it.
+
+    As torchvision's detection references group by aspect ratio, in bins of a third of an octave. What is left of the
+    bins is at the end, in batches of neighbouring bins.
+
+    Args:
+        order: int64 [samples], of `epoch_order`.
+        sizes: height and width of every image of the split, int [N, 2].
+        batch_size: over all ranks.
+    """
+    octaves = np.log2(sizes[:, 1] / sizes[:, 0])
+    bins = np.digitize(octaves, np.linspace(-1, 1, 7))[order]
+    full: list[tuple[int, np.ndarray]] = []  # the place in the order where a batch is complete, and its places
+    rest: list[np.ndarray] = []
+    for number in range(8):
+        places = np.flatnonzero(bins == number)
+        end = len(places) - len(places) % batch_size
+        full += [(int(batch[-1]), batch) for batch in places[:end].reshape(-1, batch_size)]
+        rest.append(places[end:])
+    batches = [places for _, places in sorted(full, key=lambda one: one[0])]
+    return order[np.concatenate([*batches, *rest])]
+
+
 def training_batches(order: np.ndarray, batch_size: int, rank: int, world: int, first: int = 0) -> Iterator[np.ndarray]:
     """This rank's share of each global batch of ``order`` from batch ``first`` on; int64 [batch_size / world].
 
@@ -62,8 +86,19 @@ def training_batches(order: np.ndarray, batch_size: int, rank: int, world: int, 
         yield order[start : start + share]
 
 
-def evaluation_batches(samples: int, batch_size: int, rank: int, world: int) -> Iterator[np.ndarray]:
-    """This rank's samples ``rank, rank + world, ...``, each once; the last batch may be short."""
-    mine = np.arange(rank, samples, world)
-    for start in range(0, len(mine), batch_size):
-        yield mine[start : start + batch_size]
+def evaluation_batches(canvases: np.ndarray, batch_size: int, rank: int, world: int) -> Iterator[np.ndarray]:
+    """This rank's samples ``rank, rank + world, ...``, each once, a batch those of one canvas; some may be short.
+
+    Args:
+        canvases: height and width of each sample's, int [N, 2]; so what surrounds an image is the same on any number of
+            ranks.
+        batch_size: the largest.
+        rank: of this process.
+        world: number of ranks.
+    """
+    _, group = np.unique(canvases, axis=0, return_inverse=True)
+    mine = np.arange(rank, len(canvases), world)
+    for number in np.unique(group[mine]):
+        alike = mine[group[mine] == number]
+        for start in range(0, len(alike), batch_size):
+            yield alike[start : start + batch_size]

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.feed.batches import BatchMaker
+from dataset.feed.batches import BatchMaker, shown
 from dataset.feed.targets import Arrays
 from dataset.feed.worker import AT, DONE, SUMS, TASK, Layout
 from dataset.store.samples import Samples
@@ -35,7 +35,8 @@ from utils.errors import DataError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # NumPy starts as many as there are cores: 40 ms and 1 MB of a process
-_PIECE = (16, 64)  # samples a task: enough to draw crops for at once, few enough to share a batch
+# Samples a task: enough to draw crops for at once, few enough to share a batch.
+_PIECE, _PIXELS = (16, 64), 16 * 224**2  # fewer than 16 where they have so many pixels
 
 
 class Ring:
@@ -49,7 +50,8 @@ class Ring:
 
     def __init__(self, maker: BatchMaker, rows: int, workers: int) -> None:
         self._maker, self._rows = maker, rows
-        self._piece = min(max(rows // max(workers, 1), _PIECE[0]), _PIECE[1])
+        least, most = min(_PIECE[0], max(1, _PIXELS // maker.pixels)), _PIECE[1]
+        self._piece = min(max(rows // max(workers, 1), least), most)
         pieces = -(-rows // self._piece)
         count = max(3, -(-2 * workers // pieces) + 1) if workers else 1  # two pieces for each worker, and one in use
         layout = Layout(maker.layout(rows), workers, count)
@@ -79,9 +81,13 @@ class Ring:
         """Whether `submit` can take another batch."""
         return bool(self._free)
 
-    def submit(self, index: np.ndarray, epoch: int) -> int:
-        """Ask for the samples ``index``, int64 [at most rows]; returns the slot they will be in."""
+    def submit(self, index: np.ndarray, epoch: int, among: np.ndarray | None = None) -> int:
+        """Ask for the samples ``index``, int64 [at most rows]; returns the slot they will be in.
+
+        Their canvas is that of the samples ``among``, the batches of all ranks together, where these are given.
+        """
         slot = self._free.popleft()
+        self.slots[slot]["canvas"][:] = self._maker.canvas(index if among is None else among, epoch)
         wanted = self.slots[slot]["index"][: len(index)]
         wanted[:] = index
         wanted[np.isin(index, list(self._fatal))] = -1
@@ -119,7 +125,7 @@ class Ring:
             if not self._receive(1.0):
                 self._look_for_hangs()
                 self._look_for_lost(slot)
-        return {name: array[: self._sizes[slot]] for name, array in self.slots[slot].items()}
+        return {name: array[: self._sizes[slot]] for name, array in shown(self.slots[slot]).items()}
 
     def release(self, slot: int) -> None:
         """Give the slot back."""

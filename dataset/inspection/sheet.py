@@ -1,4 +1,4 @@
-"""A contact sheet of a split: images of all classes, their boxes, and training windows."""
+"""A contact sheet of a split: images of all classes with their boxes, or with training windows."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 from dataset.config import DataConfig
 from dataset.feed import crops
+from dataset.inspection.boxes import draw_boxes
 from dataset.jpeg.decode import decode, window_intervals
 from dataset.jpeg.header import jpeg_header
 from dataset.store.record import Boxes, Record, classes_of
@@ -25,13 +26,15 @@ from utils.text import printable
 
 _ROWS, _COLUMNS = 4, 6
 _COLORS = ("#ff3b5c", "#ffd60a", "#30d5ff")  # of the windows
+_WINDOWS = "red, yellow, blue: training windows; bright: what decoding the red one reads"
+_BOXES = "a colour a class; dashed: difficult, or a crowd"
 
 Window = tuple[int, int, int, int]  # top, left, height, width
 Faults = dict[int | str, str]  # number of a record, or name of a file: what is wrong with it
 
 
 def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Faults) -> None:
-    """Draw images of all classes with their boxes, three training windows, and what decoding the first one reads.
+    """Draw images of all classes: with boxes, or with three training windows and what decoding the first one reads.
 
     Args:
         samples: the split.
@@ -43,14 +46,16 @@ def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Fault
     figure.subplots_adjust(0.01, 0.04, 0.99, 0.96, wspace=0.08, hspace=0.17)
     for axis in axes.flat:
         axis.set_axis_off()
+    boxed = False
     for axis, index in zip(axes.flat, _over_classes(labels, len(samples.classes), axes.size)):
         record = read_or_note(samples, index, faults)
         if record is not None:
+            boxed = isinstance(record.target, Boxes)
             try:
                 _draw(axis, record, index, samples.classes)
             except DataError as error:
                 faults[index] = str(error)
-    figure.suptitle("red, yellow, blue: training windows; bright: what decoding the red one reads", size=11)
+    figure.suptitle(_BOXES if boxed else _WINDOWS, size=11)
     write_atomically(output, lambda file: figure.savefig(file, dpi=100, format="png"))
     plt.close(figure)
 
@@ -69,16 +74,11 @@ def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
 
 def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> None:
     pixels = decode(record.image)
-    size = pixels.shape[:2]
-    windows = training_windows(index, size, len(_COLORS))
-    axis.imshow(np.where(_is_read(record.image, windows[0], size)[..., None], pixels, pixels // 2))
     axis.set_anchor("S")
     if isinstance(record.target, Boxes):
-        for (x1, y1, x2, y2), label in zip(record.target.boxes, record.target.labels):
-            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color="white", linestyle="--"))
-            axis.text(x1, y1, _short(classes[label], 16), color="white", size=7, va="bottom", parse_math=False)
-    for (top, left, height, width), color in reversed(list(zip(windows, _COLORS))):
-        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, linewidth=2))
+        _draw_boxes(axis, pixels, record.target, classes)
+    else:
+        _draw_windows(axis, pixels, record, index)
     present, ignored = ([classes[label] for label in some] for some in classes_of(record.target))
     names = ", ".join([*present, *(f"({name})" for name in ignored)])
     for text, color, below in ((names, "black", 4), (record.key, "gray", 16)):
@@ -94,6 +94,22 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
             color=color,
             parse_math=False,
         )
+
+
+def _draw_boxes(axis: Axes, pixels: np.ndarray, target: Boxes, classes: tuple[str, ...]) -> None:
+    height, width = pixels.shape[:2]
+    axis.imshow(pixels, extent=(0, width, height, 0))
+    boxes, labels = np.array(target.boxes, np.float64).reshape(-1, 4), np.array(target.labels, np.int64)
+    ignored = np.array(target.difficult, bool) | np.array(target.crowd, bool)
+    draw_boxes(axis, boxes, labels, [_short(classes[label], 16) for label in target.labels], ignored, size=6)
+
+
+def _draw_windows(axis: Axes, pixels: np.ndarray, record: Record, index: int) -> None:
+    size = pixels.shape[:2]
+    windows = training_windows(index, size, len(_COLORS))
+    axis.imshow(np.where(_is_read(record.image, windows[0], size)[..., None], pixels, pixels // 2))
+    for (top, left, height, width), color in reversed(list(zip(windows, _COLORS))):
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, color=color, linewidth=2))
 
 
 def _is_read(data: bytes, window: Window, size: tuple[int, int]) -> np.ndarray:

@@ -31,7 +31,7 @@ def show_planes(
     watch: np.ndarray,
     spent: np.ndarray,
 ) -> np.ndarray:
-    """Fill ``out``, uint8 [N, S, S, 3] and contiguous, in one call without the GIL.
+    """Fill ``out``, uint8 [N, H, W, 3] and contiguous, in one call without the GIL.
 
     Luma and chroma are resized each from its own resolution and converted to RGB once, in fixed point of 16 bits:
     Pillow's bilinear resize of libjpeg's pixels to within rounding, but where colours are clipped (docs/format.md).
@@ -39,8 +39,8 @@ def show_planes(
     Args:
         images: N files; sequential JPEGs of one scan, gray or of three components, are shown, others are not.
         axes: int64 [N, 2, 6], vertical and horizontal.
-        places: int [N, 2], where the first pixel goes in the square.
-        out: the squares; the rest of them stays as it is.
+        places: int [N, 2], where the first pixel goes.
+        out: N canvases; the rest of them stays as it is.
         row: number of the first.
         watch: int64 [2], before each image its row and the time, in nanoseconds of the monotonic clock.
         spent: int64 [2], to which the nanoseconds of decoding and of resizing are added.
@@ -48,14 +48,14 @@ def show_planes(
     Returns:
         bool [N], those that are not shown, some of which are damaged.
     """
-    count, side = out.shape[:2]
+    count, high, wide = out.shape[:3]
     views = np.zeros((count, 16), np.int64)
     for view, image in zip(views, images, strict=True):
         if image:
             view[_IMAGE], view[_SIZE] = address(image), len(image)
     views[:, _AXES] = axes.reshape(count, 12)
-    views[:, _OUT] = writable(out) + 3 * side * (np.arange(count) * side + places[:, 0]) + 3 * places[:, 1]
-    views[:, _STRIDE] = 3 * side
+    views[:, _OUT] = writable(out) + 3 * (wide * (high * np.arange(count) + places[:, 0]) + places[:, 1])
+    views[:, _STRIDE] = 3 * wide
     statuses = np.empty(count, np.int32)
     library.show_views(writable(views), count, row, writable(statuses), writable(watch), writable(spent))
     return statuses != 0
@@ -64,16 +64,16 @@ def show_planes(
 def show_exact(
     image: bytes, axes: np.ndarray, place: np.ndarray, out: np.ndarray, spent: np.ndarray, *, how: str, halve: bool
 ) -> None:
-    """Fill ``out``, uint8 [S, S, 3], with pixels of a whole decoding, resized as RGB.
+    """Fill ``out``, uint8 [H, W, 3], with pixels of a whole decoding, resized as RGB.
 
     Args:
         image: a file of any kind.
         axes: int64 [2, 6], vertical and horizontal.
-        place: int [2], where the first pixel goes in the square.
-        out: the square, contiguous; the rest of it stays as it is.
+        place: int [2], where the first pixel goes.
+        out: the canvas, contiguous; the rest of it stays as it is.
         spent: int64 [2], to which the nanoseconds of decoding and of resizing are added.
         how: antialias (Pillow's bilinear), or, where all outputs are shown, OpenCV's linear or area.
-        halve: whether the decoder halves what is twice the square or more.
+        halve: whether the decoder halves what is resized to a half or less.
 
     Raises:
         BadImage: it cannot be decoded, or what is to be resized lies beyond it.
@@ -82,7 +82,7 @@ def show_exact(
     both = vertical, horizontal = axes.tolist()
     high, wide = vertical[COUNT], horizontal[COUNT]
     part = out if out.shape[:2] == (high, wide) else scratch("part", high * wide * 3).reshape(high, wide, 3)
-    halve = halve and min(vertical[LENGTH], horizontal[LENGTH]) >= 2 * len(out)
+    halve = halve and all(axis[LENGTH] >= 2 * axis[RESIZED] for axis in both)
     if halve:
         for axis in both:
             axis[ORIGIN], axis[LENGTH] = axis[ORIGIN] // 2, axis[LENGTH] // 2

@@ -40,6 +40,7 @@ COCO_NAMES = tuple(_NAMES.split(","))  # 80, in the order of their ids, which ar
 _Corners = tuple[float, float, float, float]  # x1, y1, x2, y2, pixels
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
 _FARTHEST = 1e9  # pixels, of a corner; no NaN is less
+_SLIVER = 1 + 1e-6  # pixels: a width of 1 with what x + width is rounded by
 _KINDS = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}  # of JSON, by their Python types
 
 
@@ -82,6 +83,7 @@ class _Object:
     label: int
     crowd: bool
     corners: _Corners
+    area: float | None  # of its mask, pixels; None where nobody says
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def find_coco(
     class_file: Path | None = None,
     class_order: str = ORDERS[0],
     boxes: bool = False,
-    keep_unlabelled: bool = False,
+    keep_unlabelled: bool | None = None,
 ) -> ImageFiles:
     """The images of ``image_path/<split><year>``; what is remarkable is printed.
 
@@ -116,7 +118,9 @@ def find_coco(
             `category.json` beside it. Neither is needed where the labels are 0 to 79, which are COCO's.
         class_order: alphabetical, or dataset: by COCO's ids, or by the labels of a list with other names.
         boxes: whether the targets are boxes.
-        keep_unlabelled: whether images without a label, or without a box, stay.
+        keep_unlabelled: whether images without a label stay; with ``boxes``, those without a box that is more than one
+            pixel wide and high. The default is no, but yes for boxes of val, as in torchvision's references: detectors
+            find false positives there.
 
     Raises:
         UsageError: a file is missing or damaged; with its name, the record and the field.
@@ -144,13 +148,21 @@ def find_coco(
     source = ImageFiles(split, "multi", classes, found.keys, targets, folder)
     if boxes:
         source = BoxedFiles(split, "detection", classes, found.keys, targets, folder, found.shapes)
-    labelled = [number for number, target in enumerate(targets) if labels_of(target)]
+    keep = boxes and split == "val" if keep_unlabelled is None else keep_unlabelled
+    labelled = [number for number, target in enumerate(targets) if _is_labelled(target)]
+    something = "a box wider and higher than a pixel" if boxes else "a label"
     if bare := len(source) - len(labelled):
-        done = "kept" if keep_unlabelled else "left out (--unlabelled keep takes them in)"
-        print(f"{split}: {bare:,} of {counted(len(source), 'image')} without a label, {done}")
+        done = "kept (--unlabelled drop leaves them out)" if keep else "left out (--unlabelled keep takes them in)"
+        print(f"{split}: {bare:,} of {counted(len(source), 'image')} without {something}, {done}")
     if not labelled:
-        raise UsageError(f"{file} has no image with a label")
-    return source if keep_unlabelled else source.take(labelled)
+        raise UsageError(f"{file} has no image with {something}")
+    return source if keep else source.take(labelled)
+
+
+def _is_labelled(target: Target) -> bool:
+    if isinstance(target, Boxes):
+        return any(min(x2 - x1, y2 - y1) > _SLIVER for x1, y1, x2, y2 in target.boxes)
+    return bool(labels_of(target))
 
 
 def _read_instances(file: Path, split: str, *, boxes: bool) -> _Found:
@@ -174,21 +186,24 @@ def _read_instances(file: Path, split: str, *, boxes: bool) -> _Found:
         crowd = entry.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise UsageError(f"{where}: iscrowd is {_shown(crowd)}, expected 0 or 1")
-        corners = _corners(entry, where) if boxes else _NOWHERE
-        objects[place_of[image]].append(_Object(number, label_of[category], bool(crowd), corners))
+        corners, area = (_corners(entry, where), _area(entry, where)) if boxes else (_NOWHERE, None)
+        objects[place_of[image]].append(_Object(number, label_of[category], bool(crowd), corners, area))
     if not boxes:
         targets: list[Target] = [multi_label((one.label, False) for one in ones) for ones in objects]
         return _Found(tuple(names), keys, targets, [])
     shapes = [_shape(entry, f"{file}: image {number}") for number, entry in images.items()]
-    clipped, without_area = list[str](), list[str]()
+    clipped, without_area = list[int](), list[int]()
     targets = [_boxes(ones, shape, clipped, without_area) for ones, shape in zip(objects, shapes, strict=True)]
-    for those, done in ((clipped, "clipped to the image"), (without_area, "without area in the image left out")):
-        if those:
-            print(f"{split}: {counted(len(those), 'box', 'boxes')} {done}, annotation {first_few(those)}")
+    if clipped:
+        some = first_few([*map(str, clipped)])
+        print(f"{file}: bbox of {counted(len(clipped), 'object')} clipped to the image, annotation {some}")
+    for number in without_area:
+        box = _shown(annotations[number]["bbox"])
+        print(f"{file}: annotation {number}: bbox is {box}, which has no area in the image: left out")
     return _Found(tuple(names), keys, targets, shapes)
 
 
-def _boxes(objects: list[_Object], shape: tuple[int, int], clipped: list[str], without_area: list[str]) -> Boxes:
+def _boxes(objects: list[_Object], shape: tuple[int, int], clipped: list[int], without_area: list[int]) -> Boxes:
     """What lies in the image of the objects' boxes; the annotations of others are added to one of the lists."""
     height, width = shape
     kept: list[_Object] = []
@@ -196,13 +211,17 @@ def _boxes(objects: list[_Object], shape: tuple[int, int], clipped: list[str], w
         x1, y1, x2, y2 = one.corners
         inside = max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height))
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
-            without_area.append(str(one.annotation))
+            without_area.append(one.annotation)
             continue
         if max(abs(new - old) for new, old in zip(inside, one.corners)) > 1e-6:  # more than x + w is rounded by
-            clipped.append(str(one.annotation))
+            clipped.append(one.annotation)
         kept.append(replace(one, corners=inside))
     labels, crowd = tuple(one.label for one in kept), tuple(one.crowd for one in kept)
-    return Boxes(tuple(one.corners for one in kept), labels, (False,) * len(kept), crowd)
+    found = Boxes(tuple(one.corners for one in kept), labels, (False,) * len(kept), crowd)
+    if all(one.area is None for one in kept):
+        return found
+    areas = (box if one.area is None else one.area for one, box in zip(kept, found.object_areas, strict=True))
+    return replace(found, areas=tuple(areas))
 
 
 def _read_labels(file: Path, class_file: Path | None) -> _Found:
@@ -302,7 +321,7 @@ def _key(entry: dict[str, Any], where: str) -> str:
 def _shape(entry: dict[str, Any], where: str) -> tuple[int, int]:
     """Height and width of an image."""
     height, width = _get(entry, "height", int, where), _get(entry, "width", int, where)
-    if min(height, width) < 1:
+    if min(height, width) < 1 or max(height, width) >= _FARTHEST:
         raise UsageError(f"{where}: height {height}, width {width}: expected pixels")
     return height, width
 
@@ -314,6 +333,16 @@ def _corners(entry: dict[str, Any], where: str) -> _Corners:
         raise UsageError(f"{where}: bbox is {_shown(box)}, expected x, y, width and height")
     x, y, width, height = map(float, box)
     return x, y, x + width, y + height
+
+
+def _area(entry: dict[str, Any], where: str) -> float | None:
+    """The area of an object's mask, by which COCO's scores sort objects: not that of its box."""
+    if "area" not in entry:
+        return None
+    area = entry["area"]
+    if type(area) not in (int, float) or not 0 <= area < _FARTHEST**2:
+        raise UsageError(f"{where}: area is {_shown(area)}, expected a number of pixels, from 0")
+    return float(area)
 
 
 def _check_apart(names: list[str], where: str) -> None:

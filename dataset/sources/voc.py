@@ -79,9 +79,10 @@ class VocPhotos(Source):
         record = super().record(number)
         if isinstance(record.target, Boxes):
             height, width = image_size(record.image)
-            across, down = (max(box[side] for box in record.target.boxes) for side in (2, 3))
-            if across > width or down > height:
-                raise BadImage(f"{width} x {height} pixels, and objects up to {across:g}, {down:g}: see its annotation")
+            for place, (_, _, across, down) in enumerate(record.target.boxes, start=1):
+                if across > width or down > height:
+                    reached = f"the bndbox of object {place} in its annotation reaches to {across:g}, {down:g}"
+                    raise BadImage(f"{width} x {height} pixels, and {reached}: fetch both again")
         return record
 
     def name(self, number: int) -> str:

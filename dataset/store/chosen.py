@@ -99,7 +99,7 @@ def relabelled(target: Target, label_of: dict[int, int]) -> Target:
     """A target of several classes with other labels; ``label_of`` has them by those of before, of what stays."""
     if isinstance(target, Boxes):
         kept = [number for number, label in enumerate(target.labels) if label in label_of]
-        columns = {name: tuple(column[number] for number in kept) for name, column in vars(target).items()}
+        columns = {name: tuple(column[number] for number in kept) for name, column in target.columns().items()}
         return Boxes(**{**columns, "labels": tuple(label_of[label] for label in columns["labels"])})
     assert not isinstance(target, int)
     present = sorted(label_of[label] for label in target if label in label_of)

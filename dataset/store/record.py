@@ -12,7 +12,8 @@ A record is a msgpack array of four fields::
              [int, ...]               multi-label: the classes present, ascending, then -1 - class for each to be
                                       ignored, such as VOC's difficult ones
              {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],
-              "difficult": [bool, ...], "crowd": [bool, ...]}      detection, pixels of the stored image
+              "difficult": [bool, ...], "crowd": [bool, ...],
+              "areas": [float, ...]}        detection, pixels of the stored image; no areas where the boxes' are meant
 """
 
 from __future__ import annotations
@@ -34,12 +35,26 @@ _ARRAY_OF_4, _LENGTH_BYTES = 0x94, {0xC4: 1, 0xC5: 2, 0xC6: 4}  # msgpack's fixa
 
 @dataclass(frozen=True)
 class Boxes:
-    """A detection target: N objects, corners in pixels of the stored image."""
+    """A detection target: N objects, corners and areas in pixels of the stored image."""
 
     boxes: tuple[tuple[float, float, float, float], ...]  # N x (x1, y1, x2, y2)
     labels: tuple[int, ...]  # N
     difficult: tuple[bool, ...]  # N
     crowd: tuple[bool, ...]  # N
+    areas: tuple[float, ...] = ()  # N, of the objects' masks; empty where they are those of the boxes
+
+    @property
+    def object_areas(self) -> tuple[float, ...]:
+        """N areas by which COCO calls objects small, medium or large: `areas`, or those of the boxes."""
+        return self.areas or tuple((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in self.boxes)
+
+    def columns(self) -> dict[str, tuple]:
+        """What a record holds."""
+        return {name: column for name, column in vars(self).items() if column or name not in _OPTIONAL}
+
+    def __repr__(self) -> str:
+        """The columns; a source's digest is of these, and is the same as before where there are no areas."""
+        return f"Boxes({', '.join(f'{name}={column}' for name, column in self.columns().items())})"
 
 
 Target = int | tuple[int, ...] | Boxes
@@ -58,7 +73,7 @@ def pack(record: Record) -> bytes:
     """The record as msgpack bytes."""
     target: object = record.target
     if isinstance(target, Boxes):
-        target = vars(target)
+        target = target.columns()
     return msgpack.packb([VERSION, os.fsencode(record.key), record.image, target])
 
 
@@ -120,18 +135,18 @@ def split_ignored(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resized(target: Target, before: tuple[int, int], after: tuple[int, int]) -> Target:
-    """The target of an image that was (height, width) ``before`` and is so ``after``: boxes follow its pixels."""
+    """The target of an image that was (height, width) ``before`` and is so ``after``: boxes and areas follow."""
     if before == after or not isinstance(target, Boxes):
         return target
     down, across = (new / old for new, old in zip(after, before))
     boxes = tuple((x1 * across, y1 * down, x2 * across, y2 * down) for x1, y1, x2, y2 in target.boxes)
-    return replace(target, boxes=boxes)
+    return replace(target, boxes=boxes, areas=tuple(area * down * across for area in target.areas))
 
 
 def _target(value: object) -> Target:
     if _is_int(value) or (isinstance(value, tuple) and all(map(_is_int, value))):
         return value  # type: ignore[return-value]
-    if isinstance(value, dict) and value.keys() == _BOXES.keys():
+    if isinstance(value, dict) and value.keys() | _OPTIONAL == _BOXES.keys():
         sound = all(isinstance(column, tuple) and all(map(_BOXES[name], column)) for name, column in value.items())
         if sound and len({len(column) for column in value.values()}) == 1:
             return Boxes(**value)
@@ -147,7 +162,18 @@ def _is_bool(value: object) -> bool:
 
 
 def _is_box(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 4 and all(type(corner) in (int, float) for corner in value)
+    return isinstance(value, tuple) and len(value) == 4 and all(map(_is_number, value))
 
 
-_BOXES = {"boxes": _is_box, "labels": _is_int, "difficult": _is_bool, "crowd": _is_bool}  # what a column holds
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+_BOXES = {  # what a column holds
+    "boxes": _is_box,
+    "labels": _is_int,
+    "difficult": _is_bool,
+    "crowd": _is_bool,
+    "areas": _is_number,
+}
+_OPTIONAL = {"areas"}  # columns that a record may lack

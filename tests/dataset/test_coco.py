@@ -101,8 +101,10 @@ def test_boxes_are_corners_inside_the_image(tmp_path, packed):
         ),
         Boxes(((0.0, 5.0, 7.0, 20.0),), (0,), (False,), (False,)),
     ]
-    assert "train: 1 box clipped to the image, annotation 20" in printed
-    assert "train: 3 boxes without area in the image left out, annotation 21, 22, 23" in printed
+    assert "instances_train2017.json: bbox of 1 object clipped to the image, annotation 20" in printed
+    for number, box in rows[1:]:
+        left_out = f"annotation {number}: bbox is {box}, which has no area in the image: left out"
+        assert f"instances_train2017.json: {left_out}" in printed
     turned = find_coco(tmp_path, "train", "2017", boxes=True).take([1, 0])  # each with its own size
     assert [turned.record(n).key for n in range(2)] == ["b.jpg", "a.jpg"]
     _, _, small = packed(tmp_path, *words, "--image_size", "12", splits=["train_12"])
@@ -116,16 +118,61 @@ corner = st.floats(-50, 100, allow_nan=False)
 @given(st.lists(st.tuples(corner, corner, corner, corner), max_size=5))
 def test_a_box_is_what_it_covers_of_the_image(corners):
     clipped, without_area = [], []
-    objects = [_Object(number, 0, False, box) for number, box in enumerate(corners)]
+    objects = [_Object(number, 0, False, box, None) for number, box in enumerate(corners)]
     boxes = iter(_boxes(objects, (20, 30), clipped, without_area).boxes)
     for number, (x1, y1, x2, y2) in enumerate(corners):
         inside = tuple(np.clip((x1, y1, x2, y2), 0, (30, 20, 30, 20)))
-        if str(number) in without_area:
+        if number in without_area:
             assert inside[0] >= inside[2] or inside[1] >= inside[3]
         else:
             assert next(boxes) == inside
-            assert (str(number) in clipped) == bool(np.abs(np.subtract(inside, (x1, y1, x2, y2))).max() > 1e-6)
+            assert (number in clipped) == bool(np.abs(np.subtract(inside, (x1, y1, x2, y2))).max() > 1e-6)
     assert next(boxes, None) is None
+
+
+def test_areas_are_those_of_the_masks(tmp_path, packed):
+    values = instances()
+    for entry, area in zip(values["annotations"], (20, 700.5, 0)):  # the fourth has none
+        entry["area"] = area
+    root, words = write_coco(tmp_path, values), ("--boxes", "--split", "train")
+    _, _, train = packed(root, *words, splits=["train"])
+    assert [train.read(row).target.areas for row in range(2)] == [(0.0,), (20.0, 700.5, 4.0)]
+    _, _, small = packed(root, *words, "--image_size", "12", splits=["train_12"])
+    assert small.read(1).target.areas == (5.0, 175.125, 1.0)
+    _, _, plain = packed(write_coco(tmp_path), *words, output="plain", splits=["train"])
+    assert plain.read(1).target.areas == ()
+    assert plain.read(1).target.object_areas == (32.0, 768.0, 4.0)
+
+
+def test_images_without_boxes_are_left_out_of_train_and_stay_in_val(tmp_path, packed):
+    """As in torchvision's references; nor do boxes of at most a pixel in width or height make a training image."""
+    values = instances()
+    slivers = [
+        [1.2, 2, 1, 9],
+        [3, 3, 0.5, 0.5],
+        [29, 3, 8, 8],
+    ]  # 1.2 + 1 - 1.2 is more than 1; the last is cut to a pixel
+    values["annotations"] += [
+        {"id": 20 + n, "image_id": 12, "category_id": 5, "bbox": b} for n, b in enumerate(slivers)
+    ]
+    values["images"].append({"id": 13, "file_name": "d.jpg", "height": 20, "width": 30})
+    root = write_coco(tmp_path, values)
+    for split in ("train", "val"):
+        write_tree(root / f"{split}2017", {"d.jpg": image_bytes(4, 20, 30)})
+    _, printed, train, val = packed(root, "--boxes")
+    assert train.keys() == ["a.jpg", "b.jpg"]
+    assert val.keys() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert [len(val.read(row).target.boxes) for row in range(4)] == [1, 3, 3, 0]
+    assert val.sizes.tolist() == [[20, 30], [24, 32], [20, 30], [20, 30]]
+    without = "2 of 4 images without a box wider and higher than a pixel"
+    assert f"train: {without}, left out (--unlabelled keep takes them in)" in printed
+    assert f"val: {without}, kept (--unlabelled drop leaves them out)" in printed
+    for flag, count in (("keep", 4), ("drop", 2)):
+        _, _, *both = packed(root, "--boxes", "--unlabelled", flag, output=flag)
+        assert [len(reader) for reader in both] == [count, count]
+    values["annotations"][4]["bbox"][2] = 1.01
+    assert len(find_coco(write_coco(tmp_path, values), "train", "2017", boxes=True)) == 3
+    assert len(find_coco(root, "val", "2017")) == 3  # labels are as before: those with one
 
 
 def test_boxes_of_an_image_of_another_size_are_refused(tmp_path, packed):
@@ -202,6 +249,19 @@ DAMAGE = [
     (change("annotations", 1, "bbox", [1, 2, 3]), r"annotation 2: bbox is \[1, 2, 3\], expected x, y, width and"),
     (change("annotations", 1, "bbox", [1, 2, 3, float("nan")]), "annotation 2: bbox is"),
     (change("annotations", 1, "bbox", [1, 2, 3, 10**400]), "annotation 2: bbox is"),
+    (change("annotations", 1, "bbox", [1, 2, True, 3]), r"annotation 2: bbox is \[1, 2, true, 3\], expected x, y"),
+    (change("annotations", 1, "bbox", [1, 2, "3", 4]), "annotation 2: bbox is"),
+    (change("annotations", 1, "bbox", [1, 2, 1e9, 4]), "annotation 2: bbox is"),
+    (lambda values: values["annotations"][1].pop("bbox"), "annotation 2 has no bbox"),
+    (change("annotations", 1, "category_id", True), "annotation 2: category_id is true, expected a whole number"),
+    (change("annotations", 1, "area", -1), "annotation 2: area is -1, expected a number of pixels, from 0"),
+    (change("annotations", 1, "area", True), "annotation 2: area is true"),
+    (change("annotations", 1, "area", "5"), 'annotation 2: area is "5"'),
+    (change("annotations", 1, "area", None), "annotation 2: area is null"),
+    (change("annotations", 1, "area", float("nan")), "annotation 2: area is NaN"),
+    (change("annotations", 1, "area", float("inf")), "annotation 2: area is Infinity"),
+    (change("annotations", 1, "area", 10**400), "annotation 2: area is 1000"),
+    (change("images", 0, "height", 10**400), "image 9: height 1000"),
     (change("images", 0, "id", 4), "images, entry 1: another entry has its id, 4, too"),
     (change("images", 0, "file_name", "../b.jpg"), "image 9: the path must stay below"),
     (change("images", 0, "file_name", "a.jpg"), r"images, file_name: 'a\.jpg' stands there more than once"),
@@ -209,7 +269,7 @@ DAMAGE = [
     (change("images", 0, "width", 0), "image 9: height 24, width 0: expected pixels"),
     (change("images", 0, "height", "24"), 'image 9: height is "24", expected a whole number'),
     (change("categories", 0, "name", "dog"), "categories, name: 'dog' stands there more than once"),
-    (lambda values: values["annotations"].clear(), "has no image with a label"),
+    (lambda values: values["annotations"].clear(), "has no image with a box wider and higher than a pixel"),
 ]
 
 

@@ -177,6 +177,7 @@ def batch_of(file, decode, on_fault):
     config = DataConfig("", input_size=10, val_crop="squash", decode=decode, on_fault=on_fault)
     maker = BatchMaker(Several([file]), config, Labels(1), seed=None)
     batch = {name: np.zeros(shape, kind) for name, (kind, shape) in maker.layout(1).items()}
+    batch["canvas"][:] = maker.canvas(np.arange(1), 0)
     remarks = maker.fill(batch, range(1), 0, np.zeros(2, np.int64), np.zeros(3, np.int64))
     return batch["images"].tobytes(), batch["index"].tolist(), remarks
 

@@ -111,7 +111,7 @@ def test_evaluation_pads_images_smaller_than_the_crop_as_torchvision(root):
 def test_a_batch_is_what_it_is_documented_to_be(root):
     for batch in (*train(root), *evaluate(root)):
         count = len(batch["labels"])
-        assert batch.keys() == {"images", "labels", "index"}
+        assert batch.keys() == {"images", "sizes", "labels", "index"}
         assert batch["images"].shape == (count, 3, 14, 14)
         assert batch["images"].dtype == torch.uint8
         assert batch["images"].is_contiguous(memory_format=torch.channels_last)

@@ -8,12 +8,14 @@ from dataset_helpers import examples
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dataset.store.record import VERSION, Boxes, Record, classes_of, labels_of, pack, unpack
+from dataset.store.chosen import relabelled
+from dataset.store.record import VERSION, Boxes, Record, classes_of, labels_of, pack, resized, unpack
 from utils.errors import DataError
 
 classes = st.integers(0, 2**31 - 1)
 corners = st.floats(0, 1e5, allow_nan=False)
-objects = st.lists(st.tuples(st.tuples(*[corners] * 4), classes, st.booleans(), st.booleans()), max_size=5)
+fields = (st.tuples(*[corners] * 4), classes, st.booleans(), st.booleans())
+objects = st.lists(st.tuples(*fields), max_size=5) | st.lists(st.tuples(*fields, corners), max_size=5)  # with areas
 boxes = objects.map(lambda rows: Boxes(*(zip(*rows) if rows else [()] * 4)))
 targets = st.one_of(classes, st.lists(classes | classes.map(lambda label: -1 - label)).map(tuple), boxes)
 keys = st.binary(max_size=60).map(os.fsdecode)
@@ -39,6 +41,37 @@ def test_the_layout_is_the_one_documented():
         b"jpeg",
         {"boxes": [[0.5, 1, 2, 3]], "labels": [7], "difficult": [True], "crowd": [False]},
     ]
+    data = pack(Record("a", b"jpeg", Boxes(((0.5, 1, 2, 3),), (7,), (True,), (False,), (2.5,))))
+    assert msgpack.unpackb(data)[3].pop("areas") == [2.5]
+
+
+OLD = bytes.fromhex(  # as packers wrote it before there were areas
+    "9401c40161c4046a70656784a5626f7865739194cb3fe0000000000000010203a66c6162656c739107"
+    "a9646966666963756c7491c3a563726f776491c2"
+)
+
+
+def test_a_record_without_areas_is_read_as_before():
+    """And written so; its areas are those of its boxes."""
+    record = unpack(OLD)
+    assert record == Record("a", b"jpeg", Boxes(((0.5, 1, 2, 3),), (7,), (True,), (False,)))
+    assert record.target.areas == ()
+    assert record.target.object_areas == (3.0,)
+    assert pack(record) == OLD
+    assert str(record.target) == "Boxes(boxes=((0.5, 1, 2, 3),), labels=(7,), difficult=(True,), crowd=(False,))"
+
+
+def test_areas_follow_the_pixels_and_the_objects():
+    masked = Boxes(((0, 0, 2, 2), (1, 1, 5, 3)), (4, 6), (False,) * 2, (False, True), (3.5, 0.0))
+    plain = Boxes(*list(vars(masked).values())[:4])
+    assert masked.object_areas == (3.5, 0.0)
+    assert str(masked) != str(plain)  # so a source with areas has another digest
+    assert resized(masked, (10, 20), (30, 40)).areas == (21.0, 0.0)  # three times as high, twice as wide
+    assert resized(plain, (10, 20), (30, 40)).areas == ()
+    assert resized(plain, (10, 20), (30, 40)).object_areas == (24.0, 48.0)
+    assert relabelled(masked, {6: 0}) == Boxes(((1, 1, 5, 3),), (0,), (False,), (True,), (0.0,))
+    assert relabelled(plain, {4: 1, 6: 0}) == Boxes(plain.boxes, (1, 0), plain.difficult, plain.crowd)
+    assert relabelled(masked, {}) == relabelled(plain, {}) == Boxes((), (), (), ())
 
 
 def test_labels_of_any_target():
@@ -72,7 +105,9 @@ anything = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.binary() | whole_numbers, inner),
     max_leaves=8,
 )
-columns = st.fixed_dictionaries(dict.fromkeys(("boxes", "labels", "difficult", "crowd"), anything))
+columns = st.fixed_dictionaries(
+    dict.fromkeys(("boxes", "labels", "difficult", "crowd"), anything), optional={"areas": anything}
+)
 
 
 @examples(300)
@@ -90,6 +125,7 @@ def test_boxes_of_any_other_shape_give_a_data_error(target):
         return
     assert len({len(found.boxes), len(found.labels), len(found.difficult), len(found.crowd)}) == 1
     assert all(type(label) is int for label in found.labels)
+    assert len(found.object_areas) == len(found.boxes)
 
 
 @examples(100)
@@ -105,6 +141,9 @@ def test_deep_nesting_gives_a_data_error(depth):
     ):
         with pytest.raises(DataError):
             unpack(data)
+
+
+BOXES = {"boxes": [[0, 0, 1, 1]], "labels": [0], "difficult": [False], "crowd": [False]}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +163,11 @@ def test_deep_nesting_gives_a_data_error(depth):
         [VERSION, b"k", b"i", {"boxes": [[0, 0, 1]], "labels": [0], "difficult": [False], "crowd": [False]}],
         [VERSION, b"k", b"i", {"boxes": [[0, 0, 1, 1]], "labels": [], "difficult": [False], "crowd": [False]}],
         [VERSION, b"k", b"i", {"boxes": [], "labels": []}],
+        [VERSION, b"k", b"i", {**BOXES, "areas": []}],
+        [VERSION, b"k", b"i", {**BOXES, "areas": [1, 2]}],
+        [VERSION, b"k", b"i", {**BOXES, "areas": [True]}],
+        [VERSION, b"k", b"i", {**BOXES, "areas": 1.0}],
+        [VERSION, b"k", b"i", {**BOXES, "more": [1]}],
         5,
         {},
     ],

@@ -273,11 +273,11 @@ def test_what_an_annotation_need_not_have():
 
 def test_boxes_outside_of_the_pixels_are_not_packed(voc):
     """Though they lie in the size that the annotation tells."""
-    larger = [("cat", 0, (1, 1, 40, 24))]
+    larger = [("cat", 0, (7, 8, 9, 10)), ("cat", 0, (1, 1, 40, 24))]
     (voc / "VOCdevkit/VOC2007/Annotations/000007.xml").write_bytes(annotation(larger, (40, 24)))
     train, _ = find_voc(voc, "2007", boxes=True)
     assert train.record(0).target == train.targets[0]
-    with pytest.raises(BadImage, match="32 x 24 pixels, and objects up to 40, 24: see its annotation"):
+    with pytest.raises(BadImage, match=r"32 x 24 pixels, and the bndbox of object 2 in its .* 40, 24: fetch both"):
         train.record(1)
 
 

@@ -11,14 +11,16 @@ from torch import nn
 from objectives import maps, relations
 from objectives.ab import Ab
 from objectives.crd import Crd
+from objectives.fgd import Fgd
 from objectives.fitnet import FitNet
 from objectives.fsp import Fsp
 from objectives.kdsvd import kdsvd
-from objectives.lshfm import Lshfm
+from objectives.levels import Cwd, Mgd, pkd
+from objectives.lshfm import Lshfm, LshfmWindows
 from objectives.ofd import Ofd
 from objectives.projected import Ickd, Srd, Srrl
 from objectives.relations import ConsecutiveCorrelation
-from objectives.reviewkd import ReviewKD, hcl
+from objectives.reviewkd import ReviewKD, ReviewKDLevels, hcl
 from objectives.vid import Vid
 
 BATCH = 4
@@ -29,13 +31,20 @@ SHAPES = {  # of one sample, for student and teacher
     "stages": ([(3, 4, 4), (5, 2, 2)], [(4, 8, 8), (5, 2, 2)]),
     "same": ([(3, 4, 4), (5, 2, 2)], [(3, 4, 4), (5, 2, 2)]),
     "pyramid": ([(3, 8, 8), (5, 2, 2)], [(3, 8, 8), (5, 2, 2)]),
-    "levels": ([(3, 4, 4), (5, 2, 2), (6,)], [(4, 4, 4), (6, 2, 2), (7,)]),
+    "pooled_too": ([(3, 4, 4), (5, 2, 2), (6,)], [(4, 4, 4), (6, 2, 2), (7,)]),
 }
+SHAPES["towers"] = ([(3, 4, 4), (3, 2, 2)],) * 2
+SHAPES["levels"] = ([(3, 4, 4), (5, 2, 2)], [(4, 4, 4), (5, 2, 2)])
 HEAD, BIAS = numbers(6, 4, seed=1), numbers(6, seed=2)
 NORM = nn.BatchNorm2d(4)
 NORM.weight.data, NORM.bias.data = torch.tensor([1.0, 0.5, -2.0, 1.5]), torch.tensor([0.0, 1.0, -1.0, 3.0])
 INDEX = torch.tensor([4, 2, 11, 5])
 COMPARED = torch.tensor([[4, 2, 3, 3, 15], [2, 0, 1, 4, 5], [11, 12, 13, 0, 0], [5, 6, 7, 14, 15]])
+USABLE = torch.arange(BATCH * 20).view(BATCH, 20) % torch.tensor([[2], [3], [5], [100]]) == 1  # none of the last
+CANVAS = torch.zeros(BATCH, 3, 32, 32)
+BOXES = torch.tensor([[[2, 3, 20, 11], [10, 8, 31, 32]], [[0, 0, 32, 32], [9, 9, 15, 23]]] * 2).float()
+CLASSES = torch.tensor([[1, 0], [2, 3], [4, -1], [-1, -1]])
+LEARNED = torch.tensor([[1, 1], [1, -1], [1, 0], [0, 0]], dtype=torch.int8)
 VERDICTS = numbers(BATCH, 2, seed=3)  # of the teacher
 RIGHT = [0, 3]
 KNOWN = torch.tensor([VERDICTS[i].argmax() ^ (i not in RIGHT) for i in range(BATCH)])
@@ -78,6 +87,15 @@ def lshfm(hashes, features, *, correct_only=False):
     return Case("equal", make, expected, lambda s, t: (s[0], t[0], VERDICTS[: len(s[0])], KNOWN[: len(s[0])]))
 
 
+def fgd(student, teacher):
+    several = len(student[0])
+    return student, teacher, BOXES[:several], CLASSES[:several], LEARNED[:several], CANVAS[:several]
+
+
+FGD = {"temperature": 0.7, "foreground": 0.5, "background": 0.3, "attention": 0.2, "relation": 0.1}
+SCENE = {"boxes": BOXES.tolist(), "objects": [[0, 1], [0], [0], []], "side": 32}
+
+
 def function(reads, call, expected):
     return Case(reads, lambda s, t: call, expected)
 
@@ -103,7 +121,7 @@ CASES = {
     ),
     "hcl": function("pyramid", hcl, slow.hcl),
     "reviewkd": Case(
-        "levels",
+        "pooled_too",
         lambda s, t: ReviewKD(s[:-1], s[-1], t[:-1], t[-1], channels=2),
         slow.reviewkd,
         lambda s, t: (s[:-1], s[-1], t[:-1], t[-1]),
@@ -137,6 +155,23 @@ CASES = {
         lambda s, t: (s[0], t[0], HEAD.to(s[0].dtype), BIAS.to(s[0].dtype)),
     ),
     "ickd": Case("last", lambda s, t: Ickd(s[0], t[0]), slow.ickd),
+    "pkd": function("same", pkd, slow.pkd),
+    "cwd": Case("levels", partial(Cwd, temperature=0.5), partial(slow.cwd, temperature=0.5)),
+    "mgd": Case("levels", partial(Mgd, masked=0.0), slow.mgd),
+    "fgd": Case("levels", partial(Fgd, **FGD), partial(slow.fgd, **FGD, **SCENE), fgd),
+    "reviewkd_levels": Case("levels", partial(ReviewKDLevels, channels=2), slow.reviewkd),
+    "lshfm_windows": Case(
+        "towers",
+        lambda s, t: LshfmWindows(s, t, HEAD, hashes=8),
+        partial(slow.lshfm_windows, usable=USABLE.numpy()),
+        lambda s, t: (s, t, USABLE[: len(s[0])]),
+    ),
+    "lshfm_windows_l1": Case(
+        "towers",
+        lambda s, t: LshfmWindows(s, t, HEAD, hash_distance="none", feature_distance="l1"),
+        partial(slow.lshfm_windows, usable=USABLE.numpy(), hashes="none", features="l1"),
+        lambda s, t: (s, t, USABLE[: len(s[0])]),
+    ),
     "srd": Case("pooled", lambda s, t: Srd(s[0], t[0], power=3.0), slow.srd),
 }
 

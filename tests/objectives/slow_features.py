@@ -275,3 +275,95 @@ def ickd(student, teacher, w):
 def srd(student, teacher, w):
     distances = abs(batch_norm(linear(student[0], w, "projector")) - batch_norm(teacher[0]))
     return math.log(sum((distances**3).ravel()))
+
+
+def pkd(student, teacher, _):
+    total = 0.0
+    for s, t in zip(student, teacher):
+        channels = range(s.shape[1])
+        total += np.mean([1 - np.corrcoef(s[:, c].ravel(), t[:, c].ravel())[0, 1] for c in channels])
+    return total
+
+
+def linked(student, w, level):
+    """A student's map by the connector of its level, if there is one."""
+    name = f"connectors.{level}"
+    return convolve(student, w[f"{name}.weight"], w[f"{name}.bias"]) if f"{name}.weight" in w else student
+
+
+def softmax(x):
+    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+
+
+def cwd(student, teacher, w, temperature):
+    total = 0.0
+    for level, (s, t) in enumerate(zip(student, teacher)):
+        s = linked(s, w, level)
+        for b, c in np.ndindex(*s.shape[:2]):
+            p, q = (softmax(x[b, c].ravel() / temperature) for x in (s, t))
+            total += temperature**2 * (q * np.log(q / p)).sum() / (len(s) * s.shape[1])
+    return total
+
+
+def mgd(student, teacher, w, kept=(1, 1)):
+    """``kept``: of each level, [B, 1, H, W]."""
+    total = 0.0
+    for level, (s, t) in enumerate(zip(student, teacher)):
+        made, name = linked(s, w, level) * kept[level], f"generators.{level}"
+        made = np.maximum(convolve(made, w[f"{name}.0.weight"], w[f"{name}.0.bias"]), 0)
+        made = convolve(made, w[f"{name}.2.weight"], w[f"{name}.2.bias"])
+        total += ((made - t) ** 2).sum() / len(t)
+    return total
+
+
+def fgd(student, teacher, w, temperature, foreground, background, attention, relation, boxes, objects, side):
+    """``boxes``: of each image, x1, y1, x2, y2; ``objects``: numbers of those that count; ``side``: of the images."""
+    total = 0.0
+    for level, (s_maps, t_maps) in enumerate(zip(student, teacher)):
+        s_maps = linked(s_maps, w, level)
+        channels, height, width = t_maps.shape[1:]
+        for image in range(len(t_maps)):
+            s, t = s_maps[image], t_maps[image]
+            inside = np.zeros((height, width))
+            for x1, y1, x2, y2 in [boxes[image][number] for number in objects[image]]:
+                rows = range(math.floor(y1 * height / side), math.ceil(y2 * height / side))
+                columns = range(math.floor(x1 * width / side), math.ceil(x2 * width / side))
+                for i, j in product(rows, columns):
+                    inside[i, j] = max(inside[i, j], 1 / (len(rows) * len(columns)))
+            places = [softmax(abs(x).mean(0).ravel() / temperature) * height * width for x in (s, t)]
+            of_channels = [softmax(abs(x).mean((1, 2)) / temperature) * channels for x in (s, t)]
+            for c, i, j in np.ndindex(*t.shape):
+                share = foreground * inside[i, j] if inside[i, j] else background / (inside == 0).sum()
+                gap = (s[c, i, j] - t[c, i, j]) ** 2
+                total += share * places[1].reshape(height, width)[i, j] * of_channels[1][c] * gap / len(t_maps)
+            distances = [abs(x[0] - x[1]).sum() for x in (places, of_channels)]
+            sides = [in_context(x, w, f"{who}_contexts.{level}") for x, who in ((s, "student"), (t, "teacher"))]
+            total += (attention * sum(distances) + relation * ((sides[0] - sides[1]) ** 2).sum()) / len(t_maps)
+    return total
+
+
+def in_context(x, w, name):
+    """[C, H, W] with its context added."""
+    weights = softmax(np.tensordot(w[f"{name}.attention.weight"][0, :, 0, 0], x, 1) + w[f"{name}.attention.bias"])
+    hidden = w[f"{name}.transform.0.weight"] @ (x * weights).sum((1, 2)) + w[f"{name}.transform.0.bias"]
+    hidden = (hidden - hidden.mean()) / math.sqrt(hidden.var() + 1e-5)
+    hidden = np.maximum(hidden * w[f"{name}.transform.1.weight"] + w[f"{name}.transform.1.bias"], 0)
+    return x + (w[f"{name}.transform.3.weight"] @ hidden + w[f"{name}.transform.3.bias"])[:, None, None]
+
+
+def lshfm_windows(student, teacher, w, usable, hashes="sign", features="l2"):
+    """``usable``: [B, L]."""
+    w = {"weight": w["weight"].reshape(len(w["weight"]), -1), "bias": w["bias"]}
+    around = [[np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))) for x in side] for side in (student, teacher)]
+    values = []
+    for image in np.flatnonzero(usable.any(1)):
+        sides = [
+            np.array([x[image, :, i : i + 3, j : j + 3].ravel() for x in side for i, j in np.ndindex(*inner(x))])
+            for side in around
+        ]
+        values.append(lshfm([sides[0]], [sides[1]], w, hashes, features, np.flatnonzero(usable[image])))
+    return np.mean(values)
+
+
+def inner(x):
+    return x.shape[2] - 2, x.shape[3] - 2

@@ -25,11 +25,12 @@ def test_the_contract_reads_the_signature():
 
 def test_what_logits_mean_is_declared():
     meaning = {name: one.logits for name, one in contract._REGISTRY.items() if one.is_ours}
-    assert {name for name in meaning if meaning[name] == "any"} == {"kd", "lshfm", "squared_error"}
+    assert {name for name in meaning if meaning[name] == "any"} == {"detection", "kd", "lshfm", "squared_error"}
     of_each_class = {"asymmetric", "bce", "mce", "mld", "partial_softmax"}
     assert {name for name in meaning if meaning[name] == "sigmoid"} == of_each_class
     assert all(objectives.get(name).reads == "logits" for name in of_each_class)
-    assert {*meaning.values()} == {"any", "sigmoid", "softmax"}
+    assert [name for name in meaning if meaning[name] == "dense"] == ["crosskd"]
+    assert {*meaning.values()} == {"any", "dense", "sigmoid", "softmax"}
 
 
 def test_a_file_of_ones_own_registers_by_being_imported(tmp_path, monkeypatch):
@@ -65,6 +66,26 @@ def test_a_name_may_be_given_and_views_are_read_by_theirs(monkeypatch):
         objectives.get("compared")
     assert objectives.get("crld").views_of("student") == objectives.get("crld").views_of("teacher") == {"strong"}
     assert objectives.get("kd").views_of("student") == set()
+
+
+def test_what_is_read_of_detectors():
+    for name, paired, student, teacher in (
+        ("pkd", "fpn", {"fpn*"}, {"fpn*"}),
+        ("lshfm_windows", "tower", {"tower*"}, {"tower*"}),
+        ("crosskd", "", {"cross_tower*", "cross_box_tower*"}, {"cross_logits", "cross_boxes"}),  # made of the former
+        ("box_regression", "", set(), set()),  # of what detectors give anyway
+        ("detection", "", set(), set()),
+        ("ofd", "stage", {"stage*_pre"}, {"stage*_pre"}),
+        ("kd", "", set(), set()),
+    ):
+        entry = objectives.get(name)
+        assert (entry.paired, entry.features("student"), entry.features("teacher")) == (paired, student, teacher), name
+    assert not objectives.get("detection").needs_teacher
+    assert objectives.get("detection").asks("student") == {"losses"}
+    assert objectives.get("box_regression").asks("student") == {"box_deltas", "labels", "box_targets"}
+    assert objectives.get("crosskd").asks("teacher") == {"cross_logits", "cross_boxes", "logits", "dense_boxes"}
+    assert objectives.get("lshfm").asks("teacher") == {"pooled", "logits"}
+    assert not objectives.get("crosskd").views_of("teacher")
 
 
 def test_unknown_and_doubled_names_are_refused():

@@ -45,6 +45,12 @@ def stretched(x):
     return x * torch.tensor([0.5, 3.0, 1.0, 7.0], dtype=x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
+def channels_moved(x):
+    """Each channel times a positive number, plus another."""
+    channel = torch.arange(x.shape[1], dtype=x.dtype).view(-1, 1, 1)
+    return x * (0.5 + channel) + 3 - 2 * channel
+
+
 def students(change):
     return lambda s, t: ([change(x) for x in s], t)
 
@@ -57,7 +63,8 @@ def all_of(change):
     return lambda s, t: ([change(x) for x in s], [change(x) for x in t])
 
 
-WITH_NUMBERS = ("consecutive", "crd", "lshfm_of_correct")  # neighbours, or what is known of a sample, matter
+# Neighbours, or what is known of a sample, matter.
+WITH_NUMBERS = ("consecutive", "crd", "fgd", "lshfm_of_correct", "lshfm_windows", "lshfm_windows_l1")
 RKD = ("rkd_distance", "rkd_squared", "rkd_angle")
 CHANGES = {
     "samples in another order": ([n for n in CASES if n not in WITH_NUMBERS], all_of(lambda x: x[ORDER])),
@@ -77,8 +84,14 @@ CHANGES = {
     "a move of the teacher": (["srd"], teachers(lambda x: x + 5 * x[:1])),
     "a constant on both": (["hcl", "lshfm_l2", "lshfm_hash_l1", "lshfm_hash_l2"], all_of(lambda x: x + 3)),
     "mirrored maps": (
-        ["fitnet", "at", "nst", "fsp", "vid", "ab", "ofd", "hcl", "sp", "srrl", "ickd"],
+        ["fitnet", "at", "nst", "fsp", "vid", "ab", "ofd", "hcl", "sp", "srrl", "ickd", "pkd", "cwd"],
         all_of(lambda x: x.flip(2)),
+    ),
+    "each channel of the student on a scale of its own": (["pkd"], students(channels_moved)),
+    "each channel of the teacher on a scale of its own": (["pkd"], teachers(channels_moved)),
+    "a constant on each channel of the teacher": (
+        ["cwd"],
+        teachers(lambda x: x + torch.arange(x.shape[1])[:, None, None]),
     ),
     "the teacher's pixels in another order": (["srrl", "ickd"], teachers(lambda x: x.mT)),
     "one stage times a number, the next one divided": (["fsp"], lambda *x: [(2 * a, b / 2) for a, b in x]),
@@ -93,7 +106,10 @@ def test_the_value_stays_with(change, name):
     torch.testing.assert_close(value(name, *changed), value(name, student, teacher), rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["at", "nst", "kdsvd", "hcl", "sp", "pkt", "cc", *RKD, "lshfm_l2", "lshfm_directions"])
+AT_THE_TEACHER = ["at", "nst", "kdsvd", "hcl", "pkd", "sp", "pkt", "cc", "lshfm_l2", "lshfm_directions"]
+
+
+@pytest.mark.parametrize("name", [*AT_THE_TEACHER, *RKD])
 def test_zero_with_no_gradient_at_the_teacher(name):
     _, teacher = sample(name)
     student = [x.clone().requires_grad_() for x in teacher]

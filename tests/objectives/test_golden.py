@@ -207,6 +207,17 @@ def run_lshfm(p, x):
     return p.get("beta", 1.0) * filled(module, values, x["student"], x["teacher"], teacher_logits, known)
 
 
+def run_lshfm_windows(p, x):
+    """A location is usable unless all of its anchors lie between the thresholds, -2 each."""
+    student, teacher = stages(x, "student"), stages(x, "teacher")
+    usable = x["matched_idx"].unflatten(1, (-1, p["anchors_per_location"])).sum(2) > -18
+    features = "l2" if p["with_l2"] else "none"
+    module = lshfm.LshfmWindows(student, teacher, x["weight"], hashes=len(x["weight"]), feature_distance=features)
+    values = {"weight": x["weight"].view(len(x["weight"]), -1, 3, 3), "bias": x["bias"]}
+    images = usable.any(1).sum().item()
+    return p["beta"] * filled(module, values, student, teacher, usable) * images / (images + 1e-7)  # as there
+
+
 RUN = golden_multi_label.RUN | {
     "ab": run_ab,
     "ft": run_ft,
@@ -224,6 +235,7 @@ RUN = golden_multi_label.RUN | {
     "lshfm_l2_l1_kl": run_lshfm,
     "lshfm_lsh": run_lshfm,
     "lshfm_lsh_s": run_lshfm,
+    "lshfm_retina_kd": run_lshfm_windows,
     "mlkd_batch": pairwise_objective(logits.batch_correlation, temperature="T"),
     "mlkd_class": pairwise_objective(logits.class_correlation, temperature="T"),
     "nkd": pairwise_objective(logits.nkd, gamma="gamma", temperature="T"),

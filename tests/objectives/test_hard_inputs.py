@@ -11,7 +11,9 @@ from objectives import contract
 from objectives.logits import kd, standardize
 from objectives.regions import regional_kd
 
+OF_DETECTORS = ("crosskd", "detection")  # of what has no samples: test_detection_objectives.py
 OURS = sorted(name for name, one in contract._REGISTRY.items() if one.made.__module__.startswith("objectives."))
+OURS = [name for name in OURS if name not in OF_DETECTORS]
 OF_LOGITS = [name for name in OURS if "logits" in contract._REGISTRY[name].reads_of("student")]
 CLASSES, CHANNELS = 6, 5
 
@@ -28,6 +30,7 @@ def network(seed, batch=4):
     maps = [numbers(batch, CHANNELS, size, size, seed=seed + size) for size in (8, 4, 2)]
     logits = {"logits": numbers(batch, CLASSES, seed=seed), "strong_logits": numbers(batch, CLASSES, seed=seed + 1)}
     features = {"stages": maps, "stages_pre": [2 * x for x in maps], "last": maps[-1], "pooled": maps[-1].mean((2, 3))}
+    features |= {"levels": maps, "towers": maps, "box_deltas": numbers(batch, CLASSES, 4, seed=seed + 2)}
     return {**logits, **features, "label_embeddings": numbers(batch, CLASSES, CHANNELS, seed=seed)}
 
 
@@ -40,12 +43,13 @@ def evaluate(name, student, teacher, labels, dtype=torch.float32):
         )
     known = {"labels": labels, "index": torch.arange(len(labels)), "all_labels": torch.arange(16) % CLASSES}
     known["present"] = present_of(labels, student["logits"].shape[1])
+    known |= scene_of(labels)
 
     def given(parameter):
         who, what = objective.place(parameter)
         if what == "norms":
             return [nn.BatchNorm2d(CHANNELS), None, None]
-        return known.get(what) if who == "batch" else sides[who][what]
+        return known.get(what) if who == "batch" or what in known else sides[who][what]
 
     torch.manual_seed(0)
     function, parameters = objective.made, []
@@ -62,6 +66,17 @@ def present_of(labels, classes):
     """Each label and every third class; one of them is to be ignored."""
     distance = (torch.arange(classes) - labels[:, None]) % classes  # [B, C]
     return ((distance % 3 == 0).to(torch.int8) - 2 * (distance == 3)).to(torch.int8)
+
+
+def scene_of(labels):
+    """One object an image, two in the first, none in the last, and what a detector's matching says of them."""
+    batch = len(labels)
+    boxes = torch.tensor([[2.0, 3.0, 20.0, 11.0], [10.0, 8.0, 31.0, 32.0]]).expand(batch, 2, 4)
+    classes = torch.stack([labels, torch.where(torch.arange(batch) == 0, labels, -1)], 1)
+    classes[-1] = -1
+    usable = torch.arange(8 * 8 + 4 * 4 + 2 * 2).expand(batch, -1) % (torch.arange(batch)[:, None] + 2) == 0
+    scene = {"boxes": boxes, "classes": classes, "learned": (classes >= 0).to(torch.int8), "usable": usable}
+    return {**scene, "images": torch.zeros(batch, 3, 32, 32), "box_targets": numbers(batch, 4, seed=92)}
 
 
 def each(side, change):

@@ -14,6 +14,7 @@ from models.zoo import NetworkConfig, build_network
 from objectives import contract, get
 from teachers import Live
 from terms import features_of
+from utils.errors import UsageError
 
 PAIRS = [(f"cifar_{teacher}", f"cifar_{student}", 32) for teacher, student in PUBLISHED["cifar100"]]
 PAIRS += [(*pair, 64) for pair in PUBLISHED["imagenet"]]
@@ -47,7 +48,8 @@ def batch(side, size=4):
 def all_names():
     """Of the objectives that a network alone has what they read of: label-wise embeddings are a head's."""
     names = [name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives.")]
-    return sorted(name for name in names if get(name).reads != "label_embeddings")
+    of_others = ("label_embeddings", "levels", "towers", "box_deltas", "losses")  # heads and detectors
+    return sorted(name for name in names if get(name).reads not in of_others)
 
 
 @pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)
@@ -174,3 +176,22 @@ def test_stages_are_paired_by_resolution():
     assert pairs == [("stage1", "stage2"), ("stage2", "stage3")]
     deepest = {"stage1": torch.zeros(1, 2, 7, 7), "stage2": torch.zeros(1, 2, 5, 5)}
     assert pair_stages(deepest, features["resnet50"]) == [("stage2", "stage4")]
+
+
+def test_levels_are_paired_by_stride():
+    fpn = [
+        dict.fromkeys((f"fpn{n}" for n in levels), torch.zeros(1, 2, 4, 4)) for levels in ((10, 2, 3, 4), (3, 4, 10))
+    ]
+    tower = {"tower3": torch.zeros(1, 2, 4, 4)}
+    expected = [(name, name) for name in ("fpn3", "fpn4", "fpn10")]
+    assert pair_stages({**fpn[0], **tower}, {**tower, **fpn[1]}, "fpn") == expected
+    assert pair_stages({**fpn[0], **tower}, {**tower, **fpn[1]}, "tower") == [("tower3", "tower3")]
+    c4, c5 = ({name: torch.zeros(1, 2, 4, 4)} for name in ("fpn4", "fpn5"))
+    with pytest.raises(
+        UsageError, match=r"no fpn\* of one stride to compare: the student has fpn4, the teacher has fpn5"
+    ):
+        pair_stages(c4, c5, "fpn")
+    with pytest.raises(UsageError, match=r"no tower\* of one stride .*the student has none, the teacher has tower3"):
+        pair_stages({}, tower, "tower")
+    with pytest.raises(UsageError, match="no stages to compare: the student has fpn4, the teacher has fpn5"):
+        pair_stages(c4, c5)

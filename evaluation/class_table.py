@@ -1,0 +1,46 @@
+"""The table of a task's classes, `per_class.csv`: a row a class, the means in the last one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from utils.files import write_atomically
+from utils.text import printable
+
+Row = dict[str, str | int | float | None]  # by column; scores are percent, and None where there is none
+
+
+def mean(values: np.ndarray) -> float:
+    """The mean of those that are not NaN; NaN where all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def percent(share: float) -> float | None:
+    """A share of 0 to 1 as a score of the table; None for NaN."""
+    return None if math.isnan(share) else 100 * float(share)
+
+
+def write_table(path: Path, rows: Sequence[Row]) -> None:
+    """Write ``rows`` as CSV: scores with four decimals, a name on one line.
+
+    Raises:
+        DataError: the disk is full or cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _cell(value) for column, value in row.items()} for row in rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _cell(value: str | int | float | None) -> str | int | None:
+    if isinstance(value, str):
+        return printable(value)
+    return f"{value:.4f}" if isinstance(value, float) else value

@@ -1,0 +1,125 @@
+"""Detectors from end to end: every method by every detector, on several ranks, killed and resumed."""
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import call
+from detection_ranks import everything
+from small_detection import recipe, write_data
+from small_run import KILL_AT_STEP, learned
+
+from dataset.loader import TrainLoader
+from knowledge_distiller import Term
+from networks import build_distiller, open_splits
+from objectives.contract import _REGISTRY
+from utils.distributed import Ranks
+from utils.errors import UsageError
+
+ALONE = Ranks(0, 1, torch.device("cpu"))
+DETECTORS = ("fasterrcnn", "retinanet", "fcos")
+OURS = sorted(name for name, one in _REGISTRY.items() if one.is_ours)
+EVERYWHERE = {"detection", "pkd", "cwd", "mgd", "fgd", "reviewkd_levels"}
+BOX_HEADS = {"kd", "dkd", "lshfm", "box_regression"}
+SERVED = {  # what must work, student by teacher; more may
+    ("fasterrcnn", "fasterrcnn"): EVERYWHERE | BOX_HEADS,
+    ("retinanet", "retinanet"): EVERYWHERE | {"lshfm_windows", "crosskd"},
+    ("fcos", "fcos"): EVERYWHERE | {"crosskd"},
+    ("retinanet", "fasterrcnn"): EVERYWHERE,
+    ("fasterrcnn", "fcos"): EVERYWHERE,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("rectangles"))
+
+
+@pytest.fixture(scope="module")
+def samples(folder):
+    cfg = recipe(folder, folder)
+    train, val = open_splits(cfg.data, cfg.made_task())
+    yield train
+    train.close()
+    val.close()
+
+
+@pytest.mark.parametrize(("student", "teacher"), SERVED)
+def test_every_method_takes_a_step_or_is_refused_by_name(folder, samples, student, teacher):
+    cfg = recipe(folder, folder, student, teacher)
+    loader = TrainLoader(samples, cfg.data, 0, 0, 1, ALONE.device, cfg.made_task().targets(samples.classes))
+    batch = next(loader.epoch(0))
+    served, refused = set(), {}
+    for name in OURS:
+        term = Term(name, options={"hashes": 8} if name.startswith("lshfm") else {})
+        one = recipe(folder, folder, student, teacher, {"x": term})
+        try:
+            one.check()
+            one.check_terms()
+            distiller = build_distiller(one, samples, ALONE).train()
+            given = distiller(batch)
+        except UsageError as error:
+            refused[name] = str(error)
+            continue
+        served.add(name)
+        assert given.loss.isfinite(), name
+        given.loss.backward()
+        gradients = [p.grad for p in distiller.student.parameters() if p.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients), name
+        assert all(p.grad is None for p in distiller.teachers.parameters()), name
+        del distiller, given
+    loader.close()
+    assert served >= SERVED[student, teacher]
+    assert all(f"terms.x: {name}" in text or "gives no" in text for name, text in refused.items()), refused
+
+
+def test_two_ranks_learn_and_score_as_one_process(folder, tmp_path):
+    file = tmp_path / "two.pt"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    call(*torchrun, "tests/detection_ranks.py", str(folder), str(file))
+    alone = everything(folder, ALONE)
+    for detector, both in torch.load(file, weights_only=False).items():
+        torch.testing.assert_close(both["learned"], alone[detector]["learned"], rtol=1e-3, atol=1e-4)
+        assert both["scores"] == pytest.approx(alone[detector]["scores"], nan_ok=True), detector
+
+
+CONFIG = """
+from pathlib import Path
+
+from small_detection import Term, recipe
+
+here = Path({folder!r})
+cfg = recipe(here, here / "unused")
+"""
+
+
+def words(folder, runs):
+    path = folder / "boxes_cfg.py"
+    path.write_text(CONFIG.format(folder=str(folder)))
+    return ["--cfg", str(path), f"train_params.output_path={runs}"]
+
+
+def test_a_killed_run_resumes_bit_for_bit_and_leaves_what_others_do(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
+    runs = tmp_path / "whole", tmp_path / "killed"
+    call("train_with_distillation.py", *words(folder, runs[0]))
+    call("tests/door.py", KILL_AT_STEP.format(step=5, signal="SIGKILL"), *words(folder, runs[1]), code=-signal.SIGKILL)
+    resumed = call("train_with_distillation.py", *words(folder, runs[1])).stdout
+    assert "resumes after step 4" in resumed
+    assert learned(runs[0] / "run") == learned(runs[1] / "run")
+    assert (runs[0] / "run" / "per_class.csv").exists()
+    evaluated = call("train_with_distillation.py", *words(folder, runs[0]), "--eval", str(runs[0] / "run"))
+    best = [row for row in learned(runs[0] / "run")[1] if row["kind"] == "val"]
+    assert f"AP {max(row['AP'] for row in best):.3f}" in evaluated.stdout
+
+
+def test_networks_and_tasks_that_do_not_go_together_are_refused(folder):
+    cfg = recipe(folder, folder)
+    with pytest.raises(UsageError, match=r"student\.name=cifar_resnet8 is no detector, and task=detection needs one"):
+        replace(cfg, student=replace(cfg.student, name="cifar_resnet8")).check()
+    with pytest.raises(UsageError, match=r"is a detector, and task=multi_label needs a classifier"):
+        replace(cfg, task="multi_label").check()
+    with pytest.raises(UsageError, match=r"data\.cutmix=1"):
+        replace(cfg, data=replace(cfg.data, cutmix=1.0)).check()
