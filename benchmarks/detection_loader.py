@@ -141,7 +141,7 @@ def _as_it_is(batch: Batch) -> Shown:
 def _normalised(detector: Network, batch: Batch) -> Shown:
     images, sizes = detector.normalize(batch["images"]), batch["sizes"]
     rows, columns = (torch.arange(length) < sizes[:, [axis]] for axis, length in enumerate(images.shape[2:]))
-    return _as_it_is(batch)._replace(images=images + 0 * (rows[:, None, :, None] & columns[:, None, None, :]))
+    return _as_it_is(batch)._replace(images=images * (rows[:, None, :, None] & columns[:, None, None, :]))
 
 
 def torchvision_reference(folder: Path, batch: int, workers: int) -> Epochs:
@@ -245,7 +245,7 @@ def batches(samples: Dataset, folder: Path, batch: int, workers: int, collate: C
     )
 
     def epoch(number: int) -> DataLoader:
-        sampler.epoch = 0
+        sampler.epoch = number
         return loader
 
     return epoch

@@ -36,10 +36,10 @@ DETECTOR = DetectorConfig(
 HARD = term("detection")
 METHODS: dict[str, dict[str, Term]] = {  # what is learned from the teacher
     "alone": {},
-    "pkd": term("pkd", 1.0),
-    "reviewkd": term("reviewkd_levels", 1.0, channels=32),
+    "pkd": term("pkd", 0.3),
+    "reviewkd": term("reviewkd_levels", 0.01, channels=32),
     "dkd": term("dkd", 0.1, temperature=2.0),
-    "lshfm": term("lshfm", 0.5),
+    "lshfm": term("lshfm", 0.1),
 }
 
 
@@ -56,7 +56,7 @@ def cfg(seeds: str = "0,1", work: str = "demo/work/detection") -> dict[str, Reci
             val_crop="squash",
             flip=False,  # a mirrored digit is another sign
         ),
-        student=NetworkConfig(TEACHER),
+        student=_network(TEACHER),
         teachers={},
         phases={"training": Phase(3, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
         train_params=TrainConfig(print_freq=10, output_path=f"{work}/runs"),
@@ -77,7 +77,7 @@ def cfg(seeds: str = "0,1", work: str = "demo/work/detection") -> dict[str, Reci
         ),
     )
     runs = {
-        f"pretrained_{name}": replace(single, name=f"single_{name}", student=NetworkConfig(name, **UNSCALED))
+        f"pretrained_{name}": replace(single, name=f"single_{name}", student=_network(name))
         for name in (TEACHER, STUDENT)
     }
     runs["teacher"] = replace(
@@ -102,5 +102,8 @@ def cfg(seeds: str = "0,1", work: str = "demo/work/detection") -> dict[str, Reci
 
 def _detector(backbone: str) -> NetworkConfig:
     """Those for canvases start from weights for single digits, as others do from ImageNet's."""
-    name = f"fasterrcnn_{backbone}_fpn"
-    return NetworkConfig(name, f"run:pretrained_{backbone}", detector=DETECTOR, **UNSCALED)
+    return replace(_network(f"fasterrcnn_{backbone}_fpn"), weights=f"run:pretrained_{backbone}", detector=DETECTOR)
+
+
+def _network(name: str) -> NetworkConfig:
+    return NetworkConfig(name, mean=UNSCALED["mean"], std=UNSCALED["std"])

@@ -68,8 +68,9 @@ def draw_canvas(
                 canvas[window] = np.maximum(canvas[window], contrast * np.asarray(scaled) / 16)
                 taken[window] = True
                 rows, columns = (np.flatnonzero((pixels >= _INK).any(axis)) for axis in (1, 0))
-                corners = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) * size / len(pixels)
-                drawn.append(Digit(int(label), tuple((corners + [left, top, left, top]).tolist())))
+                (x1, x2), (y1, y2) = ((inked[0], inked[-1] + 1) for inked in (columns, rows))
+                corners = np.array([x1, y1, x2, y2]) * size / len(pixels) + np.array([left, top, left, top])
+                drawn.append(Digit(int(label), tuple(corners.tolist())))
                 break
     return (255 * canvas.clip(0, 1)).astype(np.uint8), drawn
 

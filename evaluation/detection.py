@@ -44,7 +44,7 @@ class Detection(Metrics):
     It is computed in pixels of the stored images, so that it depends neither on the size that a network sees nor on the
     batches: it is bit for bit the same for any order of the images and any split over ranks. In `compute` each rank
     holds all of them: of COCO's validation split 500,000 detections at most, 26 MB, and for a few seconds, as Python
-    objects, 500 MB.
+    objects, 1.2 GB.
 
     Args:
         device: of the outputs and batches.

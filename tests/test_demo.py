@@ -4,9 +4,7 @@ import gc
 import runpy
 import sys
 
-import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from demo import multilabel
 
@@ -44,16 +42,3 @@ def test_it_draws_packs_trains_and_compares_and_does_not_repeat(small, tmp_path,
     multilabel.run_tool(*small[-1])
     assert capfd.readouterr().out.count(": trained before") == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_a_canvas_shows_its_classes_without_much_overlap():
-    digits, rng = load_digits(), np.random.default_rng(0)
-    canvas, shown = multilabel.draw_canvas(digits.images[:4], digits.target[:4], 40, rng)
-    assert (canvas.shape, canvas.dtype) == ((40, 40), np.uint8)
-    assert shown == [0, 1, 2, 3]
-    alone, one = multilabel.draw_canvas(digits.images[3:4], digits.target[3:4], 40, rng)
-    assert one == [3]
-    assert np.ptp(np.nonzero(alone)[0]) < multilabel.SIZES[1]
-    _, few = multilabel.draw_canvas(np.repeat(digits.images[:1], 60, 0), np.arange(60), 16, rng)
-    assert few[0] == 0
-    assert len(few) < 5  # there is no place for more

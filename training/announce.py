@@ -73,7 +73,8 @@ def _crop(data: DataConfig) -> str:
     }
     pixels = f"{data.input_size}"
     if data.type_of_data_aug == "short_side":
-        pixels = f"{data.short_sides[0]} to {data.short_sides[-1]}, the long side at most {data.longest_side}"
+        drawn = " to ".join(map(str, dict.fromkeys((data.short_sides[0], data.short_sides[-1]))))
+        pixels = f"{drawn}, the long side at most {data.longest_side}"
         extras[f"crops of at most {data.largest_crop}"] = data.largest_crop
     parts = [f"{data.type_of_data_aug} at {pixels} pixels", *(name for name, on in extras.items() if on)]
     return ", ".join(parts)

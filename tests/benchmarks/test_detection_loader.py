@@ -2,6 +2,7 @@
 
 import os
 import time
+from itertools import islice
 from multiprocessing import Pipe
 from pathlib import Path
 from threading import Thread
@@ -48,7 +49,7 @@ def test_normalised_batches_are_those_of_bytes_with_zeros_around_images(folder):
     mean, std = (255 * torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     normalised, plain = (LOADERS[name](folder, 3, 0)(0) for name in ("Limbeck", "Limbeck, uint8"))
     zeros = 0
-    for one, other in zip(normalised, plain, strict=True):
+    for one, other in islice(zip(normalised, plain, strict=True), 5):
         known = (one.images != 0).any(dim=1, keepdim=True)  # [B, 1, H, W]
         assert torch.allclose(one.images, (other.images - mean) / std * known, atol=1e-5)
         assert not (other.images * ~known).any()
