@@ -181,7 +181,7 @@ class Recipe:
                     )
                 if lacking := sorted(term.targets_read - targets):
                     raise UsageError(
-                        f"{key} learns from {', '.join(lacking)}, and task={self.task} has {', '.join(targets)}"
+                        f"{key} learns from {', '.join(lacking)}, and task={self.task} has {', '.join(sorted(targets))}"
                     )
                 if (self.data.mixup or self.data.cutmix) and term.knows_no_mixing:
                     raise UsageError(f"{key} knows one label an image; set data.mixup=0 data.cutmix=0")

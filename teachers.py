@@ -75,10 +75,10 @@ class Views:
     def through(self, network: Network, view: str, student: Outputs | None = None) -> Outputs:
         """What ``network`` gives for the images of ``view``; a teacher is shown what the ``student`` gives for them."""
         key = view, network.normalization
+        scene = scene_of(self.batch, student) if network.takes_scene else None
         if key not in self._normalised:
-            self._normalised[key] = network.normalize(self.batch.images[view])
-        images = self._normalised[key]
-        return network(images, scene_of(self.batch, student)) if network.takes_scene else network(images)
+            self._normalised[key] = network.normalize(self.batch.images[view], scene)
+        return network(self._normalised[key], scene)
 
     def outputs_of(self, teacher: Teacher, view: str, student: Outputs) -> Outputs:
         """What ``teacher`` gives for ``view``, however many ask for it."""

@@ -192,6 +192,8 @@ class Match(nn.Module):
         if self.places is not None:
             student = {view: outputs.of_classes(self.places) for view, outputs in student.items()}
             batch = batch.of_classes(self.places)
+        if self._lacks_regions(student):
+            return student[self.term.view].logits.sum()  # of nothing: zero
         given = {"student": student, "teacher": teacher}
         inputs = [self._given(parameter, given, batch) for parameter in self.objective.inputs]
         value = self._called(self.function, *inputs)
@@ -204,6 +206,12 @@ class Match(nn.Module):
         """Bring an objective that changes with time to ``epoch``."""
         if hasattr(self.function, "set_epoch"):
             self.function.set_epoch(epoch)
+
+    def _lacks_regions(self, student: Mapping[str, Outputs]) -> bool:
+        """Whether it compares regions, and the student's detector looks at none: all lie in what is to be ignored."""
+        reads = self.objective.reads_of("student")
+        regions = student[self.term.view].context.get("regions")
+        return regions is not None and not len(regions) and bool(reads & {"logits", "pooled", "box_deltas"})
 
     def _called(self, made: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         """The objective's function or constructor; what goes wrong in it names the term."""

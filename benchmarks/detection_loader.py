@@ -56,6 +56,7 @@ from dataset.feed import order
 from dataset.feed.batch import Batch
 from dataset.loader import TrainLoader, open_split
 from models.zoo import Network, NetworkConfig, build_network
+from teachers import scene_of
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 
@@ -139,9 +140,7 @@ def _as_it_is(batch: Batch) -> Shown:
 
 
 def _normalised(detector: Network, batch: Batch) -> Shown:
-    images, sizes = detector.normalize(batch["images"]), batch["sizes"]
-    rows, columns = (torch.arange(length) < sizes[:, [axis]] for axis, length in enumerate(images.shape[2:]))
-    return _as_it_is(batch)._replace(images=images * (rows[:, None, :, None] & columns[:, None, None, :]))
+    return _as_it_is(batch)._replace(images=detector.normalize(batch["images"], scene_of(batch)))
 
 
 def torchvision_reference(folder: Path, batch: int, workers: int) -> Epochs:

@@ -202,6 +202,7 @@ class EvalLoader:
         self._maker = maker = BatchMaker(samples, config, targets or Labels(len(samples.classes)), None)
         self._batches = self._batches_of(np.arange(len(samples)))
         rows = max(map(len, self._batches), default=1)
+        self._share = (rows, rank, world)  # of fewer samples, more may have one canvas
         workers = min(config.num_workers, -(-len(samples) // world))
         self._stream = _Stream(Ring(maker, rows, workers), device, _drop_skipped, Stopwatch(device))
 
@@ -221,7 +222,8 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for _, tensors in self._stream.run((0, index, index) for index in self._batches):
-            yield _batch(tensors, 0)
+            if len(tensors["index"]):  # else all were skipped
+                yield _batch(tensors, 0)
 
     def close(self) -> None:
         """End the decoding processes."""

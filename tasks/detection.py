@@ -67,8 +67,8 @@ class Detection(Task):
         """Refuse images of one class each."""
         if labels.ndim != 2:
             raise UsageError(f"{split} has no boxes: pack data that has some, with --boxes")
-        if not labels.any():
-            raise UsageError(f"{split} shows none of the classes that are learned: nothing can be scored on it")
+        if not (labels > 0).any():
+            raise UsageError(f"{split} shows none of the classes that are learned, or difficult objects alone")
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse what distorts or mixes images without their boxes."""

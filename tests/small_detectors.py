@@ -48,7 +48,7 @@ def untrained(scene, student=None):
 
 
 def looks(network, images, scene):
-    return network(network.normalize(images), scene)
+    return network(network.normalize(images, scene), scene)
 
 
 def sharp(network):

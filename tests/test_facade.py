@@ -116,7 +116,7 @@ def test_teachers_stay_as_they_were():
 def test_images_are_normalised_once_a_normalisation(monkeypatch, normalization, times):
     calls = []
     normalize = Network.normalize
-    monkeypatch.setattr(Network, "normalize", lambda self, images: calls.append(self) or normalize(self, images))
+    monkeypatch.setattr(Network, "normalize", lambda net, *given: calls.append(net) or normalize(net, *given))
     distiller = build(normalization=normalization)
     calls.clear()
     distiller(batch())

@@ -71,7 +71,7 @@ def test_images_are_normalised_once_for_all_that_share_a_normalisation(monkeypat
     student, *teachers = network(0), Live(network(1)), Live(network(2, other)), Live(network(3))
     views, calls = Views(batch()), []
     normalize = Network.normalize
-    monkeypatch.setattr(Network, "normalize", lambda net, images: calls.append(net) or normalize(net, images))
+    monkeypatch.setattr(Network, "normalize", lambda net, *given: calls.append(net) or normalize(net, *given))
     for view in ("weak", "strong"):
         given = views.through(student, view)
         for teacher in teachers:

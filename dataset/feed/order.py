@@ -53,7 +53,7 @@ def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarra
     """``order`` with batches of images of similar shapes, as far as they go; int64 [samples], a permutation of it.
 
     As torchvision's detection references group by aspect ratio, in bins of a third of an octave. What is left of the
-    bins is at the end, in batches of neighbouring bins.
+    bins is behind, in batches of neighbouring bins; samples that do not fill the last batch stay at the end.
 
     Args:
         order: int64 [samples], of `epoch_order`.
@@ -61,7 +61,8 @@ def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarra
         batch_size: over all ranks.
     """
     octaves = np.log2(sizes[:, 1] / sizes[:, 0])
-    bins = np.digitize(octaves, np.linspace(-1, 1, 7))[order]
+    whole = order[: len(order) - len(order) % batch_size]
+    bins = np.digitize(octaves, np.linspace(-1, 1, 7))[whole]
     full: list[tuple[int, np.ndarray]] = []  # the place in the order where a batch is complete, and its places
     rest: list[np.ndarray] = []
     for number in range(8):
@@ -70,7 +71,7 @@ def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarra
         full += [(int(batch[-1]), batch) for batch in places[:end].reshape(-1, batch_size)]
         rest.append(places[end:])
     batches = [places for _, places in sorted(full, key=lambda one: one[0])]
-    return order[np.concatenate([*batches, *rest])]
+    return np.concatenate([whole[np.concatenate([*batches, *rest])], order[len(whole) :]])
 
 
 def training_batches(order: np.ndarray, batch_size: int, rank: int, world: int, first: int = 0) -> Iterator[np.ndarray]:

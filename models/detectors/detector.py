@@ -87,6 +87,14 @@ class Detector(Network):
         if unknown := sorted(self._reads - {*known, *self.gives}):
             raise UsageError(f"{name} gives no {', '.join(unknown)}; it gives {', '.join([*self.gives, *known])}")
 
+    def normalize(self, images: Tensor, scene: Scene | None = None) -> Tensor:
+        """As of every network; zeros are put beyond the sizes of the images, as torchvision pads."""
+        normalised = super().normalize(images)
+        if scene is not None:
+            for image, (height, width) in zip(normalised, scene.sizes.tolist()):
+                image[:, height:], image[:, :, width:] = 0, 0
+        return normalised
+
     @property
     def network(self) -> nn.Module:
         """torchvision's module: its state dict has torchvision's names."""
@@ -114,7 +122,7 @@ class Detector(Network):
         """Names of the features by level that it gives beside `fpn*`."""
 
     def _look(self, images: Tensor, scene: Scene | None) -> Seen:
-        """What the backbone gives for normalised images, beyond whose sizes zeros are put, as torchvision pads."""
+        """What the backbone gives for normalised images."""
         height, width = images.shape[2:]
         if scene is None:
             sizes = torch.tensor([[height, width]] * len(images), device=images.device)
@@ -122,9 +130,6 @@ class Detector(Network):
             shapes = [(height, width)] * len(images)
         else:
             shapes = [(row[0], row[1]) for row in scene.sizes.tolist()]
-            rows = torch.arange(height, device=images.device) < scene.sizes[:, :1]  # [B, H]
-            columns = torch.arange(width, device=images.device) < scene.sizes[:, 1:]
-            images = images * (rows[:, None, :, None] & columns[:, None, None, :])
         backbone: Backbone = self.body.backbone
         stages = backbone.stages(images)
         only_stages = self._taught_by(scene) and self._reads_only(r"stage\d+")

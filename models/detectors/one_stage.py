@@ -46,7 +46,7 @@ class OneStage(Detector):
 
     def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """As `Detector`."""
-        seen = self._look(self.normalize(images), scene)
+        seen = self._look(self.normalize(images, scene), scene)
         outputs, heads = self._all(seen)
         with torch.autocast(images.device.type, enabled=False):
             anchors = self._anchors(self.body.anchor_generator, seen)

@@ -38,7 +38,7 @@ class TwoStage(Detector):
 
     def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """As `Detector`; regions are its own."""
-        seen = self._look(self.normalize(images), scene)
+        seen = self._look(self.normalize(images, scene), scene)
         proposals, _ = self._proposals(seen)
         outputs = self._on(seen, proposals)
         heads = self.body.roi_heads

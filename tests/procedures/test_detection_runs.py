@@ -75,6 +75,22 @@ def test_every_method_takes_a_step_or_is_refused_by_name(folder, samples, studen
     assert all(f"terms.x: {name}" in text or "gives no" in text for name, text in refused.items()), refused
 
 
+def test_where_all_is_ignored_there_is_no_region_to_compare(folder, samples):
+    terms = {"kd": Term("kd"), "lshfm": Term("lshfm", options={"hashes": 8}), "pkd": Term("pkd")}
+    cfg = recipe(folder, folder, terms=terms)
+    loader = TrainLoader(samples, cfg.data, 0, 0, 1, ALONE.device, cfg.made_task().targets(samples.classes))
+    batch = next(loader.epoch(0))
+    boxes = torch.tensor([0.0, 0, 999, 999]).expand_as(batch["boxes"])
+    crowds = {**batch.targets, "boxes": boxes, "learned": -torch.ones_like(batch["learned"])}
+    distiller = build_distiller(cfg, samples, ALONE).train()
+    given = distiller(replace(batch, targets=crowds))
+    given.loss.backward()
+    loader.close()
+    assert [given.values[name].item() for name in ("kd", "lshfm")] == [0, 0]
+    assert given.values["pkd"] > 0
+    assert all(p.grad.isfinite().all() for p in distiller.student.parameters() if p.grad is not None)
+
+
 def test_two_ranks_learn_and_score_as_one_process(folder, tmp_path):
     file = tmp_path / "two.pt"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -130,6 +130,16 @@ def test_every_sample_is_seen_alike_on_any_number_of_ranks():
                 assert torch.equal(image, of_sample[number])
 
 
+def test_evaluation_passes_over_a_batch_that_cannot_be_read():
+    damaged = Marked()
+    for number in (0, 5):
+        damaged.records[number] = replace(damaged.records[number], image=b"none")
+    loader = EvalLoader(damaged, replace(DATA, val_batch_size=1, on_fault="skip"), 0, 1, CPU, TARGETS)
+    with pytest.warns(RuntimeWarning):
+        seen = [batch["index"].tolist() for batch in loader]
+    assert sorted(seen) == [[number] for number in range(len(SAMPLES)) if number not in (0, 5)]
+
+
 def test_evaluation_shows_pillows_resize():
     for batch in EvalLoader(SAMPLES, replace(DATA, decode="exact"), 0, 1, CPU, TARGETS):
         for number, image in zip(batch["index"].tolist(), batch["images"], strict=True):
@@ -153,6 +163,7 @@ def test_batches_are_of_similar_shapes_and_lose_nothing():
     order = epoch_order(0, 4, [203])
     grouped = by_shape(order, sizes, 8)
     assert sorted(grouped.tolist()) == list(range(203))
+    assert grouped[200:].tolist() == order[200:].tolist()  # those without a batch are of any shape
     ratios = np.log2(sizes[:, 1] / sizes[:, 0])[grouped]
     spreads = [np.ptp(ratios[start : start + 8].clip(-1.001, 1.001)) for start in range(0, 200, 8)]
     assert np.mean(np.array(spreads) <= 1 / 3 + 1e-9) > 0.6  # the rest are what is left of the bins
