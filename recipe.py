@@ -128,6 +128,9 @@ class Recipe:
                 needs = "needs one, such as fasterrcnn_resnet18_fpn" if task.detects else "needs a classifier"
                 what = "no detector" if task.detects else "a detector"
                 raise UsageError(f"{key}.name={one.name} is {what}, and task={self.task} {needs}")
+        for key in ("type_of_data_aug", "val_crop"):
+            if getattr(self.data, key) == "short_side" and not task.detects:
+                raise UsageError(f"data.{key}=short_side puts zeros beside images, for task=detection alone")
         self.student.head.made("student.head")
         for name, teacher in self.teachers.items():
             teacher.head.made(f"teachers.{name}.head")

@@ -26,8 +26,8 @@ class TeacherConfig(NetworkConfig):
     batch_statistics: bool = False
     """normalise by the statistics of each batch, as the code of WSLD's authors does"""
     expect: float | None = setting(None, least=0, most=100, affects_result=False)
-    """least score (top-1, mAP), percent, on some validation images before the first step; three times chance when not
-    given, 0 lets any teacher teach"""
+    """least score (top-1, mAP, AP), percent, on some validation images before the first step; three times chance when
+    not given, 0 lets any teacher teach"""
     classes: tuple[str, ...] = ()
     """names of its outputs, in their order; those that its weights are noted with, else those of the data, when not
     given. It may know them in another order than the data, or only some of them"""

@@ -22,10 +22,11 @@ from training.optimizer import OptimConfig
 from training.phases import Phase
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
-TEACHER_EPOCHS, EPOCHS = 10, 3
-OPTIM = OptimConfig(optimizer="adam", init_lr=5e-3, weight_decay=1e-4, decay_norm_and_bias=False, schedule="onecycle")
+PRETRAINED_EPOCHS, TEACHER_EPOCHS, EPOCHS = 10, 10, 3
+OPTIM = OptimConfig(optimizer="adam", init_lr=3e-3, weight_decay=1e-4, decay_norm_and_bias=False, schedule="onecycle")
 DETECTOR = DetectorConfig(
     regions=32,
+    positive_share=0.5,
     proposals_before_nms=(200, 100),
     proposals_after_nms=(50, 30),
     detections=30,
@@ -36,7 +37,7 @@ DETECTOR = DetectorConfig(
 HARD = term("detection")
 METHODS: dict[str, dict[str, Term]] = {  # what is learned from the teacher
     "alone": {},
-    "pkd": term("pkd", 0.3),
+    "pkd": term("pkd", 0.1),
     "reviewkd": term("reviewkd_levels", 0.01, channels=32),
     "dkd": term("dkd", 0.1, temperature=2.0),
     "lshfm": term("lshfm", 0.1),
@@ -58,7 +59,7 @@ def cfg(seeds: str = "0,1", work: str = "demo/work/detection") -> dict[str, Reci
         ),
         student=_network(TEACHER),
         teachers={},
-        phases={"training": Phase(3, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
+        phases={"training": Phase(PRETRAINED_EPOCHS, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
         train_params=TrainConfig(print_freq=10, output_path=f"{work}/runs"),
     )
     boxes = replace(
@@ -66,7 +67,7 @@ def cfg(seeds: str = "0,1", work: str = "demo/work/detection") -> dict[str, Reci
         task="detection",
         data=DataConfig(
             data_path=f"{work}/lmdb/boxes",
-            batch_size=8,
+            batch_size=4,
             num_workers=0,
             type_of_data_aug="short_side",
             short_sides=(64,),

@@ -15,14 +15,14 @@ from training.optimizer import OptimConfig
 from training.phases import Phase
 
 
-def cfg(detector: str = "fasterrcnn", weights: str = "default", epochs: str = "60") -> Recipe:
+def cfg(detector: str = "fasterrcnn", weights: str = "default", epochs: str = "40") -> Recipe:
     """detector: fasterrcnn or retinanet; weights: of the backbone."""
     return Recipe(
         name=f"few_boxes_{detector}",
         task="detection",
         data=DataConfig(
             data_path="PATH/TO/packed",
-            batch_size=4,
+            batch_size=2,
             num_workers=0,
             val_split="train",
             type_of_data_aug="short_side",

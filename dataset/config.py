@@ -126,5 +126,7 @@ class DataConfig:
             raise UsageError(
                 f"{', '.join(used)}: not with data.type_of_data_aug=short_side, whose images differ in size"
             )
+        if not self.short_sides:
+            raise UsageError("data.short_sides: at least one length, pixels")
         if self.resize != "antialias":
             raise UsageError(f"data.resize={self.resize}: data.type_of_data_aug=short_side resizes by antialias alone")

@@ -130,12 +130,13 @@ class TrainLoader:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
         shards, config = self._samples.shards, self.config
         whole = order.epoch_order(self._seed, epoch, shards, config.order, config.open_shards)
-        if config.type_of_data_aug == "short_side":
-            assert self._samples.sizes is not None
-            whole = order.by_shape(whole, self._samples.sizes, self.batch_size)
         groups = [list(range(len(shards)))]
         if config.order == "blocks":
             groups = order.shard_groups(self._seed, epoch, len(shards), config.open_shards)
+        if config.type_of_data_aug == "short_side":
+            assert self._samples.sizes is not None
+            stretches = [sum(shards[number] for number in group) for group in groups]
+            whole = order.by_shape(whole, self._samples.sizes, self.batch_size, stretches)
         batches = self._reading = self._samples.reading(groups, order.training_batches(whole, *self._share, first))
         together = order.training_batches(whole, self.batch_size, 0, 1, first)  # those of all ranks
         for index, tensors in self._stream.run((epoch, *both) for both in zip(batches, together)):

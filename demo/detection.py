@@ -2,7 +2,7 @@
 
     python -m demo.detection
 
-Three to seven of scikit-learn's digits (UCI, 8 x 8 pixels) are on a canvas, in a folder like COCO's; a detector finds
+Four to nine of scikit-learn's digits (UCI, 8 x 8 pixels) are on a canvas, in a folder like COCO's; a detector finds
 and reads them. As detectors for COCO start from ImageNet's weights, these start from single digits. Everything goes
 through the tools and the entry script that COCO goes through. A second run reuses what the first left in
 demo/work/detection.

@@ -70,7 +70,6 @@ CONTEXT = frozenset(
         *("head_weight", "head_bias"),  # of the classifier
         *("losses", "labels", "regions", "box_deltas", "box_targets"),  # of detectors in training
         *("usable", "positives", "dense_boxes"),  # of one-stage ones
-        *("boxes", "scores", "classes"),  # detections
     )
 )
 # What a teacher makes of the student's towers, and which maps of these.

@@ -49,7 +49,9 @@ def _runs(shards: Sequence[int], shard: int, generator: np.random.Generator) -> 
     return [np.arange(start + first, start + end) for first, end in itertools.pairwise(edges)]
 
 
-def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarray:
+def by_shape(
+    order: np.ndarray, sizes: np.ndarray, batch_size: int, stretches: Sequence[int] | None = None
+) -> np.ndarray:
     """``order`` with batches of images of similar shapes, as far as they go; int64 [samples], a permutation of it.
 
     As torchvision's detection references group by aspect ratio, in bins of a third of an octave. What is left of the
@@ -59,10 +61,20 @@ def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarra
         order: int64 [samples], of `epoch_order`.
         sizes: height and width of every image of the split, int [N, 2].
         batch_size: over all ranks.
+        stretches: lengths of parts of the order that stay one behind the other, such as groups of shards; all of it is
+            one when not given.
     """
-    octaves = np.log2(sizes[:, 1] / sizes[:, 0])
-    whole = order[: len(order) - len(order) % batch_size]
-    bins = np.digitize(octaves, np.linspace(-1, 1, 7))[whole]
+    bins = np.digitize(np.log2(sizes[:, 1] / sizes[:, 0]), np.linspace(-1, 1, 7))
+    ends = np.cumsum([0, *(stretches or [len(order)])])
+    both = np.concatenate([ends // batch_size, -(-ends // batch_size)])  # before and behind a batch of two stretches
+    edges = batch_size * np.unique(both.clip(max=len(order) // batch_size))
+    parts = [_by_bin(order[start:end], bins, batch_size) for start, end in itertools.pairwise(edges)]
+    return np.concatenate([*parts, order[edges[-1] :]])
+
+
+def _by_bin(order: np.ndarray, bins: np.ndarray, batch_size: int) -> np.ndarray:
+    """``order``, whole batches of it, with batches of one of eight ``bins``, int [N], and what is left behind."""
+    bins = bins[order]
     full: list[tuple[int, np.ndarray]] = []  # the place in the order where a batch is complete, and its places
     rest: list[np.ndarray] = []
     for number in range(8):
@@ -71,7 +83,7 @@ def by_shape(order: np.ndarray, sizes: np.ndarray, batch_size: int) -> np.ndarra
         full += [(int(batch[-1]), batch) for batch in places[:end].reshape(-1, batch_size)]
         rest.append(places[end:])
     batches = [places for _, places in sorted(full, key=lambda one: one[0])]
-    return np.concatenate([whole[np.concatenate([*batches, *rest])], order[len(whole) :]])
+    return order[np.concatenate([*batches, *rest])]
 
 
 def training_batches(order: np.ndarray, batch_size: int, rank: int, world: int, first: int = 0) -> Iterator[np.ndarray]:

@@ -102,7 +102,8 @@ class Objects:
         classes: K.
         most: M.
         difficult: what becomes of difficult objects: ignore, remove or learn.
-        least_shown: share of an object's box that a crop must show for it to be learned; with less it is ignored.
+        least_shown: share of an object's box that a crop must show for it to be learned; with less, or less than a
+            pixel wide or high there, it is ignored.
     """
 
     def __init__(self, classes: int, *, most: int, difficult: str, least_shown: float) -> None:

@@ -102,7 +102,9 @@ def test_samples_that_sit_out_change_with_the_epoch():
 @examples(60)
 @given(st.integers(0, 200), st.integers(1, 9), st.integers(1, 5))
 def test_evaluation_sees_every_sample_once(samples, batch_size, world):
-    batches = [batch for rank in range(world) for batch in evaluation_batches(np.ones((samples, 2)), batch_size, rank, world)]
+    batches = [
+        batch for rank in range(world) for batch in evaluation_batches(np.ones((samples, 2)), batch_size, rank, world)
+    ]
     assert sorted(sample for batch in batches for sample in batch) == list(range(samples))
     assert all(0 < len(batch) <= batch_size for batch in batches)
 

@@ -13,6 +13,7 @@ from small_run import KILL_AT_STEP, learned
 
 from dataset.loader import TrainLoader
 from knowledge_distiller import Term
+from models.zoo import NetworkConfig
 from networks import build_distiller, open_splits
 from objectives.contract import _REGISTRY
 from utils.distributed import Ranks
@@ -137,5 +138,7 @@ def test_networks_and_tasks_that_do_not_go_together_are_refused(folder):
         replace(cfg, student=replace(cfg.student, name="cifar_resnet8")).check()
     with pytest.raises(UsageError, match=r"is a detector, and task=multi_label needs a classifier"):
         replace(cfg, task="multi_label").check()
+    with pytest.raises(UsageError, match=r"data\.type_of_data_aug=short_side puts zeros beside images"):
+        replace(cfg, task="multi_label", student=NetworkConfig("cifar_resnet8"), teachers={}).check()
     with pytest.raises(UsageError, match=r"data\.cutmix=1"):
         replace(cfg, data=replace(cfg.data, cutmix=1.0)).check()

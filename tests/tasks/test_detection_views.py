@@ -10,7 +10,7 @@ from PIL import Image
 
 from dataset.config import DataConfig
 from dataset.feed.crops import short_side_axes
-from dataset.feed.order import by_shape, epoch_order, evaluation_batches
+from dataset.feed.order import by_shape, epoch_order, evaluation_batches, shard_groups
 from dataset.feed.targets import Objects, Window
 from dataset.jpeg.views import COUNT
 from dataset.loader import EvalLoader, TrainLoader
@@ -170,6 +170,19 @@ def test_batches_are_of_similar_shapes_and_lose_nothing():
     assert not np.array_equal(grouped, by_shape(epoch_order(0, 5, [203]), sizes, 8))
 
 
+def test_groups_of_shards_are_read_one_behind_the_other():
+    shards, batch = [50, 70, 40, 60, 30], 8
+    sizes = np.random.default_rng(2).integers(50, 500, (250, 2))
+    order, groups = epoch_order(0, 1, shards, "blocks", 2), shard_groups(0, 1, 5, 2)
+    stretches = [sum(shards[number] for number in group) for group in groups]
+    grouped = by_shape(order, sizes, batch, stretches)
+    assert sorted(grouped.tolist()) == list(range(250))
+    group_of = np.repeat([next(n for n, group in enumerate(groups) if shard in group) for shard in range(5)], shards)
+    batches = [[group_of[one[start : start + batch]] for start in range(0, 248, batch)] for one in (order, grouped)]
+    assert all(set(before) == set(after) for before, after in zip(*batches))
+    assert not np.array_equal(grouped, order)
+
+
 def test_evaluation_batches_are_of_one_canvas():
     canvases = np.random.default_rng(2).integers(1, 4, (40, 2)) * 32
     batches = [batch for rank in range(3) for batch in evaluation_batches(canvases, 4, rank, 3)]
@@ -228,6 +241,8 @@ def test_what_is_no_detection_is_refused():
         get("detection", {"difficult": "no"})
     with pytest.raises(UsageError, match=r"data\.mixup leaves boxes"):
         get("detection").check_data(DataConfig("x", mixup=0.2))
+    with pytest.raises(UsageError, match=r"data\.short_sides: at least one"):
+        replace(DATA, short_sides=()).check()
     unsized = Marked()
     unsized.sizes = None
     with pytest.raises(UsageError, match="short_side"):
