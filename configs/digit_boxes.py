@@ -23,7 +23,14 @@ from training.phases import Phase
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
 PRETRAINED_EPOCHS, TEACHER_EPOCHS, EPOCHS = 10, 10, 3
-OPTIM = OptimConfig(optimizer="adam", init_lr=3e-3, weight_decay=1e-4, decay_norm_and_bias=False, schedule="onecycle")
+OPTIM = OptimConfig(
+    optimizer="adam",
+    init_lr=3e-3,
+    weight_decay=1e-4,
+    decay_norm_and_bias=False,
+    schedule="onecycle",
+    grad_clip=2.0,
+)
 DETECTOR = DetectorConfig(
     regions=32,
     positive_share=0.5,
@@ -37,10 +44,10 @@ DETECTOR = DetectorConfig(
 HARD = term("detection")
 METHODS: dict[str, dict[str, Term]] = {  # what is learned from the teacher
     "alone": {},
-    "pkd": term("pkd", 0.1),
+    "pkd": term("pkd"),
     "reviewkd": term("reviewkd_levels", 0.01, channels=32),
-    "dkd": term("dkd", 0.1, temperature=2.0),
-    "lshfm": term("lshfm", 0.1),
+    "dkd": term("dkd", 0.03, temperature=2.0),
+    "lshfm": term("lshfm", 0.3),
 }
 
 

@@ -34,7 +34,7 @@ ROWS = {
     "  with DKD, of the box head": "dkd",
     "  with LSHFM, of the box head": "lshfm",
 }
-DRAWN = ("teacher", "alone", "pkd")  # beside the ground truth
+DRAWN = ("teacher", "alone", "lshfm")  # beside the ground truth
 
 
 @exit_with_its_code

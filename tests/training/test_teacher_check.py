@@ -14,7 +14,7 @@ from dataset.loader import DataConfig, EvalLoader, open_split
 from evaluation.topk import TopK
 from models.outputs import Outputs
 from models.zoo import NetworkConfig, build_network
-from teachers import Live, TeacherConfig
+from teachers import Live, TeacherConfig, scene_of
 from training.teacher_check import check_teachers, least_expected
 from utils.errors import UsageError
 
@@ -27,13 +27,13 @@ def checked(right, images, classes=10, *, logits=None, published=None, **setting
     teacher.published_top1 = published
     labels = torch.arange(images) % classes
     given = nn.functional.one_hot((labels + (torch.arange(images) >= right)) % classes, classes).float()
-    teacher.predict = lambda _images: Outputs(given if logits is None else logits)
+    teacher.predict = lambda _images, _scene: Outputs(given if logits is None else logits)
     batch = batch_of(torch.zeros(images, 3, 1, 1), labels)
 
     def score(predict, places):
         assert places is None
         metrics = TopK(CPU)
-        metrics.add(predict(batch.images["weak"]), batch)
+        metrics.add(predict(batch.images["weak"], scene_of(batch)), batch)
         return metrics.compute()
 
     configs = {"big": TeacherConfig("cifar_resnet8", **{"weights": "w.pth", **settings})}
