@@ -1,7 +1,7 @@
 """Handwritten digits in boxes: distilled detectors from end to end, in the demo's small way.
 
 Command    python -m demo.detection
-Hardware   2 CPU cores, six minutes
+Hardware   2 CPU cores, five minutes
 Runs       a Faster R-CNN on ResNet-20 with a pyramid, which teaches; that on ResNet-8 alone, and taught:
            pkd and reviewkd (maps of the pyramid), dkd and lshfm (logits and features of regions)
 """
@@ -22,7 +22,7 @@ from training.optimizer import OptimConfig
 from training.phases import Phase
 
 TEACHER, STUDENT = "cifar_resnet20", "cifar_resnet8"
-PRETRAINED_EPOCHS, TEACHER_EPOCHS, EPOCHS = 10, 10, 3
+PRETRAINED_EPOCHS, TEACHER_EPOCHS, EPOCHS = 10, 7, 2
 OPTIM = OptimConfig(
     optimizer="adam",
     init_lr=3e-3,
@@ -44,8 +44,8 @@ DETECTOR = DetectorConfig(
 HARD = term("detection")
 METHODS: dict[str, dict[str, Term]] = {  # what is learned from the teacher
     "alone": {},
-    "pkd": term("pkd"),
-    "reviewkd": term("reviewkd_levels", 0.01, channels=32),
+    "pkd": term("pkd", 0.2),
+    "reviewkd": term("reviewkd_levels", 0.003, channels=32),
     "dkd": term("dkd", 0.03, temperature=2.0),
     "lshfm": term("lshfm", 0.3),
 }

@@ -2,7 +2,6 @@
 
 Command    python -m benchmarks.few_boxes
 Hardware   2 CPU cores
-Expected   AP50 above 90 on the photos that it learns
 """
 
 from dataset.loader import DataConfig

@@ -52,7 +52,7 @@ def draw_boxes(
     for number in falling[::-1]:  # those of small objects have fewer places to go
         text, color = printable(labels[number]), class_color(int(classes[number]))
         around = _around(
-            shown[number], np.array([_LETTER * size * len(text), _LINE * size]) * unit, frame
+            shown[number], np.array([_LETTER * size * (len(text) + 0.5), _LINE * size]) * unit, frame
         )  # [places, 4]
         hidden = _shared(around, shown[falling]).sum(1) + 3 * _shared(around, shown[[number]]).sum(1)
         x1, y1, x2, y2 = around[(hidden + 30 * _shared(around, taken).sum(1)).argmin()]
