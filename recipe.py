@@ -118,22 +118,23 @@ class Recipe:
                 raise UsageError(
                     f"{place}optim.cycle_epochs={phase.optim.cycle_epochs}: the cycle ends before {phase.epochs} epochs"
                 )
-        task = self.made_task()
-        task.check_data(self.data)
-        for key, one in {
-            "student": self.student,
-            **{f"teachers.{key}": one for key, one in self.teachers.items()},
-        }.items():
-            if is_detector(one.name) != task.detects:
-                needs = "needs one, such as fasterrcnn_resnet18_fpn" if task.detects else "needs a classifier"
-                what = "no detector" if task.detects else "a detector"
-                raise UsageError(f"{key}.name={one.name} is {what}, and task={self.task} {needs}")
-        for key in ("type_of_data_aug", "val_crop"):
-            if getattr(self.data, key) == "short_side" and not task.detects:
-                raise UsageError(f"data.{key}=short_side puts zeros beside images, for task=detection alone")
+        self._check_task(self.made_task())
         self.student.head.made("student.head")
         for name, teacher in self.teachers.items():
             teacher.head.made(f"teachers.{name}.head")
+
+    def _check_task(self, task: Task) -> None:
+        """Raises UsageError where networks or views of images are not of the task's kind."""
+        task.check_data(self.data)
+        teachers = {f"teachers.{name}": teacher for name, teacher in self.teachers.items()}
+        for key, network in {"student": self.student, **teachers}.items():
+            if is_detector(network.name) != task.detects:
+                needs = "needs one, such as fasterrcnn_resnet18_fpn" if task.detects else "needs a classifier"
+                what = "no detector" if task.detects else "a detector"
+                raise UsageError(f"{key}.name={network.name} is {what}, and task={self.task} {needs}")
+        for key in ("type_of_data_aug", "val_crop"):
+            if getattr(self.data, key) == "short_side" and not task.detects:
+                raise UsageError(f"data.{key}=short_side puts zeros beside images, for task=detection alone")
 
     def network(self, what: str) -> NetworkConfig:
         """A teacher by its name, the student, or that one with the weights of a file or the best of a run's folder.

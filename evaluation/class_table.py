@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from utils.files import write_atomically
-from utils.text import printable
+from utils.text import counted, printable
 
 Row = dict[str, str | int | float | None]  # by column; scores are percent, and None where there is none
 
@@ -25,6 +25,29 @@ def mean(values: np.ndarray) -> float:
 def percent(share: float) -> float | None:
     """A share of 0 to 1 as a score of the table; None for NaN."""
     return None if math.isnan(share) else 100 * float(share)
+
+
+def table(
+    classes: Sequence[str], numbers: Mapping[str, np.ndarray], shares: Mapping[str, np.ndarray], of: int
+) -> list[Row]:
+    """A row a class, and the means over ``of`` classes in the last one.
+
+    Args:
+        classes: K names.
+        numbers: columns of whole numbers, [K].
+        shares: columns of shares, 0 to 1, [K]; NaN where a class has none.
+        of: how many have some.
+    """
+    rows: list[Row] = [
+        {
+            "class": name,
+            **{column: int(values[place]) for column, values in numbers.items()},
+            **{column: percent(values[place]) for column, values in shares.items()},
+        }
+        for place, name in enumerate(classes)
+    ]
+    means = {column: percent(mean(values)) for column, values in shares.items()}
+    return [*rows, {"class": f"mean of {counted(of, 'class')}", **dict.fromkeys(numbers), **means}]
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

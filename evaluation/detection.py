@@ -11,12 +11,11 @@ import torch
 
 from dataset.feed.stored import in_stored_pixels
 from evaluation.box_precision import COCO_IOUS, COCO_SIZES, Detections, Objects, coco_precision, voc_precision
-from evaluation.class_table import Row, mean, percent, write_table
+from evaluation.class_table import Row, mean, table, write_table
 from evaluation.coco_files import write_detections
 from evaluation.contract import Metrics
 from utils.distributed import gather
 from utils.errors import DataError
-from utils.text import counted
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
@@ -124,23 +123,12 @@ class Detection(Metrics):
         seen, count = self._after_compute(), len(self._classes)
         precision = seen.precision[..., 0]  # [T, 101, K]
         parts = {"AP": precision, "AP50": precision[_AT_50], "AP75": precision[_AT_75]}
-        of_class = {name: [mean(part[..., place]) for place in range(count)] for name, part in parts.items()}
+        shares = {name: np.array([mean(part[..., place]) for place in range(count)]) for name, part in parts.items()}
         if seen.voc is not None:
-            of_class = {"AP50": seen.voc.tolist(), "AP": of_class["AP"], "AP75": of_class["AP75"]}
+            shares = {"AP50": seen.voc, "AP": shares["AP"], "AP75": shares["AP75"]}
         ignored = seen.objects.difficult | seen.objects.crowd
         objects, others = (np.bincount(seen.objects.classes[some], minlength=count) for some in (~ignored, ignored))
-        rows: list[Row] = [
-            {
-                "class": name,
-                "objects": int(objects[place]),
-                "ignored": int(others[place]),
-                **{column: percent(values[place]) for column, values in of_class.items()},
-            }
-            for place, name in enumerate(self._classes)
-        ]
-        name = f"mean of {counted(sum(objects > 0), 'class')}"
-        means = {column: percent(mean(np.array(values))) for column, values in of_class.items()}
-        return [*rows, {"class": name, "objects": None, "ignored": None, **means}]
+        return table(self._classes, {"objects": objects, "ignored": others}, shares, int((objects > 0).sum()))
 
     def write(self, folder: Path) -> None:
         """Write `per_class.csv`: what `rows` gives, for people, spreadsheets and `figures.per_class`.

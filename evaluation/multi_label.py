@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from evaluation.average_precision import KINDS, SKIPS_IGNORED, average_precision, count, highest, oracle
-from evaluation.class_table import Row, mean, percent, write_table
+from evaluation.class_table import Row, mean, table, write_table
 from evaluation.contract import Metrics
 from evaluation.voc_files import image_ids, write_results
 from utils.distributed import gather
 from utils.errors import DataError
-from utils.text import counted
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
@@ -107,15 +106,7 @@ class MultiLabel(Metrics):
         for name, values in (("precision", counts.precision), ("recall", counts.recall), ("F1", counts.f1)):
             shares[name] = np.where(counts.present > 0, values, np.nan)
         numbers = {"positives": (seen.targets == 1).sum(0), "ignored": (seen.targets == -1).sum(0)}
-        rows: list[Row] = []
-        for place, name in enumerate(self._classes):
-            images = {column: int(values[place]) for column, values in numbers.items()}
-            rows.append(
-                {"class": name, **images, **{column: percent(values[place]) for column, values in shares.items()}}
-            )
-        name = f"mean of {counted(int(np.isfinite(shares[f'AP_{self._kind}']).sum()), 'class')}"
-        means = {column: percent(mean(values)) for column, values in shares.items()}
-        return [*rows, {"class": name, "positives": None, "ignored": None, **means}]
+        return table(self._classes, numbers, shares, int(np.isfinite(shares[f"AP_{self._kind}"]).sum()))
 
     def write(self, folder: Path) -> None:
         """Write `per_class.csv`: what `rows` gives, for people, spreadsheets and `figures.per_class`.
