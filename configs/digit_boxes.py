@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from configs._multi_label import UNSCALED, term
+from configs.digit_canvases import of_single_digits
 from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.detectors.settings import DetectorConfig
 from models.zoo import NetworkConfig
 from recipe import Recipe
 from teachers import teacher_of
-from training.loop import TrainConfig
 from training.optimizer import OptimConfig
 from training.phases import Phase
 
@@ -53,22 +53,7 @@ METHODS: dict[str, dict[str, Term]] = {  # what is learned from the teacher
 
 def cfg(seeds: str = "0,1", work: str = "demo/work/detection") -> dict[str, Recipe]:
     """The students of all seeds, and before them the pretrained networks and the teacher, which they share."""
-    single = Recipe(
-        name="single",
-        data=DataConfig(
-            data_path=f"{work}/lmdb/single",
-            batch_size=25,
-            num_workers=0,
-            input_size=16,
-            type_of_data_aug="squash",
-            val_crop="squash",
-            flip=False,  # a mirrored digit is another sign
-        ),
-        student=_network(TEACHER),
-        teachers={},
-        phases={"training": Phase(PRETRAINED_EPOCHS, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
-        train_params=TrainConfig(print_freq=10, output_path=f"{work}/runs"),
-    )
+    single = of_single_digits(work, Phase(PRETRAINED_EPOCHS, {"cross_entropy": Term("cross_entropy")}, OPTIM))
     boxes = replace(
         single,
         task="detection",

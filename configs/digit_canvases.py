@@ -50,22 +50,7 @@ PHASES: dict[str, tuple[HeadConfig, str, dict[str, Phase]]] = {  # of a student:
 
 def cfg(seed: str = "0", work: str = "demo/work/multilabel") -> dict[str, Recipe]:
     """The students of a seed, and before them the pretrained networks and the teachers, which all seeds share."""
-    single = Recipe(
-        name="canvases",
-        data=DataConfig(
-            data_path=f"{work}/lmdb/single",
-            batch_size=25,
-            num_workers=0,
-            input_size=16,
-            type_of_data_aug="squash",
-            val_crop="squash",
-            flip=False,  # a mirrored digit is another sign
-        ),
-        student=_network(TEACHER),
-        teachers={},
-        phases={"training": Phase(3, {"cross_entropy": Term("cross_entropy")}, OPTIM)},
-        train_params=TrainConfig(print_freq=10, output_path=f"{work}/runs"),
-    )
+    single = of_single_digits(work, Phase(3, {"cross_entropy": Term("cross_entropy")}, OPTIM))
     several = replace(
         single,
         task="multi_label",
@@ -91,6 +76,26 @@ def cfg(seed: str = "0", work: str = "demo/work/multilabel") -> dict[str, Recipe
             train_params=replace(several.train_params, seed=int(seed)),
         )
     return runs
+
+
+def of_single_digits(work: str, phase: Phase) -> Recipe:
+    """A classifier of single digits, whose weights networks for canvases start from."""
+    return Recipe(
+        name="single",
+        data=DataConfig(
+            data_path=f"{work}/lmdb/single",
+            batch_size=25,
+            num_workers=0,
+            input_size=16,
+            type_of_data_aug="squash",
+            val_crop="squash",
+            flip=False,  # a mirrored digit is another sign
+        ),
+        student=_network(TEACHER),
+        teachers={},
+        phases={"training": phase},
+        train_params=TrainConfig(print_freq=10, output_path=f"{work}/runs"),
+    )
 
 
 def _network(name: str, weights: str = "none", head: HeadConfig = OWN) -> NetworkConfig:
