@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=data, help="holds coco_subset/ and voc2007_subset/")
     parser.add_argument("--weights", type=Path, help="MobileNetV2 state dict (default: ../weights beside the data)")
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS[:2])
-    parser.add_argument("--epochs", type=int, default=40, help="default: 40")
+    parser.add_argument("--epochs", type=int, default=80, help="default: 80")
     options = parser.parse_args()
     check_counts(epochs=options.epochs)
     weights = options.weights or options.data.parent / "weights" / "imagenet_mobilenet_v2.pth"
