@@ -15,9 +15,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).resolve().parents[1]
-if (
-    "LIMBECK_GPU" not in os.environ
-):  # the laws are exact, and of several ranks: on a CPU (test_on_gpu.py has the others)
+if "LIMBECK_GPU" not in os.environ:  # exact laws, and several ranks; test_on_gpu.py has the others
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.set_num_threads(1)  # there is a test process on every core already
 
