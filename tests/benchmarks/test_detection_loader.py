@@ -37,7 +37,7 @@ def test_all_show_the_same_photos_in_batches_of_the_same_kind(folder):
             assert (batch.images != 0).any(dim=1).float().mean() > 0.5
             for boxes in batch.boxes:
                 assert len(boxes)
-                assert boxes.min() >= 0
+                assert boxes.min() > -0.01  # torchvision mirrors in float32
                 assert (boxes <= torch.tensor([wide, high, wide, high]) + 0.001).all()
                 assert (boxes[:, 2:] > boxes[:, :2]).all()
     (first, *others) = numbers.values()
