@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dataset.feed.batch import Batch
 from models.zoo import Network
 from objectives.contract import reach_everything
-from teachers import Live, Teacher, Views, together
+from teachers import Teacher, Views, WithNetwork, together
 from terms import Distilled, Match, Term, example_of
 from utils.errors import UsageError
 
@@ -41,14 +41,14 @@ class KnowledgeDistiller(nn.Module):
     def __init__(
         self,
         student: Network,
-        teachers: Mapping[str, Live],
+        teachers: Mapping[str, WithNetwork],
         terms: Mapping[str, Term],
         example: Tensor,
         all_labels: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.student = student
-        self.teachers = nn.ModuleDict(teachers)
+        self.teachers = nn.ModuleDict(cast(dict[str, nn.Module], dict(teachers)))
         networks = {"student": student, **{name: teacher.network for name, teacher in teachers.items()}}
         sizes = example_of(networks, example, all_labels)
         read = {name: [teachers[one] for one in term.teachers_read if one in teachers] for name, term in terms.items()}
@@ -114,9 +114,9 @@ class KnowledgeDistiller(nn.Module):
         for match in self._active:
             match.set_epoch(epoch)
 
-    def forward(self, batch: Batch) -> Distilled:
-        """What the student and its terms give for a batch."""
-        views = Views(batch)
+    def forward(self, batch: Batch, shared: Views | None = None) -> Distilled:
+        """What the student and its terms give for a batch; of teachers what is ``shared`` with other students."""
+        views = Views(batch, shared)
         wanted = sorted({"weak"}.union(*(match.views for match in self._active)), reverse=True)
         student = {view: views.through(self.student, view) for view in wanted}
         given = [
@@ -128,7 +128,7 @@ class KnowledgeDistiller(nn.Module):
             weighted = torch.stack(values) * self._weights
         sound: dict[str, Tensor] = {}
         for name, teacher in self.teachers.items():
-            for outputs in views.all_outputs_of(cast(Live, teacher)):
+            for outputs in views.all_outputs_of(cast(Teacher, teacher)):
                 sound[name] = outputs.logits.isfinite().all() & sound.get(name, True)
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
         return Distilled(shown, weighted, self._with_teacher, student["weak"].detached(), sound)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,44 +17,86 @@ from dataset.store.samples import Samples
 from knowledge_distiller import KnowledgeDistiller
 from models.zoo import NetworkConfig, build_network
 from recipe import OF_A_RUN, Recipe
+from stored_teachers import stored_teacher
 from tasks import Task
-from teachers import Live, build_teacher
+from teachers import Live, TeacherConfig, build_teacher
 from terms import features_of
 from training.run_folder import RunFolder
 from training.state import State
+from training.stored import Stored
 from utils.distributed import Ranks
 
 Config = TypeVar("Config", bound=NetworkConfig)
 
 
 def build_distiller(cfg: Recipe, train: Samples, ranks: Ranks) -> KnowledgeDistiller:
-    """The student, the teachers that a term reads or whose classifier the student has, and the terms, on the device.
+    """As `build_distillers`, of one recipe."""
+    return build_distillers([cfg], train, ranks)[0]
+
+
+def build_distillers(cfgs: Sequence[Recipe], train: Samples, ranks: Ranks) -> list[KnowledgeDistiller]:
+    """Of each recipe the student, the teachers that a term reads or whose classifier the student has, and the terms, on
+    the device. Teachers of one name, whose settings must be the same in all, are one.
 
     Raises:
         UsageError: they do not go together, or a file is missing.
         DataError: a file of weights is damaged.
     """
-    names, side, seed = tuple(train.classes), cfg.data.input_size, cfg.train_params.seed
-    reads, reads_of = features_of(cfg.all_terms.values())
-    wanted = {*reads_of, *cfg.student.head.made().takes}
-    configs = {name: config for name, config in cfg.teachers.items() if name in wanted}
-    torch.manual_seed(seed)
-    teachers = {
-        name: build_teacher(
-            config, names, reads_of.get(name, ()), side, f"teachers.{name}", knows_all=_must_know_all(cfg)
-        )
-        for name, config in configs.items()
+    teachers = build_teachers(cfgs, train)
+    built = [_distiller(cfg, teachers, train, ranks) for cfg in cfgs]
+    return [one.to(ranks.device).to(memory_format=_memory_format(cfg)) for one, cfg in zip(built, cfgs)]
+
+
+def build_teachers(cfgs: Sequence[Recipe], train: Samples) -> dict[str, Live | Stored]:
+    """The teachers that the ``cfgs`` want, by name, each giving all that is read of it, for students of ``train``.
+
+    Raises:
+        UsageError, DataError: as `build_teacher` and `stored_teacher`.
+    """
+    names = {name: cfg for cfg in reversed(cfgs) for name in _wanted(cfg)}
+    made: dict[str, Live | Stored] = {}
+    for name in (one for cfg in cfgs for one in cfg.teachers if one in names):
+        if name not in made:
+            live = partial(live_teacher, cfgs, name, train)
+            made[name] = stored_teacher(cfgs, name, train, live) if names[name].teachers[name].store else live()
+    return made
+
+
+def live_teacher(cfgs: Sequence[Recipe], name: str, train: Samples) -> Live:
+    """The teacher called ``name``, giving what any of the ``cfgs`` reads of it.
+
+    Raises:
+        UsageError, DataError: as `build_teacher`.
+    """
+    reads = set().union(*(_wanted(cfg).get(name, set()) for cfg in cfgs))
+    first = next(cfg for cfg in cfgs if name in cfg.teachers)
+    torch.manual_seed(first.train_params.seed)  # alike whatever other teachers there are
+    side, key = first.data.input_size, f"teachers.{name}"
+    return build_teacher(first.teachers[name], train.classes, reads, side, key, knows_all=_must_know_all(first))
+
+
+def _wanted(cfg: Recipe) -> dict[str, set[str]]:
+    """What a term reads of each teacher; nothing of one whose classifier the student has."""
+    _, reads_of = features_of(cfg.all_terms.values())
+    return {
+        name: reads_of.get(name, set()) for name in cfg.teachers if name in {*reads_of, *cfg.student.head.made().takes}
     }
+
+
+def _distiller(cfg: Recipe, built: Mapping[str, Live | Stored], train: Samples, ranks: Ranks) -> KnowledgeDistiller:
+    """That of a recipe with the teachers of those that are ``built`` which it wants, on the CPU."""
+    names, side = tuple(train.classes), cfg.data.input_size
+    reads, _ = features_of(cfg.all_terms.values())
+    teachers = {name: built[name] for name in _wanted(cfg)}
     networks = {name: teacher.network for name, teacher in teachers.items()}
-    torch.manual_seed(seed)  # a student starts alike whoever teaches it
+    torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
     student = build_network(
         cfg.student, len(names), reads, side, networks, new_classifier=True, sync_bn=synced, classes=names
     )
     student.classes = names if student.num_classes == len(names) else ()
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    distiller = KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
-    return distiller.to(ranks.device).to(memory_format=_memory_format(cfg))
+    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
 
 
 def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples, ranks: Ranks) -> Live:
@@ -85,7 +129,10 @@ def rehearse(cfg: Recipe) -> None:
 
 
 def _untrained(network: Config) -> Config:
-    return replace(network, weights="none") if network.weights.startswith(OF_A_RUN) else network
+    if not network.weights.startswith(OF_A_RUN):
+        return network
+    network = replace(network, weights="none")
+    return replace(network, store="") if isinstance(network, TeacherConfig) else network
 
 
 def open_splits(data: DataConfig, task: Task) -> tuple[Samples, Samples]:

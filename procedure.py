@@ -18,15 +18,16 @@ from models.zoo import NetworkConfig
 from networks import open_splits, rehearse
 from old_names import FILES, SETTINGS, as_today
 from recipe import OF_A_RUN, Recipe
+from students import Students, check_shared, read_students
 from training.facts import facts_of
 from training.fan_out import Run, train_at_once
 from training.logs import Extra
 from training.manifest import Manifest
-from training.run_folder import RunFolder, on_first
+from training.run_folder import RunFolder
 from training.signals import Stop
 from training.state import has_ended
 from utils.config import HELP, OldNames, override, pairs, read_configs, restore_file, run_config
-from utils.distributed import Ranks, barrier, print_on_first
+from utils.distributed import Ranks, barrier, on_first, print_on_first
 from utils.errors import UsageError
 
 Config = TypeVar("Config", bound=NetworkConfig)
@@ -42,7 +43,8 @@ _OWN = frozenset(field.name for field in fields(Recipe))
 class Procedure:
     """Runs by name, in the order in which they can be trained; the last one is what the others are for.
 
-    Students and teachers with ``weights="run:NAME"`` have those of the best student of that run.
+    `Students` are trained together, on one stream of batches, and none is for another. Students and teachers with
+    ``weights="run:NAME"`` have those of the best student of that run.
 
     Raises:
         UsageError: a run needs one that does not stand before it, or is called as a section of a recipe is.
@@ -52,7 +54,7 @@ class Procedure:
 
     def __post_init__(self) -> None:
         before: list[str] = []
-        for name in self.runs:
+        for name in () if self.is_together else self.runs:
             if len(self.runs) > 1 and (name in _OWN or "." in name):
                 raise UsageError(f"run {name}: give it another name (no dot, and none of {', '.join(sorted(_OWN))})")
             if unknown := [one for one in self.needed_by(name) if one not in before]:
@@ -68,6 +70,11 @@ class Procedure:
                 )
 
     @property
+    def is_together(self) -> bool:
+        """Whether the runs share a stream."""
+        return isinstance(self.runs, Students)
+
+    @property
     def last(self) -> Recipe:
         """What the others are for."""
         return [*self.runs.values()][-1]
@@ -79,7 +86,7 @@ class Procedure:
 
     def resolved(self) -> dict[str, Recipe]:
         """The runs with the files that each needs of those before it."""
-        return {
+        resolved = {
             name: replace(
                 one,
                 student=self._resolved(one.student),
@@ -87,6 +94,7 @@ class Procedure:
             )
             for name, one in self.runs.items()
         }
+        return Students(resolved) if self.is_together else resolved
 
     def _resolved(self, network: Config) -> Config:
         if not network.weights.startswith(OF_A_RUN):
@@ -99,10 +107,11 @@ class Procedure:
         path = self.last.folder.with_name(f"{self.last.folder.name}.manifest.json")
         return Manifest(path, {name: one.folder for name, one in self.runs.items()})
 
-    def to_train(self, options: argparse.Namespace, ranks: Ranks) -> Iterator[tuple[Recipe, bool]]:
+    def to_train(self, options: argparse.Namespace, ranks: Ranks) -> Iterator[tuple[dict[str, Recipe], bool]]:
         """The runs in order, but for those before the last that have ended; or the `only` one that is asked for.
 
-        Each with whether it starts over: with `fresh` the last one, or the only one.
+        Each by itself, or all that share a stream; with whether it starts over: with `fresh` the last one, or the only
+        one.
 
         Raises:
             UsageError: something is wrong with the terms of one, or its folder holds a run with other settings.
@@ -116,6 +125,9 @@ class Procedure:
 
         for cfg in runs.values():
             cfg.check_terms()
+        if self.is_together and only is None:
+            yield runs, options.fresh
+            return
         *before, last = runs
         ended = [name for name in before if only is None and _has_ended(runs[name], ranks)]
         todo = [name for name in runs if name not in ended] if only is None else [only]
@@ -126,8 +138,8 @@ class Procedure:
             noted(name)
         for name in todo:
             cfg = runs[name]
-            yield cfg, options.fresh and name in (only, last)
-            if len(runs) > 1:
+            yield {name: cfg}, options.fresh and name in (only, last)
+            if len(runs) > 1 and not self.is_together:
                 noted(name)
             barrier()
 
@@ -150,7 +162,8 @@ class Procedure:
 
     def overridden(self, overrides: Sequence[str], description: str, options: argparse.Namespace) -> Procedure:
         """The procedure with ``key=value`` overrides: those of `data`, `train_params` and `task` are for all runs,
-        `RUN.key=value` for those that RUN names or is a pattern of, and others for the last.
+        `RUN.key=value` for those that RUN names or is a pattern of, and others for the last, or for all students that
+        share a stream.
 
         Raises:
             UsageError: as `override`.
@@ -162,7 +175,7 @@ class Procedure:
         for key, text in pairs([one for one in overrides if one not in HELP]):
             start, _, rest = key.partition(".")
             named = [name for name in self.runs if rest and start not in _OWN and fnmatchcase(name, start)]
-            for name in named or (self.runs if start in _SHARED else (last,)):
+            for name in named or (self.runs if self.is_together or start in _SHARED else (last,)):
                 words[name].append(f"{rest if named else key}={text}")
         notes: dict[str, None] = {}
         runs = {
@@ -172,7 +185,7 @@ class Procedure:
             for name, one in self.runs.items()
         }
         options.notes += notes
-        return Procedure(runs)
+        return Procedure(Students(runs) if self.is_together else runs)
 
 
 def _has_ended(cfg: Recipe, ranks: Ranks) -> bool:
@@ -200,7 +213,8 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
         SystemExit: help, which begins with ``description``, or the methods were asked for.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--cfg", type=Path)
+    parser.add_argument("--cfg", type=Path, action="append", default=[])
+    parser.add_argument("--grid", action="append", default=[])
     parser.add_argument("--eval")
     parser.add_argument("--tables", type=Path)
     parser.add_argument("--only")
@@ -211,39 +225,51 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
         options, overrides = parser.parse_known_args()
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
-    flags = ("--cfg", "--eval", "--fresh", "--methods", "--tables", "--only", "--at_a_time")
+    flags = ("--cfg", "--grid", "--eval", "--fresh", "--methods", "--tables", "--only", "--at_a_time")
     for given in overrides:
         near = difflib.get_close_matches(given.partition("=")[0], flags, cutoff=0.75)
         if near and not given.startswith("method="):
             raise UsageError(f"no option {given}; near: {near[0]}")
     if options.methods:
-        print(_methods(options.cfg or _METHODS))
+        print(_methods(options.cfg[0] if options.cfg else _METHODS))
         raise SystemExit(0)
-    for flag in ("fresh", "only", "at_a_time"):
+    for flag in ("fresh", "only", "at_a_time", "grid"):
         if options.eval and getattr(options, flag):
             raise UsageError(f"--{flag} is for training, and --eval trains nothing: leave one out")
+    if options.eval and len(options.cfg) > 1:
+        raise UsageError("--eval goes with one --cfg")
     if options.only and options.at_a_time:
         raise UsageError("--only RUN trains one run, --at_a_time several: leave one out")
     if options.tables and not options.eval:
         raise UsageError("--tables FOLDER goes with --eval: a run writes its tables to its own folder")
     if options.at_a_time is not None and options.at_a_time < 1:
         raise UsageError(f"--at_a_time {options.at_a_time}: at least 1")
+    notes: dict[str, None] = {}
     options.notes = []
     evaluated = _run_of(Path(options.eval)) if options.eval else None
     if evaluated is None:
-        path = options.cfg or _CONFIG
-        runs, overrides = read_configs(path, Recipe, overrides, OLD)
+        paths = options.cfg or [_CONFIG]
+        if options.grid or len(paths) > 1:
+            runs: Mapping[str, Recipe] = read_students(paths, options.grid, overrides, description, OLD, notes)
+            overrides = []
+        else:
+            runs, overrides = read_configs(paths[0], Recipe, overrides, OLD)
         if asked := [given for given in overrides if given.startswith("method=")]:
-            raise UsageError(f"{asked[0]}: {path} has no methods; --cfg configs/imagenet.py {asked[0]} has")
+            raise UsageError(f"{asked[0]}: {paths[0]} has no methods; --cfg configs/imagenet.py {asked[0]} has")
     else:
         cfg, unknown = restore_file(evaluated / "config.json", Recipe, as_today)
         runs = {"run": cfg}
-        unknown += [f"--cfg {options.cfg}"] if options.cfg else []
+        unknown += [f"--cfg {path}" for path in options.cfg]
         if unknown:
             options.notes.append(f"evaluated with {evaluated / 'config.json'}; ignored: {', '.join(unknown)}")
+    options.notes += notes
     procedure = Procedure(runs).overridden(overrides, description, options)
     for cfg in procedure.runs.values():
         cfg.check()
+    if procedure.is_together and not options.only:
+        check_shared(procedure.runs)
+    if options.at_a_time and procedure.is_together:
+        raise UsageError("--at_a_time is for runs one after the other, and these students share a stream: leave it out")
     if options.only is not None and options.only not in procedure.runs:
         raise UsageError(f"--only {options.only}: the runs of this config are {', '.join(procedure.runs)}")
     return procedure, options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from math import log
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from dataset.feed.batch import Batch
 from models.outputs import Normalization, Outputs, Scene, in_float32
 from models.zoo import Network, NetworkConfig, build_network
+from stored.layouts import LayoutConfig
 from utils.errors import UsageError
 from utils.settings import setting
 from utils.text import counted, first_few, in_utf8, spelled
@@ -28,6 +29,15 @@ class TeacherConfig(NetworkConfig):
     expect: float | None = setting(None, least=0, most=100, affects_result=False)
     """least score (top-1, mAP, AP), percent, on some validation images before the first step; three times chance when
     not given, 0 lets any teacher teach"""
+    store: str = setting("", affects_result=False)
+    """folder of its stored outputs: what is there is read, what is not is computed and kept; none keeps nothing"""
+    layout: LayoutConfig = LayoutConfig()
+    """how they are kept"""
+    mixed: Literal["own", "linear"] = "own"
+    """stored outputs for images of mixup and cutmix: of the mixed image itself (own), or those of the two images, their
+    probabilities mixed in the same shares (linear); the latter are stored without mixing, before training"""
+    on_damage: Literal["stop", "recompute"] = setting("stop", affects_result=False)
+    """a damaged block of the store: stop, or compute it again"""
     classes: tuple[str, ...] = ()
     """names of its outputs, in their order; those that its weights are noted with, else those of the data, when not
     given. It may know them in another order than the data, or only some of them"""
@@ -50,6 +60,13 @@ class Teacher(Protocol):
 
     places: Tensor | None
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether students of one stream share what it gives for a view.
+
+        Not where it looks at what a student gives, or where it is an ensemble of a student's own, whose parts are.
+        """
+
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What it gives for a view of a batch.
 
@@ -60,16 +77,23 @@ class Teacher(Protocol):
         """
 
 
+class WithNetwork(Teacher, Protocol):
+    """A teacher that is a module with one network, or what stands in for it."""
+
+    network: Network
+
+
 class Views:
     """The views of a batch: each normalised once for networks that share a normalisation, once through each teacher.
 
     Args:
         batch: with the images of every view.
+        shared: those of the batch that several students share; a student's own when not given.
     """
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
-        self._normalised: dict[tuple[str, Normalization], Tensor] = {}
+    def __init__(self, batch: Batch, shared: Views | None = None) -> None:
+        self.batch, self._shared = batch, shared
+        self._normalised: dict[tuple[str, Normalization], Tensor] = {} if shared is None else shared._normalised
         self._given: dict[tuple[str, int], Outputs] = {}
 
     def through(self, network: Network, view: str, student: Outputs | None = None) -> Outputs:
@@ -84,7 +108,10 @@ class Views:
         """What ``teacher`` gives for ``view``, however many ask for it."""
         key = view, id(teacher)
         if key not in self._given:
-            self._given[key] = teacher(self, view, student)
+            shared = self._shared if teacher.is_shared else None
+            self._given[key] = (
+                teacher(self, view, student) if shared is None else shared.outputs_of(teacher, view, student)
+            )
         return self._given[key]
 
     def all_outputs_of(self, teacher: Teacher) -> list[Outputs]:
@@ -131,6 +158,11 @@ class Live(nn.Module):
         """What the network gives for a view: logits [B, K], and the features that are read."""
         with torch.no_grad():  # not inference_mode: objectives save a teacher's tensors for the backward pass
             return self._ordered(views.through(self.network, view, student))
+
+    @property
+    def is_shared(self) -> bool:
+        """As `Teacher` has it."""
+        return not self.network.takes_scene
 
     def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """What it gives for uint8 images [B, 3, H, W]."""
@@ -187,6 +219,8 @@ def build_teacher(
 class Ensemble:
     """Several teachers as one, which gives the average of their probabilities: logits [B, K], in float32 at least."""
 
+    is_shared = False
+
     def __init__(self, teachers: Sequence[Teacher]) -> None:
         self.teachers, self.places = tuple(teachers), teachers[0].places
 
@@ -216,6 +250,7 @@ class Merged:
     """
 
     places: Tensor | None = None
+    is_shared = False
 
     def __init__(self, teachers: Sequence[Teacher], classes: Sequence[str]) -> None:
         self.teachers = tuple(teachers)

@@ -1,17 +1,19 @@
 """Train a student by distillation, or evaluate a network.
 
-    python train_with_distillation.py [--cfg config.py] [key=value ...]    one rank on each visible GPU
+    python train_with_distillation.py [--cfg config.py ...] [key=value ...]    one rank on each visible GPU
     torchrun --nproc_per_node=8 train_with_distillation.py [the same]
     python train_with_distillation.py --eval runs/x                        the best student of a run, as it was trained
     python train_with_distillation.py --eval teacher                       a teacher by name, student, or a weights file
 
 --cfg FILE    a config, imagenet_train_cfg.py when not given; configs/imagenet.py method=dkd, ... are published methods
+              Several configs train their students at once: an image is decoded once, and seen once by each teacher
+--grid KEY=VALUE,...    likewise a student for each value of a setting or a config's parameter; again, for combinations
 --methods     show them, with the scores that were published
 --eval WHAT   print its scores and train nothing; --tables FOLDER also writes those of each class, and the predictions
 --fresh       start over, and keep the old run beside the new one; without it the same command resumes a stopped run
 
 Some configs have several runs, whose students teach the last one; those that ended before are passed over.
---only RUN       train that one alone
+--only RUN       train that one alone; likewise of several students
 --at_a_time N    train as many of those before the last at once, each on its share of the GPUs
 
 Exit codes: 0 done, 2 wrong configuration or input, 3 damaged data, 4 diverged, 5 another rank lost, 75 stopped by a
@@ -22,21 +24,26 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
+import re
 import sys
+from collections.abc import Mapping
 from contextlib import closing
-from pathlib import Path
 
+from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from dataset.classes import check_splits
-from dataset.loader import EvalLoader, TrainLoader, open_split
-from figures import curves, per_class
-from networks import build_distiller, build_evaluated, open_splits
+from dataset.loader import EvalLoader, TrainLoader
+from evaluate import evaluate
+from figures import comparison, curves, per_class
+from networks import build_distillers, open_splits
 from procedure import read_command_line
 from recipe import Recipe
 from training.advice import advising
 from training.announce import described
+from training.clock import Clock
 from training.facts import facts_of
+from training.keeping import Keeping
 from training.logs import Extra
 from training.loop import Trainer
 from training.run_folder import RunFolder
@@ -45,67 +52,73 @@ from training.settings import check_machine
 from training.signals import Stop
 from training.state import State
 from training.teacher_check import IMAGES, check_teachers
+from training.together import Together
 from utils.console import report, scores_line
-from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, printed_once, ranks
-from utils.errors import ExpectedError
-from utils.files import make_folder
+from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, print_on_first, printed_once, ranks
+from utils.errors import Diverged, ExpectedError
 
 
-def run(cfg: Recipe, ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
-    """Task, run folder, data, networks, check of the teachers, state, phases, scores."""
-    check_machine(cfg.train_params, cfg.data.batch_size, ranks)
-    task, params, place = cfg.made_task(), cfg.train_params, (ranks.rank, ranks.world, ranks.device)
-    folder = RunFolder(cfg.folder)
-    folder.claim(cfg.resume_remarks, ranks, fresh=fresh)
+def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
+    """Run folders, data, networks, check of the teachers, states, phases, scores: of one run, or of several by name,
+    which share data and teachers."""
+    first, folders = next(iter(cfgs.values())), {name: RunFolder(cfg.folder) for name, cfg in cfgs.items()}
+    task, params, place = first.made_task(), first.train_params, (ranks.rank, ranks.world, ranks.device)
+    for name, cfg in cfgs.items():
+        check_machine(cfg.train_params, cfg.data.batch_size, ranks)
+        folders[name].claim(cfg.resume_remarks, ranks, fresh=fresh)
 
-    train, val = open_splits(cfg.data, task)
+    train, val = open_splits(first.data, task)
     remarks = check_splits(train, val)
     targets = task.targets(train.classes)
-    loader = TrainLoader(train, cfg.data, params.seed, *place, targets)
-    validation = EvalLoader(val, cfg.data, *place, targets)
+    loader = TrainLoader(train, first.data, params.seed, *place, targets)
+    validation = EvalLoader(val, first.data, *place, targets)
+    distillers = dict(zip(cfgs, build_distillers([*cfgs.values()], train, ranks)))
+    states = {
+        name: State(one, cfgs[name].phases, cfgs[name].train_params, task, folders[name], ranks)
+        for name, one in distillers.items()
+    }
+    new = [name for name in cfgs if not any_rank(folders[name].is_begun and not fresh)]
+    unseen = {key: teacher for name in new for key, teacher in distillers[name].teachers.items()}
+    configs = {key: config for cfg in cfgs.values() for key, config in cfg.teachers.items()}
+    quick = Scorer(validation.spread(IMAGES), task, params, train.classes, ranks)
+    check_teachers(nn.ModuleDict(unseen), configs, task, val.labels, quick)  # a resumed run has the same ones
 
-    distiller = build_distiller(cfg, train, ranks)
-    state = State(distiller, cfg.phases, params, task, folder, ranks)
-    if not any_rank(folder.is_begun and not fresh):  # a resumed run has the same teachers
-        quick = Scorer(validation.spread(IMAGES), task, params, train.classes, ranks)
-        check_teachers(distiller.teachers, cfg.teachers, task, val.labels, quick)
+    scorer, trainers = Scorer(validation, task, params, train.classes, ranks), {}
+    for name, cfg in cfgs.items():
+        facts = facts_of({"train": train, "val": val}, distillers[name].teachers) if ranks.first else {}
+        folders[name].begin(dataclasses.asdict(cfg), cfg.resume_remarks, facts, ranks, fresh=fresh)
+        states[name].resume()
+        trainers[name] = Trainer(states[name], loader, folders[name], name if len(cfgs) > 1 else "")
+    shown = [*remarks]
+    for name, cfg in cfgs.items() if ranks.first else ():
+        networks = {"student": cfg.student, **cfg.teachers}
+        text = described(cfg.data, (train, val), networks, trainers[name], cfg.unused_settings)
+        entries = re.split(r"\n(?=  \S)", text)
+        shown += [f"{cfg.folder}: {trainers[name].stands}", *(one for one in entries if one not in shown)]
+    print_on_first("\n".join(shown))
 
-    config = dataclasses.asdict(cfg)
-    facts = facts_of({"train": train, "val": val}, distiller.teachers) if ranks.first else {}
-    folder.begin(config, cfg.resume_remarks, facts, ranks, fresh=fresh)
-    resumed = state.resume()
-    trainer = Trainer(state, loader, folder)
-    if ranks.first:
-        for remark in remarks:
-            print(remark)
-        begins = f"{'resumes' if state.epoch < state.epochs else 'ended'} after step {state.step}"
-        print(f"{folder.path}: {begins if resumed else 'a new run'}")
-        print(described(cfg.data, (train, val), {"student": cfg.student, **cfg.teachers}, trainer, cfg.unused_settings))
-    with closing(loader), closing(validation):
-        best = trainer.train(Scorer(validation, task, params, train.classes, ranks), config, stop)
-    if ranks.first:
-        Extra("curves.png").do(lambda: curves.draw([folder.path], folder.path / "curves.png"))
-        Extra("per_class.png").do(lambda: per_class.draw_in(folder.path))
-        print(f"{folder.path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
+    teachers = {key: teacher for one in distillers.values() for key, teacher in one.teachers.items()}
+    keeping = Keeping(teachers, loader, params, ranks, first.folder)
+    steps = max(state.epochs for state in states.values()) * loader.batches
+    with closing(loader), closing(validation), Clock(steps, task.running_scores, shown=ranks.first) as clock:
+        for name, cfg in cfgs.items():
+            trainers[name].begin(scorer, dataclasses.asdict(cfg), clock)
+        keeping.prepare()
+        diverged = Together([*trainers.values()], loader, keeping, has_ended).train(clock, stop)
+    if ranks.first and len(cfgs) > 1:
+        Extra("comparison").do(lambda: print(comparison.compare([cfg.folder for cfg in cfgs.values()])))
+    if diverged:
+        raise Diverged(f"{', '.join(diverged)}: not trained to the end, as said above")
 
 
-def evaluate(cfg: Recipe, what: str, ranks: Ranks, tables: Path | None) -> None:
-    """Print the validation scores of a teacher by name, the student, or weights in a file or a run's folder."""
-    if tables:
-        make_folder(tables, "--tables")
-    config, task = cfg.network(what), cfg.made_task()
-    val = open_split(cfg.data, cfg.data.val_split, cfg.data.val_data_type)
-    network = build_evaluated(cfg, config, what, val, ranks)
-    validation = EvalLoader(val, cfg.data, ranks.rank, ranks.world, ranks.device, task.targets(val.classes))
-    scorer = Scorer(validation, task, cfg.train_params, val.classes, ranks)
-    with closing(validation):
-        scores = scorer(network.predict, network.places)
-    if ranks.first:
-        print(f"{what}: {scores_line(scores)}")
-        if tables:
-            scorer.write_predictions(tables)
-            per_class.draw_in(tables)
-            print(f"{tables}: {', '.join(sorted(path.name for path in tables.iterdir())) or 'this task has no tables'}")
+def has_ended(trainer: Trainer) -> None:
+    """Draw what a run has come to, and print its best scores."""
+    if trainer.ranks.first:
+        path = trainer.run.path
+        Extra("curves.png").do(lambda: curves.draw([path], path / "curves.png"))
+        Extra("per_class.png").do(lambda: per_class.draw_in(path))
+        best = trainer.state.best
+        print(f"{path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
 @record
@@ -125,8 +138,8 @@ def main() -> None:
                     print(note, file=sys.stderr)
                 if options.eval:
                     evaluate([*procedure.resolved().values()][-1], options.eval, place, options.tables)
-                for cfg, fresh in () if options.eval else procedure.to_train(options, place):
-                    run(cfg, place, stop, fresh=fresh)
+                for cfgs, fresh in () if options.eval else procedure.to_train(options, place):
+                    run(cfgs, place, stop, fresh=fresh)
                 barrier()
         except ExpectedError as error:
             sys.exit(report(error))

@@ -1,19 +1,22 @@
 """Images/s of whole training runs beside a plain loop of torchvision and torch's DataLoader, in one run.
 
-    python -m benchmarks.trainer [--data FOLDER] [--copies 40] [--teacher resnet34] [--student resnet18] [--workers 16]
+    python -m benchmarks.trainer [--data FOLDER] [--copies 20] [--teacher resnet34] [--student resnet18] [--workers 16]
 
 Photos in class folders are packed once under --work, small sets several times over. Every row is a run of the same
 networks, crop, batch and loss (cross-entropy and KD), in the precision of --amp, compiled unless --eager is given:
 
     distilled     train_with_distillation.py with the teacher
     alone         train_with_distillation.py without one
+    filling       with the teacher, whose outputs are stored as they come; its priors, and the epochs that they are made
+                  of, before the first step
+    stored        with what was stored, and no teacher
     loop          ImageFolder, DataLoader with as many processes, teacher, student, SGD: what a script would have
     loop alone    the same without the teacher
     step          that loop on one batch that is on the device already: as fast as any loader can make it
     step alone    the same without the teacher
 
-`images_per_second` is the median over the epochs after the first, `waiting` the share of the time that a run waited
-for data.
+`images_per_second` is the median over the epochs after the first, of `filling` over those that it fills; `waiting` the
+share of the time that a run waited for data; `seconds` what the whole command took, with compilation and validation.
 """
 
 from __future__ import annotations
@@ -36,10 +39,11 @@ from torchvision import datasets, transforms
 
 from benchmarks.common import check_counts, files_below, run, show
 from figures.curves import read_metrics
+from stored.layouts import LayoutConfig
 from utils.console import exit_with_its_code
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-ROWS = ("distilled", "alone", "loop", "loop alone", "step", "step alone")
+ROWS = ("distilled", "alone", "filling", "stored", "loop", "loop alone", "step", "step alone")
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,6 +57,8 @@ def main() -> None:
     rows: dict[str, Callable[[], dict[str, float]]] = {
         "distilled": lambda: trained(options, "kd"),
         "alone": lambda: trained(options, "none"),
+        "filling": lambda: trained(options, "kd", store=True, fresh=True),
+        "stored": lambda: trained(options, "kd", store=True),
         "loop": lambda: looped(options, device, Folder(options, device), distils=True),
         "loop alone": lambda: looped(options, device, Folder(options, device), distils=False),
         "step": lambda: looped(options, device, one_batch(options, device), distils=True),
@@ -76,8 +82,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--teacher", default="resnet34", help="of torchvision; default: resnet34")
     parser.add_argument("--student", default="resnet18", help="of torchvision; default: resnet18")
     parser.add_argument("--rows", nargs="+", choices=ROWS, metavar="ROW", help="default: all")
-    parser.add_argument("--copies", type=int, default=40, help="of each photo in an epoch (default: 40)")
-    parser.add_argument("--epochs", type=int, default=5, help="the first does not count (default: 5)")
+    parser.add_argument("--copies", type=int, default=20, help="of each photo in an epoch (default: 20)")
+    parser.add_argument("--epochs", type=int, default=12, help="the first does not count (default: 12)")
     parser.add_argument("--batch", type=int, default=256, help="images a step (default: 256)")
     parser.add_argument("--side", type=int, default=224, help="of the images, pixels (default: 224)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding processes (default: the cores)")
@@ -103,17 +109,26 @@ def prepare(options: argparse.Namespace) -> None:
                     shutil.copyfile(path, photo)
     paths = ["--image_path", str(images), "--output_path"]
     run("dataset/mk_img_list.py", *paths, str(options.work / "lists"))
+    torch.manual_seed(0)
+    teacher = getattr(torchvision.models, options.teacher)(num_classes=_classes(options))
+    torch.save(teacher.state_dict(), options.work / "teacher.pth")
     for split in ("train", "val"):
         lists = ["--list_path", str(options.work / "lists"), "--split", split]
         run("dataset/img2lmdb.py", *paths, str(options.work / "lmdb"), *lists)
 
 
-def trained(options: argparse.Namespace, method: str) -> dict[str, float]:
-    """A run of the trainer by a method of the table."""
-    teacher = [f"teacher={options.teacher}", "teachers.teacher.weights=none", "teachers.teacher.expect=0"]
+def trained(options: argparse.Namespace, method: str, *, store: bool = False, fresh: bool = False) -> dict[str, float]:
+    """A run of the trainer by a method of the table; with a ``store``, which is emptied first when ``fresh``."""
+    begun, folder = time.perf_counter(), options.work / "store"
+    words = [f"teacher={options.teacher}", f"teachers.teacher.weights={options.work / 'teacher.pth'}"]
+    words.append("teachers.teacher.expect=0")
+    if store:
+        words.append(f"teachers.teacher.store={folder}")
+        if fresh:
+            shutil.rmtree(folder, ignore_errors=True)
     run(
         *("train_with_distillation.py", "--fresh", "--cfg", "configs/imagenet.py", f"method={method}"),
-        *(f"student={options.student}", *(teacher if method != "none" else ())),
+        *(f"student={options.student}", *(words if method != "none" else ())),
         *(f"name={method}", f"epochs={options.epochs}", "optim.milestones="),
         *(f"data.data_path={options.work / 'lmdb'}", f"data.batch_size={options.batch}"),
         *(f"data.num_workers={options.workers}", f"data.input_size={options.side}"),
@@ -121,9 +136,11 @@ def trained(options: argparse.Namespace, method: str) -> dict[str, float]:
         *(f"train_params.amp={options.amp}", f"train_params.compile={not options.eager}"),
         *("train_params.print_freq=100000", "train_params.checkpoint_steps=0"),
     )
-    rows = [row for row in read_metrics(options.work / "runs" / method) if "images_per_second" in row][1:]
-    speed = median(row["images_per_second"] for row in rows)
-    return {"images_per_second": round(speed, 1), "waiting": round(median(row["data_wait"] for row in rows), 3)}
+    rows = [row for row in read_metrics(options.work / "runs" / method) if "images_per_second" in row]
+    rows = rows[LayoutConfig().views if fresh and options.epochs > LayoutConfig().views else 1 :]
+    shown = {"images_per_second": median(row["images_per_second"] for row in rows)}
+    shown |= {"waiting": median(row["data_wait"] for row in rows), "seconds": time.perf_counter() - begun}
+    return {name: round(value, 3) for name, value in shown.items()}
 
 
 def looped(

@@ -8,6 +8,7 @@ from typing import Literal
 from utils.errors import UsageError
 from utils.settings import about, check, setting, show
 
+PIXELS = 1  # raised whenever a view of one record and one draw comes to other pixels than before
 STEP = 32  # pixels, of which the sides of a batch are multiples where images have their own shapes
 
 
@@ -84,6 +85,9 @@ class DataConfig:
     """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each image has one of them"""
     strong_view: bool = False
     """also give each training image in a strongly distorted view (RandAugment, cutout), for mlkd and crld"""
+    epochs_of_views: int = setting(0, least=0)
+    """epochs after which the views of the images come again, in another order, so that stored teacher outputs of as
+    many epochs serve any number; 0 never shows one again"""
     order: Literal["shuffle", "blocks"] = "shuffle"
     """training: shuffle the whole split, or blocks of neighbouring records, for data larger than memory or the cache"""
     open_shards: int = setting(16, least=1, used_with={"order": ("blocks",)})

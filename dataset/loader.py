@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
+from itertools import tee
 
 import numpy as np
 import torch
@@ -85,9 +86,10 @@ class TrainLoader:
         targets: what becomes of the targets of the records; labels when not given.
 
     Attributes:
-        config: as it was given.
+        config, device: as they were given.
         batches: how many an epoch has.
         batch_size: images of each, over all ranks.
+        rows: samples that a batch of `views` may have.
         stopwatch: of `copy`, what it takes to bring batches to the device and to distort them there.
 
     Raises:
@@ -119,7 +121,8 @@ class TrainLoader:
             )
         self.batches, self.batch_size = len(samples) // config.batch_size, config.batch_size
         self._share = (config.batch_size, rank, world)
-        self.config, self.stopwatch = config, Stopwatch(device)
+        self.rows = share // 2 if self._mixes else share
+        self.config, self.device, self.stopwatch = config, device, Stopwatch(device)
         self._seed, self._samples = seed, samples
         samples.prepare(config.open_shards if config.order == "blocks" else None)
         self._reading: Generator[np.ndarray] | None = None
@@ -129,17 +132,54 @@ class TrainLoader:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of ``epoch`` (from 0), from batch ``first`` on."""
         shards, config = self._samples.shards, self.config
-        whole = order.epoch_order(self._seed, epoch, shards, config.order, config.open_shards)
         groups = [list(range(len(shards)))]
         if config.order == "blocks":
-            groups = order.shard_groups(self._seed, epoch, len(shards), config.open_shards)
+            groups = order.shard_groups(self._seed, self._ordered_as(epoch), len(shards), config.open_shards)
+        whole = self._order(epoch)
         if config.type_of_data_aug == "short_side":
             assert self._samples.sizes is not None
             stretches = [sum(shards[number] for number in group) for group in groups]
             whole = order.by_shape(whole, self._samples.sizes, self.batch_size, stretches)
         batches = self._reading = self._samples.reading(groups, order.training_batches(whole, *self._share, first))
         together = order.training_batches(whole, self.batch_size, 0, 1, first)  # those of all ranks
-        for index, tensors in self._stream.run((epoch, *both) for both in zip(batches, together)):
+        yield from self._shown(self.views_of(epoch), zip(batches, together))
+
+    def views_of(self, epoch: int) -> int:
+        """The epoch whose views ``epoch`` shows."""
+        return epoch % self.config.epochs_of_views if self.config.epochs_of_views else epoch
+
+    def views(self, epoch: int, batches: Iterable[np.ndarray]) -> Iterator[Batch]:
+        """Views of any samples as the training batches of ``epoch`` show them, mixed with the same ones.
+
+        Args:
+            epoch: from 0.
+            batches: sample numbers, int64 [B], at most the batches' share of a rank; of half of that where images are
+                mixed.
+        """
+        if not self._mixes:
+            yield from self._shown(self.views_of(epoch), ((index, index) for index in batches))
+            return
+        whole = self._order(epoch)
+        asked, pairs = tee(batches)
+        both = (order.with_partners(whole, index).flatten() for index in pairs)
+        for index, batch in zip(asked, self._shown(self.views_of(epoch), ((pair, pair) for pair in both))):
+            wanted = order.with_partners(whole, index)
+            rows = 2 * np.arange(len(index)) + (wanted[:, 1] == index)
+            yield batch.at(torch.from_numpy(rows).to(batch.index.device))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """All samples in the order of ``epoch``, before batches go by shape."""
+        config = self.config
+        return order.epoch_order(
+            self._seed, self._ordered_as(epoch), self._samples.shards, config.order, config.open_shards
+        )
+
+    def _ordered_as(self, epoch: int) -> int:
+        """The epoch whose order ``epoch`` has: where images are mixed, views come again with the same partners."""
+        return self.views_of(epoch) if self._mixes else epoch
+
+    def _shown(self, epoch: int, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Batch]:
+        for index, tensors in self._stream.run((epoch, *both) for both in batches):
             with self.stopwatch("copy"):
                 batch = self._augmented(tensors, index, epoch)
             yield batch
@@ -171,7 +211,7 @@ class TrainLoader:
         if self._mixes:
             images, share = augment.mix(images, draws[:, crops.MIX], config.mixup, config.cutmix)
             others = {f"other_{name}": augment.neighbours(target) for name, target in targets.items()}
-            targets = {**targets, **others, "other_share": share}
+            targets = {**targets, **others, "other_index": augment.neighbours(batch.index), "other_share": share}
         views = {"weak": images}
         if config.strong_view:
             views["strong"] = strong_views(images, draws[:, crops.STRONG])

@@ -10,12 +10,13 @@ MAY_IMPORT = {
     "utils": {"utils"},
     "dataset": {"dataset", "utils"},
     "models": {"models", "utils"},
+    "stored": {"stored", "dataset", "models", "utils"},
     "objectives": {"objectives", "utils"},
     "tasks": {"tasks", "dataset", "evaluation", "models", "utils"},
     "evaluation": {"evaluation", "dataset", "models", "utils"},
     "figures": {"figures", "dataset", "models", "objectives", "old_names", "utils"},
-    "training": {"training", "dataset", "models", "tasks", "teachers", "knowledge_distiller", "utils"},
-    "teachers.py": {"dataset", "models", "utils"},
+    "training": {"training", "dataset", "models", "stored", "tasks", "teachers", "knowledge_distiller", "utils"},
+    "teachers.py": {"dataset", "models", "stored", "utils"},
     "terms.py": {"dataset", "models", "objectives", "teachers", "utils"},
     "knowledge_distiller.py": {"dataset", "models", "objectives", "teachers", "terms", "utils"},
     "old_names.py": {"utils"},
@@ -23,10 +24,14 @@ MAY_IMPORT = {
         *("dataset", "knowledge_distiller", "models", "objectives", "old_names", "tasks", "teachers", "training"),
         "utils",
     },
+    "stored_teachers.py": {"dataset", "recipe", "stored", "teachers", "terms", "training", "utils"},
     "networks.py": {
-        *("dataset", "knowledge_distiller", "models", "recipe", "tasks", "teachers", "terms", "training", "utils"),
+        *("dataset", "knowledge_distiller", "models", "recipe", "stored_teachers", "tasks", "teachers", "terms"),
+        *("training", "utils"),
     },
-    "procedure.py": {"models", "networks", "old_names", "recipe", "training", "utils"},
+    "students.py": {"models", "recipe", "utils"},
+    "procedure.py": {"models", "networks", "old_names", "recipe", "students", "training", "utils"},
+    "evaluate.py": {"dataset", "figures", "networks", "recipe", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 

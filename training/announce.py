@@ -16,6 +16,7 @@ from models.zoo import Network, NetworkConfig
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
 from training.phases import Phase
+from training.stored import Stored
 from utils.distributed import Ranks
 from utils.text import counted
 
@@ -41,13 +42,20 @@ def described(
     """
     distiller, params, ranks = trainer.state.distiller, trainer.params, trainer.ranks
     phases = list(trainer.state.phases.values())
-    networks = {"student": distiller.student} | {name: one.network for name, one in distiller.teachers.items()}
+    networks: dict[str, object] = {"student": distiller.student}
+    stored: dict[str, str] = {}
+    for name, teacher in distiller.teachers.items():
+        if isinstance(teacher, Stored):
+            stored[name] = f"{configs[name].name}, outputs in {teacher.store.path}, {teacher.bytes} bytes a view"
+        else:
+            networks[name] = teacher.network
     train, val = splits
     images = f"{len(train):,} + {counted(len(val), 'image')}"
     lines = [
         ("data", f"{images} of {counted(len(train.classes), 'class')} in {data.data_path}"),
         ("crop", _crop(data)),
         *((name, _network(one, configs[name], data.val_side, ranks.device)) for name, one in networks.items()),
+        *stored.items(),
         *(("then" if number else "loss", _loss(phase, len(phases) > 1)) for number, phase in enumerate(phases)),
         ("optimizer", _optimizer(phases[-1])),
         ("schedule", _schedule(phases[-1].optim)),

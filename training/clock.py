@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from tqdm import tqdm
 
@@ -13,6 +14,14 @@ from utils.text import counted
 
 _ESTIMATE_AFTER = 50  # steps, until the time left is printed
 _BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"  # with loss, top-1 and time left: 80 columns
+
+
+class Moment(NamedTuple):
+    """Steps and seconds until now."""
+
+    steps: int
+    seconds: float
+    waited: float  # of these, for data
 
 
 class Clock:
@@ -30,6 +39,8 @@ class Clock:
         self._begun, self._first, self._step = 0.0, 0, 0  # when the first step here was done, which, and the last one
         self._own = 0  # steps of this process
         self._remarked = False
+        self._count, self._waited = 0, 0.0  # steps, and seconds of waiting for data
+        self._losses: dict[str, float] = {}  # that are shown, by student
 
     def __enter__(self) -> Clock:
         return self
@@ -42,7 +53,7 @@ class Clock:
         """The ``batches`` of an epoch, timed; ``done`` of ``total`` came before them, and ``step`` of the run."""
         on = self._shown and on_terminal()
         self._bar = progress(total=total, initial=done, desc=title, unit="step", disable=not on, bar_format=_BAR)
-        self._title, self._since, self._waited, self._count, self._step = title, time.perf_counter(), 0.0, 0, step
+        self._title, self._step = title, step
         while True:
             start = time.perf_counter()
             batch = next(batches, None)
@@ -55,25 +66,29 @@ class Clock:
             self._bar.update()
             self._note_step()
 
-    def lap(self) -> tuple[int, float, float]:
-        """Steps, seconds, and seconds of waiting for data since the last call, or the epoch's beginning."""
-        now = time.perf_counter()
-        lap = self._count, now - self._since, self._waited
-        self._since, self._waited, self._count = now, 0.0, 0
-        return lap
+    def now(self) -> Moment:
+        """How far it is."""
+        return Moment(self._count, time.perf_counter(), self._waited)
 
-    def show(self, values: dict[str, float], remark: str = "") -> None:
-        """Beside the bar on a terminal, on a line of its own elsewhere, with the ``remark``; above the bar once."""
+    def show(self, values: dict[str, float], remark: str = "", name: str = "") -> None:
+        """Beside the bar on a terminal, on a line of its own elsewhere, with the ``remark``; above the bar once.
+
+        ``name`` is that of one student of several.
+        """
         left = self._left(int(values["step"]))
         ends = {"left": _duration(left)} if left is not None else {}
         if self._bar.disable:
             texts = {name: f"{value:.4g}" for name, value in values.items() if name not in ("epoch", "step")}
             if self._begun:
                 ends = {"elapsed": _duration(time.perf_counter() - self._begun), **ends}
-            line = f"{self._title}, step {int(values['step'])}: {_listed({**texts, **ends})}"
+            title = f"{name}: {self._title}" if name else self._title
+            line = f"{title}, step {int(values['step'])}: {_listed({**texts, **ends})}"
             print(f"{line}; {remark}" if remark else line, flush=True)
         else:
-            texts = {name: f"{values[name]:.4g}" for name in ("loss", *self._scores)}
+            texts = {one: f"{values[one]:.4g}" for one in ("loss", *self._scores)}
+            if name:
+                self._losses[name] = values["loss"]
+                texts = {"losses": f"{min(self._losses.values()):.4g} to {max(self._losses.values()):.4g}"}
             self._bar.set_postfix_str(_listed({**texts, **ends}))
             if remark and not self._remarked:
                 self._remarked = True

@@ -11,15 +11,18 @@ from torch import nn
 
 from dataset.store.samples import Samples
 from teachers import Live
+from training.stored import Stored
 
 _SHOWN = 3  # names in a message
 
 
 def facts_of(splits: Mapping[str, Samples], teachers: nn.ModuleDict) -> dict[str, Any]:
-    """Classes, number of images and a digest of each split, and a digest of each teacher's weights; JSON."""
+    """Classes, number of images and a digest of each split, and a digest of each teacher's weights, or of what its
+    store depends on; JSON."""
     return {
         "data": {name: _split(samples) for name, samples in splits.items()},
-        "teachers": {name: _weights(teacher) for name, teacher in teachers.items()},
+        "teachers": {name: _weights(one) for name, one in teachers.items() if isinstance(one, Live)},
+        "stores": {name: one.store.digest for name, one in teachers.items() if isinstance(one, Stored)},
     }
 
 
@@ -32,6 +35,9 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> str:
     for name, digest in now["teachers"].items():
         if (known := then.get("teachers", {}).get(name)) is not None and known != digest:
             found.append(f"teachers.{name} had other weights (SHA-256 {known[:8]} then, {digest[:8]} now)")
+    for name, digest in now.get("stores", {}).items():
+        if then.get("stores", {}).get(name, digest) != digest:
+            found.append(f"teachers.{name}.store was of other outputs")
     return "; ".join(found)
 
 
@@ -51,8 +57,7 @@ def _split(samples: Samples) -> dict[str, Any]:
     return {"classes": list(samples.classes), "images": len(samples), "sha256": samples.digest()}
 
 
-def _weights(teacher: nn.Module) -> str:
-    assert isinstance(teacher, Live)
+def _weights(teacher: Live) -> str:
     digest = hashlib.sha256()
     for name, value in teacher.network.network.state_dict().items():
         content = value.detach().cpu().contiguous().flatten().view(torch.uint8)

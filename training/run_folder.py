@@ -31,26 +31,13 @@ import torch
 
 from training.facts import changes
 from training.logs import Logs
-from utils.distributed import Ranks, from_first, gather
+from utils.distributed import Ranks, gather, on_first
 from utils.errors import DataError, UsageError
 from utils.files import lock, write_atomically
 from utils.rows import read_rows
 
 Result = TypeVar("Result")
 ResumeRemarks = Callable[[dict[str, Any]], Iterable[str]]  # (settings that a run began with) -> remarks, or UsageError
-
-
-def on_first(work: Callable[[], object], ranks: Ranks) -> None:
-    """Let rank 0 work; a UsageError or DataError that it raises is raised on all."""
-    failure: Exception | None = None
-    if ranks.first:
-        try:
-            work()
-        except (UsageError, DataError) as error:
-            failure = error
-    failure = from_first(failure)
-    if failure is not None:
-        raise failure
 
 
 class RunFolder:

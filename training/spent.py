@@ -23,7 +23,8 @@ class Spent:
     `time/data`, `time/copy`, `time/teacher`, `time/student` and `time/optimizer` are of the trainer's time: waiting for
     a batch; bringing it to the device and distorting it there; the teachers' forward passes (not told from the
     student's where the networks are compiled); forward and backward of the student and the loss, with the exchange of
-    gradients; the optimizer's step, clipping and moving average. What they lack to 1 is logs and checkpoints.
+    gradients; the optimizer's step, clipping and moving average. What they lack to 1 is logs and checkpoints, and the
+    steps of others where several students share a stream; a teacher's pass is then the first's that reads it.
 
     On a GPU the last four are its own time in the last step before the line, taken for all of them, and `time/data` is
     what is left of the wait for batches beside it: the GPU may still have work while the trainer waits.
@@ -40,8 +41,7 @@ class Spent:
     def begin(self) -> None:
         """Begin anew."""
         self._before = self._loader.spent()
-        for stopwatch in self._stopwatches:
-            stopwatch.read()
+        self._parts = self._read()
 
     def measure(self, *, last: bool) -> None:
         """Get ready for the next step, the ``last`` before `shares` or not."""
@@ -59,9 +59,8 @@ class Spent:
         now = self._loader.spent()
         worked = {name: max(0.0, now[name] - before) for name, before in self._before.items()}
         whole = max(elapsed * max(1, self._loader.config.num_workers), sum(worked.values()))
-        parts: dict[str, float] = {}
-        for stopwatch in self._stopwatches:
-            parts |= stopwatch.read()
+        read = self._read()
+        parts = {name: seconds - self._parts.get(name, 0.0) for name, seconds in read.items()}
         if "student" in parts:
             parts["student"] -= parts.get("teacher", 0.0)  # within it
         if self._on_gpu:
@@ -70,11 +69,15 @@ class Spent:
             waited -= parts.get("copy", 0.0)
         busy = sum(parts.values())
         of_step = {"data": max(0.0, min(waited, elapsed - busy)), **parts}
-        self._before = now
+        self._before, self._parts = now, read
         return {
             **{f"time/{name}": seconds / whole for name, seconds in worked.items()},
             **{f"time/{name}": seconds / max(elapsed, busy) for name, seconds in of_step.items()},
         }
+
+    def _read(self) -> dict[str, float]:
+        """Seconds of the parts of a step so far."""
+        return {name: seconds for stopwatch in self._stopwatches for name, seconds in stopwatch.read().items()}
 
 
 def faster_loader(shares: dict[str, float], data: DataConfig, cores: int) -> str:

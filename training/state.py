@@ -78,7 +78,7 @@ class State:
         self.average = Average(distiller.student) if params.average_last else None
         self.stopwatch = Stopwatch(ranks.device)
         for teacher in () if params.compile else distiller.teachers.values():
-            self.stopwatch.around(teacher, "teacher")
+            self.stopwatch.around(teacher, "teacher", within="student")
         self._parameters = trainable_parameters(distiller)
         self._ends = list(accumulate(phase.epochs for phase in phases.values()))
         self.epoch = self.batch = self.step = 0

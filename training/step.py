@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dataset.feed.batch import Batch
 from knowledge_distiller import Distilled
+from teachers import Views
 from training.dot import Dot
 from training.settings import TrainConfig
 from utils.errors import UsageError
@@ -23,7 +24,12 @@ _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def step_on(
-    state: State, module: nn.Module, batch: Batch, rate: float, momentum: float | None = None
+    state: State,
+    module: nn.Module,
+    batch: Batch,
+    rate: float,
+    momentum: float | None = None,
+    shared: Sequence[Views] | None = None,
 ) -> list[tuple[Distilled, Batch]]:
     """One step on this rank's ``batch``, in `accumulate` parts of it.
 
@@ -33,6 +39,7 @@ def step_on(
         batch: B samples.
         rate: the learning rate.
         momentum: likewise; as the optimizer has it when not given.
+        shared: the views of each part that students share, where there are several.
 
     Returns:
         What the parts gave, and the parts.
@@ -46,12 +53,14 @@ def step_on(
         group["lr"] = rate
         if momentum is not None:
             group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
-    parts = batch.chunk(state.params.accumulate)
+    inputs: list[tuple] = [(part,) for part in batch.chunk(state.params.accumulate)]
+    if shared is not None:
+        inputs = [(views.batch, views) for views in shared]
     with state.stopwatch("student"):
-        results = [_backward(state, module, part, len(parts), last=part is parts[-1]) for part in parts]
+        results = [_backward(state, module, given, len(inputs), last=given is inputs[-1]) for given in inputs]
     with state.stopwatch("optimizer"):
         _update(state)
-    return list(zip(results, parts))
+    return [(result, part) for result, (part, *_) in zip(results, inputs)]
 
 
 def _update(state: State) -> None:
@@ -66,12 +75,12 @@ def _update(state: State) -> None:
         state.ema.update_parameters(state.distiller.student)
 
 
-def _backward(state: State, module: nn.Module, part: Batch, parts: int, *, last: bool) -> Distilled:
-    """The gradients of one of ``parts``; ranks share theirs after the last one."""
+def _backward(state: State, module: nn.Module, inputs: tuple, parts: int, *, last: bool) -> Distilled:
+    """The gradients of one of ``parts``, the ``inputs`` of the facade; ranks share theirs after the last one."""
     unsynced = isinstance(module, DistributedDataParallel) and not last
     with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
         with autocast(state.params, state.ranks.device), _enough_images():
-            given: Distilled = module(part)
+            given: Distilled = module(*inputs)
         if not given.weighted.requires_grad:
             trained = ", ".join(state.phase.trainable) or "anything that is trained"
             terms = ", ".join(f"terms.{name}" for name in state.phase.terms)

@@ -13,6 +13,7 @@ from models.outputs import Outputs, Scene
 from tasks import Task
 from teachers import Live, TeacherConfig
 from training.scores import Scorer
+from training.stored import Stored
 from utils.distributed import any_rank, print_on_first
 from utils.errors import UsageError
 
@@ -38,7 +39,10 @@ def check_teachers(
         UsageError: a teacher is below its `expect`, or gives logits that are not finite.
     """
     shown = re.sub(r"^top(?=\d)", "top-", task.primary)
-    for name, teacher in teachers.items():
+    for name, given in teachers.items():
+        teacher = given.live if isinstance(given, Stored) else given
+        if teacher is None:  # its store is whole
+            continue
         assert isinstance(teacher, Live)
         teacher.eval()  # one with batch statistics too: the images lie by class, and the batches with them
         network, config = teacher.network, configs[name]

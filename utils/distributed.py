@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from utils.console import report
-from utils.errors import ExpectedError, RankLost, Stopped, UsageError
+from utils.errors import DataError, ExpectedError, RankLost, Stopped, UsageError
 from utils.memory import keep_freed_memory
 
 # How gloo, whose errors have no type of their own, says that another rank is gone.
@@ -268,6 +268,19 @@ def from_first(value: Value) -> Value:
     box = [value]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
+
+
+def on_first(work: Callable[[], object], ranks: Ranks) -> None:
+    """Let rank 0 work; a UsageError or DataError that it raises is raised on all."""
+    failure: Exception | None = None
+    if ranks.first:
+        try:
+            work()
+        except (UsageError, DataError) as error:
+            failure = error
+    failure = from_first(failure)
+    if failure is not None:
+        raise failure
 
 
 def print_on_first(line: str) -> None:

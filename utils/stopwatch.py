@@ -26,6 +26,7 @@ class Stopwatch:
         self.on, self.on_gpu = False, device.type == "cuda"
         self._begun: dict[str, float | torch.cuda.Event] = {}
         self._ended: list[tuple[str, float | torch.cuda.Event, float | torch.cuda.Event]] = []
+        self._seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -34,18 +35,22 @@ class Stopwatch:
         yield
         self._stop(name)
 
-    def around(self, module: nn.Module, name: str) -> None:
-        """Measure every call of ``module``, which must not be compiled."""
-        module.register_forward_pre_hook(lambda *_: self._start(name))
+    def around(self, module: nn.Module, name: str, within: str = "") -> None:
+        """Measure every call of ``module``, which must not be compiled, or those ``within`` another part alone."""
+
+        def start(*_: object) -> None:
+            if not within or within in self._begun:
+                self._start(name)
+
+        module.register_forward_pre_hook(start)
         module.register_forward_hook(lambda *_: self._stop(name))
 
     def read(self) -> dict[str, float]:
-        """Seconds of each part since this was last read."""
-        seconds: dict[str, float] = {}
+        """Seconds of each part so far."""
         for name, begin, end in self._ended:
-            seconds[name] = seconds.get(name, 0.0) + _between(begin, end)
+            self._seconds[name] = self._seconds.get(name, 0.0) + _between(begin, end)
         self._ended.clear()
-        return seconds
+        return dict(self._seconds)
 
     def _start(self, name: str) -> None:
         if self.on:

@@ -20,9 +20,10 @@ class Batch(Mapping[str, Tensor]):
         sizes: int64 [B, 2], height and width of each image in these H x W pixels, from the top left; zeros are beside
             it.
         targets: by name, as the task lays them out: of single-label data `labels` int64 [B]. With mixup or cutmix also
-            `other_labels`, of the images mixed in, and `other_share` float32 [B].
+            `other_labels`, of the images mixed in, their numbers `other_index`, and `other_share` float32 [B].
         index: int64 [B], number of each sample in its split.
-        epoch: from 0.
+        epoch: from 0; of the views, where `data.epochs_of_views` shows them again. With the index it is what a view is
+            known by.
     """
 
     images: dict[str, Tensor]
@@ -53,6 +54,12 @@ class Batch(Mapping[str, Tensor]):
 
     def __contains__(self, name: object) -> bool:
         return name in self.named
+
+    def at(self, rows: Tensor) -> Batch:
+        """The samples at ``rows`` alone, int64 [R], in that order."""
+        images = {view: pixels[rows] for view, pixels in self.images.items()}
+        targets = {name: target[rows] for name, target in self.targets.items()}
+        return Batch(images, self.sizes[rows], targets, self.index[rows], self.epoch)
 
     def chunk(self, parts: int) -> list[Batch]:
         """``parts`` batches of equal size, one behind the other."""

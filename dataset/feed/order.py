@@ -99,6 +99,23 @@ def training_batches(order: np.ndarray, batch_size: int, rank: int, world: int, 
         yield order[start : start + share]
 
 
+def with_partners(order: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Samples and those that they are mixed with, one behind the other, as training batches of ``order`` have them.
+
+    Args:
+        order: of an epoch, int64 [N].
+        index: samples, int64 [B].
+
+    Returns:
+        int64 [B, 2]: each pair in its order. The last sample of an odd number is its own partner: it sits this epoch
+        out.
+    """
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    first = place[index] & ~1
+    return np.stack([order[first], order[np.minimum(first + 1, len(order) - 1)]], 1)
+
+
 def evaluation_batches(canvases: np.ndarray, batch_size: int, rank: int, world: int) -> Iterator[np.ndarray]:
     """This rank's samples ``rank, rank + world, ...``, each once, a batch those of one canvas; some may be short.
 

@@ -281,7 +281,7 @@ def test_a_second_ctrl_c_ends_at_once(monkeypatch, capfd):
     assert capfd.readouterr().err.count("\n") == 2
 
 
-@pytest.mark.parametrize("place", ["networks.open_splits", "networks.build_distiller"])
+@pytest.mark.parametrize("place", ["networks.open_splits", "networks.build_distillers"])
 def test_a_signal_before_the_first_step_is_one_line(digits, tmp_path, run, monkeypatch, place):
     monkeypatch.setattr(door, place.rpartition(".")[2], lambda *_: signal.raise_signal(signal.SIGTERM))
     code, _, errors = run(*words(digits, tmp_path))

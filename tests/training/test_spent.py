@@ -140,14 +140,17 @@ def test_on_a_gpu_the_last_step_stands_for_all_and_only_what_it_has_not_to_do_is
 
 def test_calls_of_a_module_are_measured_within_others_and_only_when_it_is_on():
     stopwatch, module = Stopwatch(torch.device("cpu")), torch.nn.Identity()
-    stopwatch.around(module, "inside")
+    stopwatch.around(module, "inside", within="outside")
+    stopwatch.around(module, "anywhere")
     module(1)
     assert stopwatch.read() == {}
     stopwatch.on = True
+    module(1)
+    assert stopwatch.read().keys() == {"anywhere"}
     with stopwatch("outside"):
         module(1)
         time.sleep(0.01)
         module(1)
     seconds = stopwatch.read()
     assert 0 < seconds["inside"] < 0.01 < seconds["outside"]
-    assert stopwatch.read() == {}
+    assert stopwatch.read() == seconds

@@ -1,0 +1,128 @@
+"""Several runs beside each other: what each reached, and in what their settings differ.
+
+python -m figures.comparison runs/x runs/y ... [--output FOLDER]
+
+prints a table, and writes it as comparison.json, and the learning curves as comparison.png, beside the runs::
+
+    [{"name": "x", "folder": "runs/x", "scores": {"epoch": 5, "step": 600, "top1": 71.2, ...}, "epochs": 5, "of": 5,
+      "differs": {"terms.wsld.weight": 2.5}}, ...]
+
+`scores` are those of the epoch with the best student, empty before the first epoch's end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from figures import curves
+from utils.config import differences
+from utils.console import exit_with_its_code
+from utils.errors import DataError, UsageError
+from utils.files import make_folder, write_atomically
+from utils.settings import show
+from utils.text import counted
+
+_SHOWN = 4  # settings in a row of the table
+_NOT_COMPARED = ("name", "train_params.output_path")
+
+
+def compare(runs: Sequence[Path], folder: Path | None = None) -> str:
+    """The table of some runs, best first, that is also written to ``folder``, with their curves; beside the first run
+    when not given.
+
+    Raises:
+        UsageError: one is no run folder.
+        DataError: a file in one is damaged.
+    """
+    folder = folder or runs[0].parent
+    configs = [_config(run) for run in runs]
+    rows = [_row(run, config) for run, config in zip(runs, configs)]
+    for row, differs in zip(rows, _differing(configs)):
+        row["differs"] = differs
+    write_atomically(folder / "comparison.json", json.dumps(rows, indent=1).encode())
+    if begun := [run for run in runs if (run / "metrics.jsonl").exists()]:
+        curves.draw(begun, folder / "comparison.png")
+    return _table(rows)
+
+
+def _config(run: Path) -> dict[str, Any]:
+    path = run / "config.json"
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; name run folders") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error})") from None
+
+
+def _row(run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    rows = curves.read_metrics(run) if (run / "metrics.jsonl").exists() else []  # none before the first line
+    validations = [row for row in rows if row["kind"] == "val"]
+    of_last = [row for row in validations if row.get("phase") == validations[-1].get("phase")]
+    best = max(of_last, key=_highest, default={})
+    scores = {name: value for name, value in best.items() if name not in ("kind", "phase", "seconds", "time")}
+    epochs = validations[-1]["epoch"] if validations else 0
+    every = sum(phase["epochs"] for phase in config["phases"].values())
+    return {"name": run.name, "folder": str(run), "scores": scores, "epochs": epochs, "of": every}
+
+
+def _highest(row: dict[str, Any]) -> float:
+    """Of the student and its averages."""
+    primary = curves.primary([row])
+    return max(row[name] for name in (primary, f"ema_{primary}", f"average_{primary}") if name in row)
+
+
+def _differing(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each the settings in which not all are alike, by their names on the command line."""
+    keys: dict[str, None] = {}
+    for config in configs[1:]:
+        keys |= dict.fromkeys(_flat(differences(configs[0], config)))
+    found = []
+    for config in configs:
+        left_out, values = f"phases.{[*config['phases']][-1]}.", _flat(config)
+        found.append(
+            {key.removeprefix(left_out): values[key] for key in keys if key in values and key not in _NOT_COMPARED}
+        )
+    return found
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by dotted keys."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    inner = [_flat(item, f"{prefix}.{key}" if prefix else key) for key, item in value.items()]
+    return {key: item for one in inner for key, item in one.items()}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    primary = next((curves.primary([row["scores"]]) for row in rows if row["scores"]), None) or "score"
+    shown = [("run", primary, "epoch", "differs in")]
+    for row in sorted(rows, key=lambda row: _highest(row["scores"]) if row["scores"] else -1.0, reverse=True):
+        best = f"{_highest(row['scores']):.3f}" if row["scores"] else "none"
+        last = "" if row["epochs"] == row["of"] else f" (ended after {row['epochs']})"
+        differs = [f"{key}={show(value)}" for key, value in row["differs"].items()]
+        more = f" and {counted(len(differs) - _SHOWN, 'setting')} more" if len(differs) > _SHOWN else ""
+        epoch = f"{row['scores'].get('epoch', 0):g}/{row['of']}{last}"
+        shown.append((row["name"], best, epoch, " ".join(differs[:_SHOWN]) + more))
+    widths = [max(len(row[column]) for row in shown) for column in range(3)]
+    return "\n".join("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]) for row in shown)
+
+
+@exit_with_its_code
+def main() -> None:
+    """Compare the runs on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("--output", type=Path, help="folder to write to (default: the one that holds the first run)")
+    options = parser.parse_args()
+    folder = options.output or options.runs[0].parent
+    make_folder(folder, "--output")
+    print(compare(options.runs, folder))
+
+
+if __name__ == "__main__":
+    main()

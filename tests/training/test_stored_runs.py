@@ -1,0 +1,83 @@
+"""Runs with a store, as a user starts them: filled, read, killed, on ranks, by the tool, and shared by students."""
+
+import shutil
+
+import pytest
+import small_store
+from conftest import call
+from small_run import KILL_AT_STEP, learned, words
+from small_store import files
+
+LAYOUT = ["teachers.teacher.layout.name=prior", "teachers.teacher.layout.k=4", "teachers.teacher.layout.views=2"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return small_store.weights(tmp_path_factory.mktemp("teacher"))
+
+
+def given(digits, weights, runs, store, *more):
+    teacher = [f"teachers.teacher.weights={weights}", "teachers.teacher.expect=0", "method=wsld"]
+    return [*words(digits, runs, *teacher, *more), *([f"teachers.teacher.store={store}", *LAYOUT] if store else [])]
+
+
+@pytest.fixture(scope="module")
+def filled(digits, weights, tmp_path_factory):
+    """A run that nothing befell, and the store that it filled."""
+    folder = tmp_path_factory.mktemp("filled")
+    call("train_with_distillation.py", *given(digits, weights, folder, folder / "store"))
+    return folder
+
+
+def test_a_run_that_reads_learns_what_the_one_that_filled_did(digits, weights, filled, tmp_path, run):
+    code, said, _ = run(*given(digits, weights, tmp_path, filled / "store"))
+    assert code == 0
+    assert f"teachers.teacher: not built, its outputs are all in {filled / 'store'}" in said
+    assert learned(tmp_path / "run") == learned(filled / "run")
+    code, _, error = run(*given(digits, weights, tmp_path / "other", filled / "store", "train_params.seed=1"))
+    assert code == 2
+    assert "holds other outputs: seed 0 there, 1 here" in error
+
+
+def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_path):
+    command = given(digits, weights, tmp_path, tmp_path / "store")
+    for step in (6, 9, 14):
+        call("tests/door.py", KILL_AT_STEP.format(step=step, signal="SIGKILL"), *command, code=-9)
+    call("train_with_distillation.py", *command)
+    assert learned(tmp_path / "run") == learned(filled / "run")
+    assert files(tmp_path / "store") == files(filled / "store")
+
+
+def test_the_tool_fills_what_a_run_lacks_and_compares_it(digits, weights, filled, tmp_path, run):
+    shutil.copytree(filled / "store", tmp_path / "store")
+    shutil.rmtree(tmp_path / "store/weak/0001")
+    command = given(digits, weights, tmp_path, tmp_path / "store")
+    said = call("-m", "tools.teacher_outputs", *command).stdout
+    assert "the teacher looked at 120 views" in said
+    assert "3 of 3 epochs are whole" in said
+    assert "KL 0." in said
+    said = call("-m", "tools.teacher_outputs", *command, "--check").stdout
+    assert "epoch 3: 64 views, distance" in said
+    (block,) = (tmp_path / "store/weak/0002").iterdir()
+    block.write_bytes(block.read_bytes()[:-1])
+    assert "is damaged" in call("-m", "tools.teacher_outputs", *command, "--check", code=3).stderr
+    code, said, error = run(*command, "teachers.teacher.on_damage=recompute")
+    assert code == 3
+    assert "run the same command again" in error
+    code, said, error = run(*command, "teachers.teacher.on_damage=recompute")
+    assert code == 0
+    assert "2 of 3 epochs are in" in said
+
+
+def test_two_ranks_fill_one_store(digits, weights, filled, tmp_path):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train_with_distillation.py"]
+    call(*command, *given(digits, weights, tmp_path, tmp_path / "store"))
+    assert files(tmp_path / "store").keys() == files(filled / "store").keys()
+
+
+def test_students_of_one_stream_read_and_fill_one_store(digits, weights, filled, tmp_path, run):
+    command = given(digits, weights, tmp_path, tmp_path / "store")
+    code, _, error = run(*command, "--grid", "terms.wsld.weight=2.5,1")
+    assert code == 0, error
+    assert files(tmp_path / "store") == files(filled / "store")
+    assert learned(tmp_path / "run_weight=2.5") == learned(filled / "run")

@@ -1,0 +1,1 @@
+"""Commands about what runs read and leave, beside the training itself."""

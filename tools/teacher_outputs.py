@@ -1,0 +1,149 @@
+"""Fill the store of a teacher's outputs ahead of training, or compare it with the teacher.
+
+    python -m tools.teacher_outputs --cfg config.py [key=value ...]          every epoch that the run shows
+    python -m tools.teacher_outputs ... --epochs 1-100 --part 2/8            one of eight machines' share, any order
+    torchrun --nproc_per_node=8 -m tools.teacher_outputs ...                 a share on each GPU
+    python -m tools.teacher_outputs ... --check                              64 views of every epoch, and write nothing
+
+The config is that of the run, with teachers.NAME.store=FOLDER. A kill loses at most a block of 4,096 samples; the same
+command goes on. Shares that were written to several folders are joined by copying these into one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from dataset.loader import TrainLoader, open_split
+from networks import live_teacher
+from procedure import OLD, Procedure
+from recipe import Recipe
+from stored_teachers import stored_teacher
+from training.filling import compare, fill, losses
+from training.step import autocast
+from training.stored import Precision, Stored
+from utils.config import read_configs
+from utils.console import exit_with_its_code
+from utils.distributed import barrier, print_on_first, ranks
+from utils.errors import UsageError
+from utils.text import counted
+
+
+@exit_with_its_code
+def main() -> None:
+    """Fill, or check, the stores of all teachers of the config that have one."""
+    options, cfgs = parse()
+    configs = {name: one for cfg in cfgs for name, one in cfg.teachers.items() if one.store}
+    if not configs:
+        raise UsageError("no teacher of this config has a store: set teachers.NAME.store=FOLDER")
+    if any(one.mixed == "linear" for one in configs.values()):
+        cfgs = [replace(cfg, data=replace(cfg.data, mixup=0.0, cutmix=0.0)) for cfg in cfgs]
+    cfg = cfgs[0]
+    with ranks(cfg.train_params.timeout_minutes) as place:
+        number, of = options.part
+        part = (number - 1) * place.world + place.rank, of * place.world
+        train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
+        targets, precision = cfg.made_task().targets(train.classes), partial(autocast, cfg.train_params, place.device)
+        with closing(TrainLoader(train, cfg.data, cfg.train_params.seed, 0, 1, place.device, targets)) as loader:
+            for name in configs:
+                live = partial(live_teacher, cfgs, name, train)
+                stored = stored_teacher(cfgs, name, train, live, ahead=True).to(place.device)
+                epochs = options.epochs or stored.epochs
+                if not options.check:
+                    seen = fill(stored, loader, epochs, precision, part, shown=place.first)
+                    barrier()
+                    print_on_first(f"teachers.{name}: the teacher looked at {seen:,} views")
+                if place.first:
+                    report(cfgs, name, stored, loader, epochs, precision, checks=options.check)
+
+
+def report(
+    cfgs: Sequence[Recipe],
+    name: str,
+    stored: Stored,
+    loader: TrainLoader,
+    epochs: Sequence[int],
+    precision: Precision,
+    *,
+    checks: bool,
+) -> None:
+    """Print bytes, and of views that are there what the layout loses; with ``checks`` compare each epoch first."""
+    whole = stored.whole(epochs)
+    for epoch in whole if checks else ():
+        stored.begin(epoch, loader.device)
+        difference = compare(stored, loader, epoch, precision)
+        print(f"teachers.{name}: epoch {epoch + 1}: {difference.views} views, distance {difference.changed:.2g}")
+    print(f"teachers.{name}: {len(whole)} of {len(epochs)} epochs are whole in {stored.store.path}")
+    shape = stored.store.shape
+    assert shape is not None
+    a_view = (shape.record + shape.prior / len(epochs)) * len(stored.views)
+    print(
+        f"teachers.{name}: {a_view:.1f} bytes a view, priors over {counted(len(epochs), 'epoch')} included; "
+        f"{a_view * stored.store.samples * len(epochs) / 1e9:.3g} GB"
+    )
+    if whole and stored.competing:
+        _show_losses(cfgs, name, stored, loader, whole[0], precision)
+
+
+def _show_losses(
+    cfgs: Sequence[Recipe], name: str, stored: Stored, loader: TrainLoader, epoch: int, precision: Precision
+) -> None:
+    """Print the KL divergence of what is kept to the teacher at the temperature of each term, and at 1."""
+    temperatures: dict[float, dict[str, None]] = {1.0: {}}
+    for cfg in cfgs:
+        for term_name, term in cfg.all_terms.items():
+            if name in term.teachers_read:
+                given = {**term.defaults, **term.options}.get("temperature", 1.0)
+                temperatures.setdefault(float(given), {})[term_name] = None
+    stored.begin(epoch, loader.device)
+    for temperature, value in losses(stored, loader, epoch, precision, temperatures).items():
+        terms = ", ".join(temperatures[temperature])
+        print(f"teachers.{name}: KL {value:.4f} at temperature {temperature:g}{terms and f', of {terms}'}")
+
+
+def parse() -> tuple[argparse.Namespace, list[Recipe]]:
+    """Options, and the run of the config; of several the last one, or all that share a stream.
+
+    Raises:
+        UsageError: there is something wrong with them.
+    """
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cfg", type=Path, required=True, help="config of the run")
+    parser.add_argument("--epochs", type=_epochs, help="first and last, from 1: 1-100 (default: those of the run)")
+    parser.add_argument("--part", type=_part, default=(1, 1), help="which of how many shares: 2/8 (default: 1/1)")
+    parser.add_argument("--check", action="store_true", help="compare what is stored with the teacher")
+    options, overrides = parser.parse_known_args()
+    options.notes = []
+    if unknown := [word for word in overrides if "=" not in word]:
+        raise UsageError(f"no option {unknown[0]}; settings are given as key=value")
+    runs, overrides = read_configs(options.cfg, Recipe, overrides, OLD)
+    procedure = Procedure(runs).overridden(overrides, __doc__ or "", options)
+    resolved = [*procedure.resolved().values()]
+    cfgs = resolved if procedure.is_together else resolved[-1:]
+    for cfg in cfgs:
+        cfg.check()
+        cfg.check_terms()
+    return options, cfgs
+
+
+def _epochs(text: str) -> list[int]:
+    found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
+    if found is None or int(found[2] or found[1]) < int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text}: expected the first and the last, such as 1-100")
+    return [*range(int(found[1]) - 1, int(found[2] or found[1]))]
+
+
+def _part(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text}: expected one of n, such as 2/8")
+    return int(found[1]), int(found[2])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""A teacher whose outputs are stored: read where they are there, computed and kept where they are not.
+
+B samples, K classes, N samples of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dataset.feed.batch import Batch
+from dataset.loader import TrainLoader
+from models.outputs import IMAGENET, Outputs
+from models.zoo import Network
+from stored.layouts import Layout
+from stored.store import PRIOR, Store
+from teachers import Live, Views
+from utils.distributed import Ranks, barrier, on_first
+from utils.errors import DataError
+
+Precision = Callable[[], AbstractContextManager]
+
+
+class Stored(nn.Module):
+    """What a `Live` teacher gives, as its store keeps it: training is the same whether the store is filled or not.
+
+    Args:
+        store: where.
+        layout: of logits.
+        pooled: of the features before the classifier, and how many there are; None where they are not kept.
+        views: that are kept: weak, strong.
+        classes: K, of the teacher.
+        live: the teacher itself; None where all that is wanted is stored.
+        places: as `Teacher` has them.
+        epochs: whose views a run shows.
+        priors: how many epochs, from 0 on, the priors are made of.
+        competing: whether its classes do.
+        linear: whether those of mixed images are those of the two images, mixed.
+
+    Attributes:
+        network: stands in for the teacher's, with outputs of the same shapes.
+    """
+
+    places: Tensor | None
+    is_shared = True
+
+    def __init__(
+        self,
+        store: Store,
+        layout: Layout,
+        pooled: tuple[Layout, int] | None,
+        views: Sequence[str],
+        classes: int,
+        live: Live | None,
+        places: Tensor | None,
+        epochs: Sequence[int],
+        priors: int,
+        *,
+        competing: bool,
+        linear: bool = False,
+    ) -> None:
+        super().__init__()
+        self.store, self.layout, self.views, self.live = store, layout, views, live
+        self.epochs, self.priors, self.competing = epochs, priors, competing
+        self._pooled, self._classes, self._linear = pooled, classes, linear
+        self._logit_bytes = layout.size(classes)
+        self.network: Network = _StandIn(classes, pooled[1] if pooled else 0)
+        self.register_buffer("places", places, persistent=False)
+        self._priors: dict[str, Tensor] = {}
+        self._table: dict[str, Tensor] = {}
+        self._covered: dict[str, Tensor] = {}
+        self.epoch = -1
+        self.fills = False
+
+    def whole(self, epochs: Iterable[int]) -> list[int]:
+        """Those of ``epochs`` that the store has all of."""
+        return [epoch for epoch in epochs if all(self.store.is_whole(view, epoch) for view in self.views)]
+
+    def begin(self, epoch: int, device: torch.device) -> None:
+        """Get ready for the views of ``epoch``: read them, or what a stopped run has computed of them.
+
+        Raises:
+            DataError: a block is damaged, or missing where there is no teacher to compute it.
+        """
+        self.epoch, self.fills = epoch, False
+        self._read_priors(device)
+        whole = {view: self.store.read_whole(view, epoch) for view in self.views}
+        self.fills = any(records is None for records in whole.values())
+        if self.fills and self.live is None:
+            raise DataError(
+                f"{self.store.path} lacks a block of epoch {epoch + 1} that was there at the start: run the same "
+                "command again, and it is computed"
+            )
+        for view, records in whole.items():
+            covered = np.full(self.store.samples, records is not None)
+            if records is None:
+                records = np.zeros((self.store.samples, self.bytes), np.uint8)
+                for index, part in self.store.parts(view, epoch):
+                    records[index], covered[index] = part, True
+            self._table[view] = torch.from_numpy(records).to(device)
+            self._covered[view] = torch.from_numpy(covered).to(device)
+        self._kept = {view: covered.clone() for view, covered in self._covered.items()}
+
+    def forward(self, views: Views, view: str, student: Outputs) -> Outputs:
+        """What the store has for a view of a batch: logits [B, K], and `pooled` [B, C] where it is kept."""
+        index = views.batch.index
+        if self.fills:
+            assert self.live is not None
+            records = self.encoded(self.live(views, view, student), views.batch, view)
+            self._table[view].index_copy_(0, index, records)
+            self._covered[view].index_fill_(0, index, True)
+            return self.decoded(records, index, view)
+        given = self.stored(view, index)
+        if not self._linear or "other_share" not in views.batch.targets:
+            return given
+        index, share = views.batch.targets["other_index"], views.batch.targets["other_share"][:, None]
+        others = self.stored(view, index)
+        mixed = torch.lerp(given.logits.softmax(1), others.logits.softmax(1), share)
+        return Outputs(mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log())
+
+    def stored(self, view: str, index: Tensor) -> Outputs:
+        """What is there of samples ``index``, int64 [B], in the epoch that was begun."""
+        return self.decoded(self._table[view].index_select(0, index), index, view)
+
+    @property
+    def bytes(self) -> int:
+        """Of a record."""
+        return self._logit_bytes + (self._pooled[0].size(self._pooled[1]) if self._pooled else 0)
+
+    def encoded(self, outputs: Outputs, batch: Batch, view: str) -> Tensor:
+        """Records, uint8 [B, bytes], of what the teacher gives for a batch."""
+        prior = self._priors[view].index_select(0, batch.index) if self.layout.needs_prior else None
+        return self.encoded_with(outputs, batch.targets.get("labels"), prior)
+
+    def encoded_with(self, outputs: Outputs, labels: Tensor | None, prior: Tensor | None) -> Tensor:
+        """Likewise, for samples of these labels, int64 [B], and priors, int8 [B, K]."""
+        parts = [self.layout.encode(outputs.logits, labels, prior)]
+        if self._pooled:
+            parts.append(self._pooled[0].encode(outputs.features["pooled"], None, None))
+        return torch.cat(parts, 1)
+
+    def decoded(self, records: Tensor, index: Tensor, view: str) -> Outputs:
+        """What records, uint8 [B, bytes], of samples ``index`` hold."""
+        prior = self._priors[view].index_select(0, index) if self.layout.needs_prior else None
+        features = {}
+        if self._pooled:
+            features["pooled"] = self._pooled[0].decode(records[:, self._logit_bytes :], self._pooled[1], None)
+        return Outputs(self.layout.decode(records[:, : self._logit_bytes], self._classes, prior), features)
+
+    def keep(self, name: str) -> None:
+        """Write what was computed since this was last called, as a part by this ``name``; so a kill does not lose it.
+
+        Raises:
+            DataError: the disk is full or cannot be written.
+        """
+        for view in self.views if self.fills else ():
+            fresh = (self._covered[view] & ~self._kept[view]).nonzero()[:, 0]
+            if len(fresh):
+                records = self._table[view].index_select(0, fresh).cpu().numpy()
+                self.store.write_part(view, self.epoch, name, fresh.cpu().numpy(), records)
+                self._kept[view] |= self._covered[view]
+
+    def end(self, loader: TrainLoader, precision: Precision, ranks: Ranks, name: str) -> None:
+        """After an epoch, make blocks of what all ranks have computed; samples that sat it out are looked at now.
+
+        Raises:
+            DataError: as `keep`.
+        """
+        if not self.fills:
+            return
+        self.keep(name)
+        barrier()
+        on_first(lambda: self._complete(loader, precision), ranks)
+
+    def _complete(self, loader: TrainLoader, precision: Precision) -> None:
+        store, epoch = self.store, self.epoch
+        tables, seen = {}, np.ones(store.samples, bool)
+        for view in self.views:
+            tables[view] = np.zeros((store.samples, self.bytes), np.uint8)
+            covered = np.zeros(store.samples, bool)
+            for index, records in store.parts(view, epoch):
+                tables[view][index], covered[index] = records, True
+            seen &= covered
+        for batch, given in self.look(loader, epoch, np.flatnonzero(~seen), precision):
+            for view, outputs in given.items():
+                tables[view][batch.index.cpu().numpy()] = self.encoded(outputs, batch, view).cpu().numpy()
+        for view, table in tables.items():
+            for block in range(store.blocks):
+                store.write(view, epoch, block, table[store.of_block(block)])
+            store.remove_parts(view, epoch)
+
+    def look(
+        self, loader: TrainLoader, epoch: int, samples: np.ndarray, precision: Precision
+    ) -> Iterator[tuple[Batch, dict[str, Outputs]]]:
+        """What the teacher gives by view for ``samples`` as ``epoch`` shows them; those that cannot be read are left
+        out, where the loader skips them."""
+        assert self.live is not None
+        for batch in loader.views(epoch, split(samples, loader.rows)):
+            views = Views(batch)
+            with torch.no_grad(), precision():
+                yield batch, {view: self.live(views, view, Outputs(batch.index)) for view in self.views}
+
+    def train(self, mode: bool = True) -> Stored:
+        """Nothing in it trains."""
+        super().train(False)
+        return self
+
+    def _read_priors(self, device: torch.device) -> None:
+        for view in self.views if self.layout.needs_prior else ():
+            if view not in self._priors:
+                read = self.store.read_whole(view, PRIOR)
+                if read is None:
+                    raise DataError(f"{self.store.path} lacks a block of the priors: run the same command again")
+                self._priors[view] = torch.from_numpy(read.view(np.int8)).to(device)
+
+
+class _StandIn(Network):
+    """Zeros in the shapes of a teacher's outputs."""
+
+    def __init__(self, classes: int, channels: int) -> None:
+        super().__init__(nn.Identity(), IMAGENET, classes)
+        self._channels = channels
+
+    def forward(self, images: Tensor, scene: object = None) -> Outputs:
+        """logits [B, K], and `pooled` [B, C] where it is kept."""
+        features = {"pooled": images.new_zeros(len(images), self._channels)} if self._channels else {}
+        return Outputs(images.new_zeros(len(images), self.num_classes), features)
+
+
+def split(samples: np.ndarray, rows: int) -> Iterable[np.ndarray]:
+    """``samples`` in batches of ``rows``, the last of which may be short."""
+    return (samples[start : start + rows] for start in range(0, len(samples), rows))
