@@ -103,7 +103,6 @@ def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) ->
     with closing(loader), closing(validation), Clock(steps, task.running_scores, shown=ranks.first) as clock:
         for name, cfg in cfgs.items():
             trainers[name].begin(scorer, dataclasses.asdict(cfg), clock)
-        keeping.prepare()
         diverged = Together([*trainers.values()], loader, keeping, has_ended).train(clock, stop)
     if ranks.first and len(cfgs) > 1:
         Extra("comparison").do(lambda: print(comparison.compare([cfg.folder for cfg in cfgs.values()])))

@@ -182,8 +182,8 @@ class Store:
                     yield content[: 8 * count].view("<i8"), content[8 * count :].reshape(count, -1)
 
     def remove_parts(self, view: str, epoch: int) -> None:
-        """Remove them, once blocks are made of them."""
-        for path in self._path(view, epoch, 0).parent.glob("*.part"):
+        """Remove them, once blocks are made of them, and what a kill left of one."""
+        for path in self._path(view, epoch, 0).parent.glob("*.part*"):
             with suppress(FileNotFoundError):
                 path.unlink()
 

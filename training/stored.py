@@ -104,13 +104,16 @@ class Stored(nn.Module):
             self._table[view] = torch.from_numpy(records).to(device)
             self._covered[view] = torch.from_numpy(covered).to(device)
         self._kept = {view: covered.clone() for view, covered in self._covered.items()}
+        self._sound = torch.ones((), dtype=torch.bool, device=device)
 
     def forward(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What the store has for a view of a batch: logits [B, K], and `pooled` [B, C] where it is kept."""
         index = views.batch.index
         if self.fills:
             assert self.live is not None
-            records = self.encoded(self.live(views, view, student), views.batch, view)
+            outputs = self.live(views, view, student)
+            self._sound &= _are_sound(outputs.logits)
+            records = self.encoded(outputs, views.batch, view)
             self._table[view].index_copy_(0, index, records)
             self._covered[view].index_fill_(0, index, True)
             return self.decoded(records, index, view)
@@ -119,8 +122,10 @@ class Stored(nn.Module):
             return given
         index, share = views.batch.targets["other_index"], views.batch.targets["other_share"][:, None]
         others = self.stored(view, index)
-        mixed = torch.lerp(given.logits.softmax(1), others.logits.softmax(1), share)
-        return Outputs(mixed.clamp_min(torch.finfo(mixed.dtype).tiny).log())
+        features = {name: torch.lerp(one, others.features[name], share) for name, one in given.features.items()}
+        one, other = (x.logits.softmax(1) if self.competing else x.logits.sigmoid() for x in (given, others))
+        mixed = torch.lerp(one, other, share).clamp(torch.finfo(torch.float32).tiny, 1 - 2**-24)
+        return Outputs(mixed.log() if self.competing else mixed.logit(), features)
 
     def stored(self, view: str, index: Tensor) -> Outputs:
         """What is there of samples ``index``, int64 [B], in the epoch that was begun."""
@@ -155,8 +160,10 @@ class Stored(nn.Module):
         """Write what was computed since this was last called, as a part by this ``name``; so a kill does not lose it.
 
         Raises:
-            DataError: the disk is full or cannot be written.
+            DataError: the disk is full or cannot be written, or the teacher gave logits that are not finite.
         """
+        if self.fills:
+            self.check_sound(self._sound)
         for view in self.views if self.fills else ():
             fresh = (self._covered[view] & ~self._kept[view]).nonzero()[:, 0]
             if len(fresh):
@@ -178,6 +185,8 @@ class Stored(nn.Module):
 
     def _complete(self, loader: TrainLoader, precision: Precision) -> None:
         store, epoch = self.store, self.epoch
+        if self.whole([epoch]):  # by another run that fills the same store
+            return
         tables, seen = {}, np.ones(store.samples, bool)
         for view in self.views:
             tables[view] = np.zeros((store.samples, self.bytes), np.uint8)
@@ -202,7 +211,18 @@ class Stored(nn.Module):
         for batch in loader.views(epoch, split(samples, loader.rows)):
             views = Views(batch)
             with torch.no_grad(), precision():
-                yield batch, {view: self.live(views, view, Outputs(batch.index)) for view in self.views}
+                given = {view: self.live(views, view, Outputs(batch.index)) for view in self.views}
+            for outputs in given.values():
+                self.check_sound(_are_sound(outputs.logits))
+            yield batch, given
+
+    def check_sound(self, sound: Tensor) -> None:
+        """Raises DataError where logits that were to be stored were not ``sound``."""
+        if not sound:
+            raise DataError(
+                f"{self.store.path}: the teacher gives logits that are not finite, and none of them are stored: check "
+                "its weights, mean and std, or use bf16 in place of fp16"
+            )
 
     def train(self, mode: bool = True) -> Stored:
         """Nothing in it trains."""
@@ -216,6 +236,11 @@ class Stored(nn.Module):
                 if read is None:
                     raise DataError(f"{self.store.path} lacks a block of the priors: run the same command again")
                 self._priors[view] = torch.from_numpy(read.view(np.int8)).to(device)
+
+
+def _are_sound(logits: Tensor) -> Tensor:
+    """Whether logits [B, K] are numbers below infinity; -inf is a class that is left out. Scalar."""
+    return logits.amax(1).isfinite().all()
 
 
 class _StandIn(Network):

@@ -58,9 +58,11 @@ class Together:
             DataError: the last checkpoint of one could not be written.
             RankLost: another rank ended or does not answer.
         """
-        stop.defer()
         try:
             self._end_trained()
+            if self._trainers:
+                self._keeping.prepare()
+            stop.defer()
             while self._trainers:
                 self._train_epoch(min(one.state.epoch for one in self._trainers), clock, stop)
                 self._end_trained()

@@ -227,3 +227,24 @@ def test_the_merged_teachers_know_each_class_at_its_place(cpsd, folder, partitio
     same = together([parts["cgp0"], parts["cgp0"]], CLASSES, "terms.x")
     assert isinstance(same, Ensemble)
     assert same.places.tolist() == [0, 2]
+
+
+def test_part_teachers_are_stored_and_another_student_reads_them(cpsd, folder, partitions, run, tmp_path):
+    (manifest,) = cpsd.glob("*.manifest.json")
+    names = sorted(path.name.removeprefix("coco_tiny_448_") for path in cpsd.glob("*_[cd]gp_?"))
+    stores = [f"teachers.{name.replace('_', '')}.store={tmp_path / name}" for name in names]
+    for student in ("filling", "reading"):
+        code, said, error = run(
+            *words(
+                folder,
+                tmp_path / "runs",
+                "method=cpsd",
+                *partitions,
+                f"manifest={manifest}",
+                *stores,
+                f"name={student}",
+            )
+        )
+        assert code == 0, error
+        assert said.count("not built, its outputs are all in") == (len(names) if student == "reading" else 0)
+    assert learned(tmp_path / "runs" / "reading") == learned(tmp_path / "runs" / "filling")

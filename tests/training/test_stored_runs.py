@@ -39,6 +39,14 @@ def test_a_run_that_reads_learns_what_the_one_that_filled_did(digits, weights, f
     assert "holds other outputs: seed 0 there, 1 here" in error
 
 
+def test_float32_outputs_are_those_of_the_live_teacher(digits, weights, tmp_path, run):
+    stored = [f"teachers.teacher.store={tmp_path / 'store'}", "teachers.teacher.layout.type=float32"]
+    for more in ([], ["name=stored", *stored]):
+        code, _, error = run(*given(digits, weights, tmp_path, None, *more))
+        assert code == 0, error
+    assert learned(tmp_path / "stored") == learned(tmp_path / "run")
+
+
 def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_path):
     command = given(digits, weights, tmp_path, tmp_path / "store")
     for step in (6, 9, 14):

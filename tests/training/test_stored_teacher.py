@@ -211,6 +211,14 @@ def test_mixed_images_have_their_own_outputs_or_those_of_both(digits, tmp_path, 
             torch.testing.assert_close(values[0], again[key][0], rtol=1e-4, atol=1e-5)
 
 
+def test_logits_that_are_not_finite_are_not_stored(digits, tmp_path, opened):
+    small = opened(recipe(digits, tmp_path))
+    small.stored.live.network.network.fc.bias.data[3] = torch.nan
+    with pytest.raises(DataError, match="not finite, and none of them are stored"):
+        epochs_of(small)
+    assert not list((tmp_path / "store").rglob("*.block"))
+
+
 def test_what_is_stored_is_compared_with_the_teacher(digits, tmp_path, opened):
     cfg = recipe(digits, tmp_path)
     small = opened(cfg, ahead=True)
