@@ -46,8 +46,8 @@ def main() -> None:
     words = [*CONFIG, f"teachers.teacher.weights={weights}", "teachers.teacher.layout.name=prior"]
     words += ["teachers.teacher.layout.k=4", *overrides]
     for name, script, more in (
-        ("filler", TOOL, ["--epochs", "1-24"]),
-        ("run", RUN, ["train_params.checkpoint_steps=7", "epochs=10"]),
+        ("filler", TOOL, ["--epochs", "1-8"]),
+        ("run", RUN, ["train_params.checkpoint_steps=7", "epochs=5"]),
     ):
         show("stored_kills", {"writer": name, **killed(options, [*script, *words, *more], name)})
 

@@ -18,6 +18,7 @@ from teachers import Views
 from training import filling
 from training.filling import fill
 from training.keeping import Keeping
+from training.stored import Stored
 from utils.distributed import Ranks
 from utils.errors import DataError, UsageError
 
@@ -129,6 +130,23 @@ def test_a_run_that_was_stopped_fills_the_same_bytes(digits, tmp_path, opened):
     rest = epochs_of(opened(cfg), epochs=[2], first=4)
     assert same({**parts, **rest}, {key: values for key, values in whole.items() if key[0] == 2})
     assert files(tmp_path / "store") == expected
+
+
+def test_after_an_epoch_the_teacher_looks_at_the_samples_that_sat_it_out_alone(digits, tmp_path, opened, monkeypatch):
+    cfg = recipe(digits, tmp_path, layout=LAYOUTS["topk"], batch_size=50)
+    look, looked = Stored.look, []
+
+    def looking(self, loader, epoch, samples, precision):
+        looked.append((epoch, len(samples)))
+        return look(self, loader, epoch, samples, precision)
+
+    monkeypatch.setattr(Stored, "look", looking)
+    given = epochs_of(opened(cfg), range(2), stop=None)
+    assert looked == [(0, 20), (1, 20)]
+    epochs_of(opened(cfg), [2], stop=1)
+    epochs_of(opened(cfg), [2], first=1)
+    assert looked[-1] == (2, 20)
+    assert len(given) == 200
 
 
 def test_a_filler_that_was_killed_anywhere_ends_with_the_same_bytes(digits, tmp_path, opened, monkeypatch):
