@@ -198,6 +198,21 @@ def test_views_come_again_and_a_store_of_them_serves_any_number_of_epochs(digits
     assert orders[0] != orders[1]
 
 
+def test_strong_views_are_kept_beside_weak_ones(digits, tmp_path, opened):
+    terms = {"kd": Term("kd"), "strong": Term("kd", view="strong")}
+    cfg = recipe(digits, tmp_path, terms, LAYOUTS["float32"], strong_view=True)
+    small = opened(cfg, ahead=True)
+    fill(small.stored, small.loader, range(2), small.precision)
+    live = small.stored.live
+    small = opened(replace(cfg, phases={"only": replace(cfg.last, epochs=2)}))
+    assert small.stored.live is None
+    small.stored.begin(1, CPU)
+    for batch in small.loader.epoch(1):
+        for view in ("weak", "strong"):
+            given, expected = (one(Views(batch), view, None).logits for one in (small.stored, live))
+            torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("mixed", ["own", "linear"])
 def test_mixed_images_have_their_own_outputs_or_those_of_both(digits, tmp_path, opened, mixed):
     cfg = recipe(digits, tmp_path, layout=LAYOUTS["float32"], teacher={"mixed": mixed}, mixup=0.4, cutmix=0.4)
