@@ -44,7 +44,7 @@ def build_distillers(cfgs: Sequence[Recipe], train: Samples, ranks: Ranks) -> li
     """
     teachers = build_teachers(cfgs, train)
     built = [_distiller(cfg, teachers, train, ranks) for cfg in cfgs]
-    return [one.to(ranks.device).to(memory_format=_memory_format(cfg)) for one, cfg in zip(built, cfgs)]
+    return [one.to(ranks.device).to(memory_format=memory_format_of(cfg)) for one, cfg in zip(built, cfgs)]
 
 
 def build_teachers(cfgs: Sequence[Recipe], train: Samples) -> dict[str, Live | Stored]:
@@ -108,7 +108,7 @@ def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples,
     """
     torch.manual_seed(cfg.train_params.seed)
     network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what, knows_all=_must_know_all(cfg))
-    return network.to(ranks.device).to(memory_format=_memory_format(cfg))
+    return network.to(ranks.device).to(memory_format=memory_format_of(cfg))
 
 
 def rehearse(cfg: Recipe) -> None:
@@ -154,5 +154,6 @@ def _must_know_all(cfg: Recipe) -> bool:
     return cfg.made_task().logits != "sigmoid"
 
 
-def _memory_format(cfg: Recipe) -> torch.memory_format:
+def memory_format_of(cfg: Recipe) -> torch.memory_format:
+    """How convolutions lie in memory."""
     return torch.channels_last if cfg.train_params.channels_last else torch.preserve_format

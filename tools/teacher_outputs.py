@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from dataset.loader import TrainLoader, open_split
-from networks import live_teacher
+from networks import live_teacher, memory_format_of
 from procedure import OLD, Procedure
 from recipe import Recipe
 from stored_teachers import stored_teacher
@@ -52,8 +52,9 @@ def main() -> None:
         with closing(TrainLoader(train, cfg.data, cfg.train_params.seed, 0, 1, place.device, targets)) as loader:
             for name in configs:
                 live = partial(live_teacher, cfgs, name, train)
-                stored = stored_teacher(cfgs, name, train, live, ahead=True).to(place.device)
-                epochs = options.epochs or stored.epochs
+                stored = stored_teacher(cfgs, name, train, live, ahead=True)
+                stored.to(place.device).to(memory_format=memory_format_of(cfg))
+                epochs = [*dict.fromkeys(map(loader.views_of, options.epochs or stored.epochs))]
                 if not options.check:
                     seen = fill(stored, loader, epochs, precision, part, shown=place.first)
                     barrier()
@@ -77,7 +78,7 @@ def report(
     for epoch in whole if checks else ():
         stored.begin(epoch, loader.device)
         difference = compare(stored, loader, epoch, precision)
-        print(f"teachers.{name}: epoch {epoch + 1}: {difference.views} views, distance {difference.changed:.2g}")
+        print(f"teachers.{name}: epoch {epoch + 1}: {difference.samples} samples, distance {difference.changed:.2g}")
     print(f"teachers.{name}: {len(whole)} of {len(epochs)} epochs are whole in {stored.store.path}")
     shape = stored.store.shape
     assert shape is not None

@@ -6,6 +6,7 @@ Work goes by blocks of samples, for these share nothing with others: any machine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -70,15 +71,15 @@ def fill(
 
 
 class Difference(NamedTuple):
-    """How stored outputs of some views differ from the teacher's.
+    """How stored outputs of some samples differ from the teacher's.
 
     Attributes:
-        views: how many were compared.
-        changed: the mean over views of the distance (total variation, 0 to 1; of label-wise probabilities the mean
+        samples: how many were compared.
+        changed: the mean over them of the distance (total variation, 0 to 1; of label-wise probabilities the mean
             difference) between what is stored and what would be stored now; 0 but for rounding.
     """
 
-    views: int
+    samples: int
     changed: float
 
 
@@ -86,33 +87,32 @@ def compare(stored: Stored, loader: TrainLoader, epoch: int, precision: Precisio
     """Compare stored views of ``epoch``, which the teacher begins, with the teacher.
 
     Raises:
-        DataError: they differ by more than rounding; the views are named.
+        DataError: they differ by more than rounding; the one that differs most is named.
     """
-    samples = np.unique(np.linspace(0, stored.store.samples - 1, min(views, stored.store.samples)).astype(np.int64))
-    changed = []
-    for batch, given in stored.look(loader, epoch, samples, precision):
+    changed: dict[int, float] = {}  # by sample, the most of its views
+    for batch, given in stored.look(loader, epoch, _spread(stored, views), precision):
         for view in stored.views:
             now = stored.decoded(stored.encoded(given[view], batch, view), batch.index, view).logits
-            then = stored.stored(view, batch.index).logits
-            changed.append(_apart(then, now, competing=stored.competing))
-    distances = torch.cat(changed)
-    if distances.mean() > _APART:
-        worst = samples[int(distances[: len(samples)].argmax())]
+            distances = _apart(stored.stored(view, batch.index).logits, now, competing=stored.competing)
+            for sample, distance in zip(batch.index.tolist(), distances.tolist()):
+                changed[sample] = max(distance, changed.get(sample, 0.0))
+    average = fmean(changed.values())
+    if not average <= _APART:
+        worst = max(changed, key=changed.__getitem__)
         raise DataError(
-            f"{stored.store.path}: stored outputs of epoch {epoch + 1} differ from the teacher's by "
-            f"{distances.mean():.3f} on the average of {len(samples)} views, most for sample {worst}: they were made "
-            "of other pixels or weights than these. Give another folder"
+            f"{stored.store.path}: stored outputs of epoch {epoch + 1} differ from the teacher's by {average:.3f} on "
+            f"the average of {len(changed)} samples, most for sample {worst}: they were made of other pixels or "
+            "weights than these. Give another folder"
         )
-    return Difference(len(samples), float(distances.mean()))
+    return Difference(len(changed), average)
 
 
 def losses(
     stored: Stored, loader: TrainLoader, epoch: int, precision: Precision, temperatures: Iterable[float]
 ) -> dict[float, float]:
     """What the layout loses: the mean KL divergence, nats, of what is kept to the teacher, by temperature."""
-    samples = np.unique(np.linspace(0, stored.store.samples - 1, min(CHECKED, stored.store.samples)).astype(np.int64))
     given, kept = [], []
-    for batch, outputs in stored.look(loader, epoch, samples, precision):
+    for batch, outputs in stored.look(loader, epoch, _spread(stored, CHECKED), precision):
         for view in stored.views:
             given.append(in_float32(outputs[view].logits))
             kept.append(stored.decoded(stored.encoded(outputs[view], batch, view), batch.index, view).logits)
@@ -122,6 +122,12 @@ def losses(
         pair = (decoded / one).log_softmax(1), (live / one).log_softmax(1)
         result[one] = float(F.kl_div(*pair, reduction="batchmean", log_target=True))
     return result
+
+
+def _spread(stored: Stored, views: int) -> np.ndarray:
+    """So many samples, at equal distances."""
+    samples = stored.store.samples
+    return np.linspace(0, samples - 1, min(views, samples)).astype(np.int64)
 
 
 def _apart(then: Tensor, now: Tensor, *, competing: bool) -> Tensor:

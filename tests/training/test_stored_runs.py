@@ -65,7 +65,7 @@ def test_the_tool_fills_what_a_run_lacks_and_compares_it(digits, weights, filled
     assert "3 of 3 epochs are whole" in said
     assert "KL 0." in said
     said = call("-m", "tools.teacher_outputs", *command, "--check").stdout
-    assert "epoch 3: 64 views, distance" in said
+    assert "epoch 3: 64 samples, distance" in said
     (block,) = (tmp_path / "store/weak/0002").iterdir()
     block.write_bytes(block.read_bytes()[:-1])
     assert "is damaged" in call("-m", "tools.teacher_outputs", *command, "--check", code=3).stderr
