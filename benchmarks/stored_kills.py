@@ -1,7 +1,7 @@
 """A store of teacher outputs whose writer is killed again and again: does it end with the same bytes?
 
     make demo    # packs the digits
-    python -m benchmarks.stored_kills [--kills 100] [--work FOLDER] [key=value ...]
+    python -m benchmarks.stored_kills [--kills 100] [--writers filler run] [--work FOLDER] [key=value ...]
 
 SIGKILL takes the tool that fills the store ahead of training (`filler`), and a run that fills it while it trains
 (`run`), at random times; the same command goes on. When it has come to its end the store is compared with one whose
@@ -27,8 +27,10 @@ from utils.errors import DataError
 from utils.files import write_atomically
 
 CONFIG = ("--cfg", "configs/digits.py", "method=wsld", "teachers.teacher.expect=0")
-TOOL = ("-m", "tools.teacher_outputs")
-RUN = ("train_with_distillation.py",)
+WRITERS = {
+    "filler": (["-m", "tools.teacher_outputs"], ["--epochs", "1-8"]),
+    "run": (["train_with_distillation.py"], ["train_params.checkpoint_steps=7", "epochs=5"]),
+}
 
 
 @exit_with_its_code
@@ -36,6 +38,7 @@ def main() -> None:
     """Kill the tool, then the run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="of each (default: 100)")
+    parser.add_argument("--writers", nargs="+", choices=WRITERS, default=[*WRITERS], help="default: both")
     parser.add_argument("--work", type=Path, default=Path("runs/stored_kills"), help="folder; emptied first")
     options, overrides = parser.parse_known_args()
     check_counts(kills=options.kills)
@@ -45,10 +48,8 @@ def main() -> None:
     write_atomically(weights, packed(build_network(NetworkConfig("cifar_resnet20"), 10).network.state_dict()))
     words = [*CONFIG, f"teachers.teacher.weights={weights}", "teachers.teacher.layout.name=prior"]
     words += ["teachers.teacher.layout.k=4", *overrides]
-    for name, script, more in (
-        ("filler", TOOL, ["--epochs", "1-8"]),
-        ("run", RUN, ["train_params.checkpoint_steps=7", "epochs=5"]),
-    ):
+    for name in options.writers:
+        script, more = WRITERS[name]
         show("stored_kills", {"writer": name, **killed(options, [*script, *words, *more], name)})
 
 
