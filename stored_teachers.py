@@ -11,7 +11,7 @@ from dataset.store.samples import Samples
 from recipe import Recipe
 from stored.facts import facts_of_store
 from stored.layouts import Layout, LayoutConfig, layout_of
-from stored.store import Shape, Store
+from stored.store import PRIOR, Shape, Store
 from teachers import Live
 from terms import features_of
 from training.stored import Stored
@@ -41,6 +41,8 @@ def stored_teacher(
     config, task = cfg.teachers[name], cfg.made_task()
     reads, views = _read_of(cfgs, name)
     competing, linear = task.logits == "softmax", config.mixed == "linear" and bool(cfg.data.mixup or cfg.data.cutmix)
+    if not config.store.strip():
+        raise UsageError(f"{key}.store={config.store!r}: expected a folder, or nothing")
     path = expanded(config.store, f"{key}.store")
     facts = facts_of_store(
         cfg.data, train, cfg.train_params.seed, cfg.train_params.amp, config, reads, key, mixed=not linear
@@ -49,8 +51,9 @@ def stored_teacher(
     layout = layout_of(_of_logits(config.layout, len(train.classes), competing=competing), competing)
     pooled = layout_of(_of_features(config.layout), competing=False)
     shown = _shown(cfgs)
+    wanted = [*shown, *([PRIOR] if layout.needs_prior else [])]
     built = None
-    if ahead or store.shape is None or not all(store.is_whole(view, epoch) for view in views for epoch in shown):
+    if ahead or store.shape is None or not all(store.is_whole(view, epoch) for view in views for epoch in wanted):
         if linear and not ahead:
             raise UsageError(
                 f"{key}.mixed=linear mixes what is stored without mixing: fill {path} first, with "

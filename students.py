@@ -82,7 +82,9 @@ def _by_name(recipes: Iterable[Recipe]) -> Students:
     made = Students()
     for one in recipes:
         if one.name in made:
-            raise UsageError(f"two students have the folder {one.name}: name each, or leave name= out")
+            raise UsageError(
+                f"two students have the folder {one.name}: a value stands twice, or name= is given for all"
+            )
         made[one.name] = one
     if not made:
         raise UsageError("a grid without students: give each of its settings a value")

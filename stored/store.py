@@ -64,7 +64,8 @@ class Store:
         shape: of its records; None before `begin` where the folder is new.
 
     Raises:
-        UsageError: the folder holds outputs that depend on something else, all of which is named.
+        UsageError: the folder holds outputs that depend on something else, all of which is named, or that nothing says
+            the origin of.
         DataError: its manifest is damaged.
     """
 
@@ -73,8 +74,7 @@ class Store:
     ) -> None:
         self.path, self.samples, self._key, self._recompute = path, samples, key, recompute
         self._ours = json.loads(json.dumps({"version": _VERSION, "samples": samples, **facts}))
-        manifest = path / _MANIFEST
-        self.shape = _compared(manifest, self._ours, key) if manifest.exists() else None
+        self.shape = self._compared()
 
     def begin(self, shape: Shape) -> None:
         """Make the folder where it is new.
@@ -85,17 +85,20 @@ class Store:
         """
         if self.shape is None:
             make_folder(self.path, self._key)
-            content = json.dumps({"depends_on": self._ours, "shape": shape._asdict()}, indent=1).encode()
+            content = {"depends_on": self._ours, "shape": shape._asdict()}
             with lock(self.path / ".lock", wait=True):
-                write_atomically(self.path / _MANIFEST, content)
-            self.shape = shape
+                self.shape = self._compared()  # another may have begun it since
+                if self.shape is None:
+                    text = json.dumps({**content, "sha256": _digest(content)}, indent=1)
+                    write_atomically(self.path / _MANIFEST, text.encode())
+                    self.shape = shape
         if self.shape != shape:
             raise UsageError(f"{self._key}: {self.path} holds records of {self.shape}, and the teacher has {shape}")
 
     @property
     def digest(self) -> str:
         """SHA-256 of what the outputs depend on."""
-        return hashlib.sha256(json.dumps(self._ours, sort_keys=True).encode()).hexdigest()
+        return _digest(self._ours)
 
     @property
     def blocks(self) -> int:
@@ -111,7 +114,9 @@ class Store:
         return self._path(view, epoch, block).exists()
 
     def is_whole(self, view: str, epoch: int) -> bool:
-        """Whether all blocks of an epoch, or the priors, are there."""
+        """Whether all blocks of an epoch, or the priors, are there; sound, too, where damaged ones are removed."""
+        if self._recompute:
+            return all(self.read(view, epoch, block) is not None for block in range(self.blocks))
         folder = self._path(view, epoch, 0).parent
         return len([*folder.glob("*.block")]) == self.blocks
 
@@ -187,6 +192,38 @@ class Store:
             with suppress(FileNotFoundError):
                 path.unlink()
 
+    def _compared(self) -> Shape | None:
+        """What the manifest says of the records; None where there is none yet."""
+        manifest = self.path / _MANIFEST
+        if not manifest.exists():
+            if found := next((path for kind in ("block", "part") for path in self.path.glob(f"*/*/*.{kind}")), None):
+                raise UsageError(
+                    f"{self._key}: {found} has no {manifest}, which says what it is of: restore that, or give another "
+                    "folder"
+                )
+            return None
+        try:
+            content = json.loads(manifest.read_bytes())
+            if content.pop("sha256") != _digest(content):
+                raise ValueError("its checksum is another")
+            theirs, shape = dict(content["depends_on"]), Shape(**content["shape"])
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise DataError(
+                f"{manifest} is damaged ({type(error).__name__}: {error}): restore it, or give another folder"
+            ) from None
+        ours = self._ours
+        differing = [
+            f"{name} {_shown(theirs, name)} there, {_shown(ours, name)} here"
+            for name in {**theirs, **ours}
+            if theirs.get(name, theirs) != ours.get(name, ours)
+        ]
+        if differing:
+            raise UsageError(
+                f"{self._key}: {self.path} holds other outputs: {first_few(differing)}. Give another folder, which is "
+                "then filled, or the settings that it was filled with"
+            )
+        return shape
+
     def _size(self, epoch: int) -> int:
         assert self.shape is not None
         return self.shape.prior if epoch == PRIOR else self.shape.record
@@ -195,6 +232,10 @@ class Store:
         return self.path / view / ("prior" if epoch == PRIOR else f"{epoch:04d}") / f"{block:05d}.block"
 
     def _write(self, path: Path, content: bytes) -> None:
+        if not (self.path / _MANIFEST).exists():
+            raise DataError(
+                f"{self.path / _MANIFEST}, which says what the outputs are of, has gone: give another folder"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -212,25 +253,8 @@ def _checked(content: bytes, length: int | None = None) -> np.ndarray | None:
     return np.frombuffer(bytearray(body), np.uint8)
 
 
-def _compared(manifest: Path, ours: Mapping[str, Any], key: str) -> Shape:
-    try:
-        content = json.loads(manifest.read_bytes())
-        theirs, shape = dict(content["depends_on"]), Shape(**content["shape"])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(
-            f"{manifest} is damaged ({type(error).__name__}: {error}): restore it, or give another folder"
-        ) from None
-    differing = [
-        f"{name} {_shown(theirs, name)} there, {_shown(ours, name)} here"
-        for name in {**theirs, **ours}
-        if theirs.get(name, theirs) != ours.get(name, ours)
-    ]
-    if differing:
-        raise UsageError(
-            f"{key}: {manifest.parent} holds other outputs: {first_few(differing)}. Give another folder, which is then "
-            "filled, or the settings that it was filled with"
-        )
-    return shape
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _shown(facts: Mapping[str, Any], name: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -24,6 +24,8 @@ from networks import live_teacher, memory_format_of
 from procedure import OLD, Procedure
 from recipe import Recipe
 from stored_teachers import stored_teacher
+from students import read_students
+from teachers import TeacherConfig
 from training.filling import compare, fill, losses
 from training.step import autocast
 from training.stored import Precision, Stored
@@ -43,6 +45,8 @@ def main() -> None:
         raise UsageError("no teacher of this config has a store: set teachers.NAME.store=FOLDER")
     if any(one.mixed == "linear" for one in configs.values()):
         cfgs = [replace(cfg, data=replace(cfg.data, mixup=0.0, cutmix=0.0)) for cfg in cfgs]
+    if options.check:
+        cfgs = [replace(cfg, teachers={key: _only_read(one) for key, one in cfg.teachers.items()}) for cfg in cfgs]
     cfg = cfgs[0]
     with ranks(cfg.train_params.timeout_minutes) as place:
         number, of = options.part
@@ -58,9 +62,24 @@ def main() -> None:
                 if not options.check:
                     seen = fill(stored, loader, epochs, precision, part, shown=place.first)
                     barrier()
-                    print_on_first(f"teachers.{name}: the teacher looked at {seen:,} views")
+                    print_on_first(f"teachers.{name}: the teacher looked at {counted(seen, 'view')}")
+                    if part[0] >= stored.store.blocks:
+                        print(
+                            f"share {part[0] + 1} of {part[1]} is empty: {counted(stored.store.blocks, 'block')} in all"
+                        )
                 if place.first:
                     report(cfgs, name, stored, loader, epochs, precision, checks=options.check)
+
+
+def _only_read(teacher: TeacherConfig) -> TeacherConfig:
+    """``teacher`` with a store that is there, of which nothing is removed.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if teacher.store and not Path(teacher.store).expanduser().is_dir():
+        raise UsageError(f"--check: {teacher.store} is no folder: fill it first, without --check")
+    return replace(teacher, on_damage="stop")
 
 
 def report(
@@ -79,13 +98,13 @@ def report(
         stored.begin(epoch, loader.device)
         difference = compare(stored, loader, epoch, precision)
         print(f"teachers.{name}: epoch {epoch + 1}: {difference.samples} samples, distance {difference.changed:.2g}")
-    print(f"teachers.{name}: {len(whole)} of {len(epochs)} epochs are whole in {stored.store.path}")
+    print(f"teachers.{name}: {len(whole)} of {counted(len(epochs), 'epoch')} complete in {stored.store.path}")
     shape = stored.store.shape
     assert shape is not None
     a_view = (shape.record + shape.prior / len(epochs)) * len(stored.views)
+    priors = f", priors over {counted(len(epochs), 'epoch')} included" if shape.prior else ""
     print(
-        f"teachers.{name}: {a_view:.1f} bytes a view, priors over {counted(len(epochs), 'epoch')} included; "
-        f"{a_view * stored.store.samples * len(epochs) / 1e9:.3g} GB"
+        f"teachers.{name}: {a_view:.1f} bytes a view{priors}; {a_view * stored.store.samples * len(epochs):,.0f} bytes"
     )
     if whole and stored.competing:
         _show_losses(cfgs, name, stored, loader, whole[0], precision)
@@ -114,7 +133,8 @@ def parse() -> tuple[argparse.Namespace, list[Recipe]]:
         UsageError: there is something wrong with them.
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cfg", type=Path, required=True, help="config of the run")
+    parser.add_argument("--cfg", type=Path, required=True, action="append", help="config of the run; of several, each")
+    parser.add_argument("--grid", action="append", default=[], help="as for training")
     parser.add_argument("--epochs", type=_epochs, help="first and last, from 1: 1-100 (default: those of the run)")
     parser.add_argument("--part", type=_part, default=(1, 1), help="which of how many shares: 2/8 (default: 1/1)")
     parser.add_argument("--check", action="store_true", help="compare what is stored with the teacher")
@@ -122,7 +142,11 @@ def parse() -> tuple[argparse.Namespace, list[Recipe]]:
     options.notes = []
     if unknown := [word for word in overrides if "=" not in word]:
         raise UsageError(f"no option {unknown[0]}; settings are given as key=value")
-    runs, overrides = read_configs(options.cfg, Recipe, overrides, OLD)
+    runs: Mapping[str, Recipe]
+    if options.grid or len(options.cfg) > 1:
+        runs, overrides = read_students(options.cfg, options.grid, overrides, __doc__ or "", OLD, {}), []
+    else:
+        runs, overrides = read_configs(options.cfg[0], Recipe, overrides, OLD)
     procedure = Procedure(runs).overridden(overrides, __doc__ or "", options)
     resolved = [*procedure.resolved().values()]
     cfgs = resolved if procedure.is_together else resolved[-1:]
@@ -132,11 +156,11 @@ def parse() -> tuple[argparse.Namespace, list[Recipe]]:
     return options, cfgs
 
 
-def _epochs(text: str) -> list[int]:
+def _epochs(text: str) -> range:
     found = re.fullmatch(r"([1-9]\d*)(?:-([1-9]\d*))?", text)
-    if found is None or int(found[2] or found[1]) < int(found[1]):
+    if found is None or not int(found[1]) <= int(found[2] or found[1]) <= 10**6:
         raise argparse.ArgumentTypeError(f"{text}: expected the first and the last, such as 1-100")
-    return [*range(int(found[1]) - 1, int(found[2] or found[1]))]
+    return range(int(found[1]) - 1, int(found[2] or found[1]))
 
 
 def _part(text: str) -> tuple[int, int]:

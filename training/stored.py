@@ -186,6 +186,8 @@ class Stored(nn.Module):
     def _complete(self, loader: TrainLoader, precision: Precision) -> None:
         store, epoch = self.store, self.epoch
         if self.whole([epoch]):  # by another run that fills the same store
+            for view in self.views:
+                store.remove_parts(view, epoch)
             return
         tables, seen = {}, np.ones(store.samples, bool)
         for view in self.views:

@@ -108,7 +108,39 @@ def test_other_facts_are_named_and_refused(tmp_path):
         Store(tmp_path / "store", facts, 20).begin(SHAPE._replace(classes=6))
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"depends_on": 1, "shape": 2}', b"\xff"])
+def test_blocks_that_nothing_says_the_origin_of_are_refused(tmp_path):
+    store = filled(tmp_path / "store")
+    (tmp_path / "store/manifest.json").unlink()
+    with pytest.raises(DataError, match="has gone: give another folder"):
+        store.write("weak", 1, 0, records()[:8])
+    with pytest.raises(UsageError, match=r"has no .*manifest\.json, which says what it is of"):
+        made(tmp_path / "store", facts={"seed": 1})
+
+
+def test_one_that_another_began_meanwhile_is_compared(tmp_path):
+    ours, theirs = (Store(tmp_path / "store", {"seed": seed}, 20) for seed in (0, 1))
+    theirs.begin(SHAPE)
+    with pytest.raises(UsageError, match="seed 1 there, 0 here"):
+        ours.begin(SHAPE)
+
+
+def test_where_damaged_blocks_are_removed_an_epoch_with_one_is_not_whole(tmp_path):
+    filled(tmp_path / "store")
+    (path,) = (tmp_path / "store").glob("weak/*/00001.block")
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert made(tmp_path / "store").is_whole("weak", 0)
+    assert not made(tmp_path / "store", recompute=True).is_whole("weak", 0)
+
+
+def test_a_changed_manifest_is_damaged(tmp_path):
+    filled(tmp_path / "store")
+    manifest = tmp_path / "store/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"classes": 5', '"classes": 6'))
+    with pytest.raises(DataError, match="its checksum is another"):
+        made(tmp_path / "store")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"depends_on": 1, "shape": 2, "sha256": ""}', b"\xff"])
 def test_a_damaged_manifest_is_named(tmp_path, content):
     filled(tmp_path / "store")
     manifest = tmp_path / "store/manifest.json"
