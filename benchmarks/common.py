@@ -24,12 +24,18 @@ from utils.errors import UsageError
 
 
 def parser(description: str | None, work: str) -> argparse.ArgumentParser:
-    """A command line with the photos and a folder for what is made of them, to be read by `parsed`."""
+    """A command line with the photos, a folder for what is made of them, and rounds, to be read by `parsed`."""
+    made = on_photos(description, work)
+    made.add_argument("--rounds", type=int, default=5, help="each measures every candidate once; the median counts")
+    return made
+
+
+def on_photos(description: str | None, work: str) -> argparse.ArgumentParser:
+    """A command line with the photos and a folder for what is made of them."""
     photos = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200" / "images"
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, default=photos, help="folder of class folders with JPEG files")
-    made.add_argument("--work", type=Path, default=Path("runs", work), help="where packed copies and plots go")
-    made.add_argument("--rounds", type=int, default=5, help="each measures every candidate once; the median counts")
+    made.add_argument("--work", type=Path, default=Path("runs", work), help="where packed copies and results go")
     return made
 
 

@@ -10,12 +10,11 @@ the one to the four. Weights of every student must be equal, byte for byte, or t
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import time
 from pathlib import Path
 
-from benchmarks.common import check_counts, files_below, run, show
+from benchmarks.common import check_counts, files_below, on_photos, run, show
 from benchmarks.trainer import prepare
 from utils.console import exit_with_its_code
 from utils.errors import DataError
@@ -67,10 +66,7 @@ def parse() -> argparse.Namespace:
     Raises:
         UsageError: there are no photos, or a count is below 1.
     """
-    photos = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200" / "images"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=photos, help="folder of class folders with JPEG files")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark_students"), help="where copies and runs go")
+    parser = on_photos(__doc__, "benchmark_students")
     parser.add_argument("--teacher", default="resnet50", help="of torchvision; default: resnet50")
     parser.add_argument("--student", default="shufflenet_v2_x0_5", help="default: shufflenet_v2_x0_5")
     parser.add_argument("--copies", type=int, default=4, help="of each photo in an epoch (default: 4)")

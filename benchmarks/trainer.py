@@ -27,7 +27,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -37,7 +36,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from benchmarks.common import check_counts, files_below, run, show
+from benchmarks.common import check_counts, files_below, on_photos, run, show
 from figures.curves import read_metrics
 from stored.layouts import LayoutConfig
 from utils.console import exit_with_its_code
@@ -75,10 +74,7 @@ def parse() -> argparse.Namespace:
     Raises:
         UsageError: there are no photos, or a count is below 1.
     """
-    photos = Path(os.environ.get("LIMBECK_DATA", "../shared/data")) / "imagenet200" / "images"
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=photos, help="folder of class folders with JPEG files")
-    parser.add_argument("--work", type=Path, default=Path("runs/benchmark_trainer"), help="where copies and runs go")
+    parser = on_photos(__doc__, "benchmark_trainer")
     parser.add_argument("--teacher", default="resnet34", help="of torchvision; default: resnet34")
     parser.add_argument("--student", default="resnet18", help="of torchvision; default: resnet18")
     parser.add_argument("--rows", nargs="+", choices=ROWS, metavar="ROW", help="default: all")

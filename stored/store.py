@@ -109,10 +109,6 @@ class Store:
         """Its samples, int64."""
         return np.arange(block * BLOCK, min((block + 1) * BLOCK, self.samples))
 
-    def has(self, view: str, epoch: int, block: int) -> bool:
-        """Whether a block is there; of the priors with epoch `PRIOR`."""
-        return self._path(view, epoch, block).exists()
-
     def is_whole(self, view: str, epoch: int) -> bool:
         """Whether all blocks of an epoch, or the priors, are there; sound, too, where damaged ones are removed."""
         if self._recompute:
@@ -121,7 +117,8 @@ class Store:
         return len([*folder.glob("*.block")]) == self.blocks
 
     def read(self, view: str, epoch: int, block: int) -> np.ndarray | None:
-        """A block, uint8 [samples of it, bytes]; None where it is missing, or is damaged and is to be computed again.
+        """A block, with epoch `PRIOR` of the priors, uint8 [samples of it, bytes]; None where it is missing, or is
+        damaged and is to be computed again.
 
         Raises:
             DataError: it is damaged.

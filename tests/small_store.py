@@ -54,12 +54,11 @@ def recipe(digits, folder, terms=TERMS, layout=None, teacher=None, **data):
 class Small:
     """The parts of a run of ``cfg`` that a store has to do with."""
 
-    def __init__(self, cfg, ahead=False, batch_size=None):
+    def __init__(self, cfg, ahead=False):
         self.cfg = cfg
         self.train = open_split(cfg.data, "train", "lmdb")
-        data = cfg.data if batch_size is None else replace(cfg.data, batch_size=batch_size)
         targets = cfg.made_task().targets(self.train.classes)
-        self.loader = TrainLoader(self.train, data, cfg.train_params.seed, 0, 1, CPU, targets)
+        self.loader = TrainLoader(self.train, cfg.data, cfg.train_params.seed, 0, 1, CPU, targets)
         live = partial(live_teacher, [cfg], "teacher", self.train)
         self.stored = stored_teacher([cfg], "teacher", self.train, live, ahead=ahead)
         self.precision = nullcontext

@@ -23,7 +23,7 @@ from utils.console import progress
 from utils.errors import DataError
 
 _ROWS = 256  # records that are made at once
-CHECKED = 64  # views of an epoch that are compared
+_CHECKED = 64  # samples of an epoch that are compared
 _APART = 0.02  # largest mean distance between distributions that are the same but for rounding
 
 
@@ -83,14 +83,14 @@ class Difference(NamedTuple):
     changed: float
 
 
-def compare(stored: Stored, loader: TrainLoader, epoch: int, precision: Precision, views: int = CHECKED) -> Difference:
+def compare(stored: Stored, loader: TrainLoader, epoch: int, precision: Precision) -> Difference:
     """Compare stored views of ``epoch``, which the teacher begins, with the teacher.
 
     Raises:
         DataError: they differ by more than rounding; the one that differs most is named.
     """
     changed: dict[int, float] = {}  # by sample, the most of its views
-    for batch, given in stored.look(loader, epoch, _spread(stored, views), precision):
+    for batch, given in stored.look(loader, epoch, _spread(stored), precision):
         for view in stored.views:
             now = stored.decoded(stored.encoded(given[view], batch, view), batch.index, view).logits
             distances = _apart(stored.stored(view, batch.index).logits, now, competing=stored.competing)
@@ -112,7 +112,7 @@ def losses(
 ) -> dict[float, float]:
     """What the layout loses: the mean KL divergence, nats, of what is kept to the teacher, by temperature."""
     given, kept = [], []
-    for batch, outputs in stored.look(loader, epoch, _spread(stored, CHECKED), precision):
+    for batch, outputs in stored.look(loader, epoch, _spread(stored), precision):
         for view in stored.views:
             given.append(in_float32(outputs[view].logits))
             kept.append(stored.decoded(stored.encoded(outputs[view], batch, view), batch.index, view).logits)
@@ -124,10 +124,10 @@ def losses(
     return result
 
 
-def _spread(stored: Stored, views: int) -> np.ndarray:
-    """So many samples, at equal distances."""
+def _spread(stored: Stored) -> np.ndarray:
+    """The samples that are compared, at equal distances."""
     samples = stored.store.samples
-    return np.linspace(0, samples - 1, min(views, samples)).astype(np.int64)
+    return np.linspace(0, samples - 1, min(_CHECKED, samples)).astype(np.int64)
 
 
 def _apart(then: Tensor, now: Tensor, *, competing: bool) -> Tensor:

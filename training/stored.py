@@ -210,7 +210,7 @@ class Stored(nn.Module):
         """What the teacher gives by view for ``samples`` as ``epoch`` shows them; those that cannot be read are left
         out, where the loader skips them."""
         assert self.live is not None
-        for batch in loader.views(epoch, split(samples, loader.rows)):
+        for batch in loader.views(epoch, _in_batches(samples, loader.rows)):
             views = Views(batch)
             with torch.no_grad(), precision():
                 given = {view: self.live(views, view, Outputs(batch.index)) for view in self.views}
@@ -258,6 +258,6 @@ class _StandIn(Network):
         return Outputs(images.new_zeros(len(images), self.num_classes), features)
 
 
-def split(samples: np.ndarray, rows: int) -> Iterable[np.ndarray]:
+def _in_batches(samples: np.ndarray, rows: int) -> Iterable[np.ndarray]:
     """``samples`` in batches of ``rows``, the last of which may be short."""
     return (samples[start : start + rows] for start in range(0, len(samples), rows))

@@ -141,7 +141,7 @@ def test_after_an_epoch_the_teacher_looks_at_the_samples_that_sat_it_out_alone(d
         return look(self, loader, epoch, samples, precision)
 
     monkeypatch.setattr(Stored, "look", looking)
-    given = epochs_of(opened(cfg), range(2), stop=None)
+    given = epochs_of(opened(cfg), range(2))
     assert looked == [(0, 20), (1, 20)]
     epochs_of(opened(cfg), [2], stop=1)
     epochs_of(opened(cfg), [2], first=1)
