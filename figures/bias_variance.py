@@ -30,7 +30,7 @@ import torch
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from figures.runs import NetworkOutputs, outputs_of_run
+from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 

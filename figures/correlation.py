@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
-from figures.runs import NetworkOutputs, outputs_of_run
+from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 

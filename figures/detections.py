@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dataset.inspection.boxes import draw_boxes
-from figures.runs import Detected, Photo, detections_of_run
+from figures.outputs import Detected, Photo, detections_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 from utils.text import counted, printable

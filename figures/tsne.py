@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE
 
-from figures.runs import NetworkOutputs, outputs_of_run
+from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 

@@ -16,7 +16,7 @@ from dataset.store.index import Index, describe
 from dataset.store.record import Boxes, Record
 from dataset.store.writer import ShardWriter
 from figures import detections, runs
-from figures.runs import Detected, Detections, Photo
+from figures.outputs import Detected, Detections, Photo
 from models.outputs import Outputs
 from utils.errors import UsageError
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from figures import bias_variance, curves, regularization
 from figures.correlation import mean_logits
-from figures.runs import NetworkOutputs, outputs_of_run
+from figures.outputs import NetworkOutputs, outputs_of_run
 from objectives.logits import kd, wsld_weights
 from utils.errors import UsageError
 
