@@ -82,8 +82,11 @@ def kill(process: subprocess.Popen[bytes], run: Path, step: int, rank: int) -> N
 
 
 def place(process: int) -> int:
-    """The rank of a process, by its environment."""
-    settings = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    """The rank of a process, by its environment; -1 where it has none."""
+    try:
+        settings = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        return -1
     return next((int(one.partition(b"=")[2]) for one in settings if one.startswith(b"RANK=")), -1)
 
 
