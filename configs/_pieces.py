@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -9,6 +10,14 @@ from configs._method import ALONE, UNPUBLISHED, Published, Setup, Terms
 from knowledge_distiller import Term
 from models.heads import HeadConfig
 from utils.config import entry
+
+Ramp = tuple[tuple[float, float], ...]  # (epoch, factor)
+
+# who published a score, and remarks on weights
+README, MDISTILLER = "the authors' README", "MDistiller's README"
+LISTINGS, DKD, AS_CIFAR = "public listings", "the DKD paper's tables", "weighted as on CIFAR-100"
+MDISTILLERS, AUTHORS = "the weight is MDistiller's", "the weight is the authors'"
+COSTS = "their costs are by features of the training images, ours by the classifier"
 
 PAIRS = {  # teacher, student
     "imagenet": (("resnet34", "resnet18"), ("resnet50", "timm/mobilenetv1_100")),
@@ -71,7 +80,7 @@ def term(
     *,
     name: str = "",
     teacher: str | tuple[str, ...] = "teacher",
-    ramp: tuple[tuple[float, float], ...] = (),
+    ramp: Ramp = (),
     view: Literal["weak", "strong"] = "weak",
     standardize: bool = False,
     **options: float | bool | str,
@@ -86,6 +95,22 @@ def embedding(data: str) -> Callable[[str], dict[str, HeadConfig]]:
     return lambda teacher: {
         "head": HeadConfig("embedding", {"dimensions": entry(DIMENSIONS[data], teacher, "teacher")})
     }
+
+
+def falling(start: int, end: int) -> Ramp:
+    """A weight that falls to zero from one epoch to another with half a cosine; linear over each tenth of it."""
+    return tuple((start + (end - start) * i / 10, round((1 + math.cos(math.pi * i / 10)) / 2, 4)) for i in range(11))
+
+
+def wkd_l(weight: float, ramp: Ramp, *, temperature: float = 2.0, sharpness: float = 1.0) -> Terms:
+    """WKD-L: the true class's part, and the distance among the others."""
+    true_class = term("nkd", name="true_class", gamma=0.0)
+    return true_class | term("wkd_l", weight, ramp=ramp, temperature=temperature, sharpness=sharpness)
+
+
+def wkd_l_on_imagenet(teacher: str, _: str) -> Terms:
+    """WKD-L with its weights there."""
+    return wkd_l(30.0, falling(0, 100)) if teacher == "resnet34" else wkd_l(25.0, falling(0, 100), sharpness=2.0)
 
 
 def kds(*temperatures: float, view: Literal["weak", "strong"] = "weak") -> Terms:

@@ -42,6 +42,12 @@ def conv1x1(channels_in: int, channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels_in, channels, 1)
 
 
+def generator(channels: int) -> nn.Sequential:
+    """Two 3 x 3 convolutions with a ReLU between them; [B, channels, H, W] -> the same shape."""
+    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+    return nn.Sequential(first, nn.ReLU(), second)
+
+
 def where_channels_differ(student: Maps, teacher: Maps, connector: Callable[[int, int], nn.Module]) -> nn.ModuleList:
     """What ``connector`` makes of (C_s, C_t) for each pair of stages; the identity where they are equal.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import POSITIVE, SHARE, objective
-from objectives.layers import Maps, conv1x1, same_size, where_channels_differ
+from objectives.layers import Maps, conv1x1, generator, same_size, where_channels_differ
 from objectives.numerics import centred, in_float64, summed, unit
 
 
@@ -108,20 +108,14 @@ class Mgd(nn.Module):
     def __init__(self, student: Maps, teacher: Maps, *, masked: float = 0.65) -> None:
         super().__init__()
         self.connectors = where_channels_differ(student, teacher, conv1x1)
-        self.generators = nn.ModuleList(_generator(t.shape[1]) for t in teacher)
+        self.generators = nn.ModuleList(generator(t.shape[1]) for t in teacher)
         self.masked = masked
 
     def forward(self, student: Maps, teacher: Maps) -> Tensor:
         """Scalar, of maps [B, C, H, W]."""
         losses = []
-        for s, t, connector, generator in zip(student, teacher, self.connectors, self.generators):
+        for s, t, connector, made in zip(student, teacher, self.connectors, self.generators):
             s, t = same_size(connector(s), t)
             kept = torch.rand_like(s[:, :1]) >= self.masked  # [B, 1, H, W]
-            losses.append((generator(s * kept) - t).square().sum() / len(t))
+            losses.append((made(s * kept) - t).square().sum() / len(t))
         return summed(losses)
-
-
-def _generator(channels: int) -> nn.Sequential:
-    """[B, channels, H, W] -> the same shape."""
-    first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-    return nn.Sequential(first, nn.ReLU(), second)

@@ -121,16 +121,16 @@ def dkd(
     Returns:
         Scalar.
     """
-    is_true = _one_hot(labels, student.shape[1])
-    true_student, rest_student = _split(student / temperature, is_true)
-    true_teacher, rest_teacher = _split(teacher / temperature, is_true)
+    is_true = one_hot(labels, student.shape[1])
+    true_student, rest_student = split(student / temperature, is_true)
+    true_teacher, rest_teacher = split(teacher / temperature, is_true)
     loss = alpha * divergence(true_teacher, true_student) + beta * divergence(rest_teacher, rest_student)
     return temperature**2 * loss.mean()
 
 
-def _split(logits: Tensor, is_true: Tensor) -> tuple[Tensor, Tensor]:
+def split(logits: Tensor, is_true: Tensor) -> tuple[Tensor, Tensor]:
     """Log probabilities of (true, others) [B, 2] and among the others [B, K], where the true class has none."""
-    others = logits.masked_fill(is_true, _lowest(logits))
+    others = logits.masked_fill(is_true, lowest(logits))
     total, rest = logits.logsumexp(1), others.logsumexp(1)  # [B]
     true = (logits * is_true).sum(1)
     return torch.stack([true - total, rest - total], 1), others - rest[:, None]
@@ -141,12 +141,12 @@ def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(1)
 
 
-def _one_hot(labels: Tensor, classes: int) -> Tensor:
+def one_hot(labels: Tensor, classes: int) -> Tensor:
     """[B] -> bool [B, K]."""
     return labels[:, None] == torch.arange(classes, device=labels.device)
 
 
-def _lowest(logits: Tensor) -> float:
+def lowest(logits: Tensor) -> float:
     """In place of -inf: exp of it is 0, and the difference of two of it is."""
     return torch.finfo(logits.dtype).min / 4
 
@@ -202,10 +202,10 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5,
     Returns:
         Scalar.
     """
-    is_true = _one_hot(labels, student.shape[1])
+    is_true = one_hot(labels, student.shape[1])
     p_teacher = F.softmax(teacher, 1).gather(1, labels[:, None])[:, 0]  # [B]
     true = p_teacher * F.cross_entropy(student, labels, reduction="none")
-    others_student, others_teacher = ((z / temperature).masked_fill(is_true, _lowest(z)) for z in (student, teacher))
+    others_student, others_teacher = ((z / temperature).masked_fill(is_true, lowest(z)) for z in (student, teacher))
     log_student = F.log_softmax(others_student, 1).masked_fill(is_true, 0)  # [B, K]
     others = -(F.softmax(others_teacher, 1) * log_student).sum(1)
     return (true + gamma * temperature**2 * others).mean()

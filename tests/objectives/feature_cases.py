@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import slow_features as slow
+import slow_generated
 import torch
 from small_tensors import numbers
 from torch import nn
@@ -11,13 +12,17 @@ from torch import nn
 from objectives import maps, relations
 from objectives.ab import Ab
 from objectives.crd import Crd
+from objectives.diffkd import DiffKd
 from objectives.fgd import Fgd
 from objectives.fitnet import FitNet
 from objectives.fsp import Fsp
+from objectives.gaussians import WkdF
 from objectives.kdsvd import kdsvd
 from objectives.levels import Cwd, Mgd, pkd
 from objectives.lshfm import Lshfm, LshfmWindows
+from objectives.masked import MgdLast, ViTKD
 from objectives.ofd import Ofd
+from objectives.phi_s import PhiS
 from objectives.projected import Ickd, Srd, Srrl
 from objectives.relations import ConsecutiveCorrelation
 from objectives.reviewkd import ReviewKD, ReviewKDLevels, hcl
@@ -28,6 +33,7 @@ SHAPES = {  # of one sample, for student and teacher
     "pooled": ([(5,)], [(7,)]),
     "equal": ([(5,)], [(5,)]),
     "last": ([(3, 4, 4)], [(4, 2, 2)]),
+    "whole": ([(3, 5, 5)], [(4, 5, 5)]),
     "stages": ([(3, 4, 4), (5, 2, 2)], [(4, 8, 8), (5, 2, 2)]),
     "same": ([(3, 4, 4), (5, 2, 2)], [(3, 4, 4), (5, 2, 2)]),
     "pyramid": ([(3, 8, 8), (5, 2, 2)], [(3, 8, 8), (5, 2, 2)]),
@@ -47,6 +53,8 @@ CLASSES = torch.tensor([[1, 0], [2, 3], [4, -1], [-1, -1]])
 LEARNED = torch.tensor([[1, 1], [1, -1], [1, 0], [0, 0]], dtype=torch.int8)
 VERDICTS = numbers(BATCH, 2, seed=3)  # of the teacher
 RIGHT = [0, 3]
+MISSING = torch.arange(BATCH * 4).view(BATCH, 1, 2, 2) % 3 > 0
+DRAWS = numbers(BATCH, 2, 2, 2, seed=4), torch.tensor([7, 999, 0, 300]), numbers(BATCH, 2, 2, 2, seed=5)
 KNOWN = torch.tensor([VERDICTS[i].argmax() ^ (i not in RIGHT) for i in range(BATCH)])
 
 
@@ -69,6 +77,29 @@ def make_crd(student, teacher):
     module.constants.copy_(torch.tensor([5.0, 9.0]))
     module.forward = module.contrast
     return module
+
+
+def make_vitkd(student, teacher):
+    module = ViTKD(student, teacher, masked=0.7, generation=0.3)
+    module.missing = lambda x: MISSING[: len(x)]
+    return module
+
+
+def make_diffkd(student, teacher):
+    module = DiffKd(student[0], teacher[0], steps=2)
+    module.encoder.requires_grad_(False)  # it does not learn from the whole value: test_generated.py
+    module.draws = lambda x: [one[: len(x)].to(x.dtype) if one.is_floating_point() else one[: len(x)] for one in DRAWS]
+    return module
+
+
+def make_phi_s(student, teacher):
+    module = PhiS(student[0], teacher[0], hidden=3)
+    module(student[0].float(), teacher[0].float())  # which measures
+    return module
+
+
+def wkd_f(**options):
+    return Case("last", lambda s, t: WkdF(s[0], t[0], **options), partial(slow_generated.wkd_f, **options))
 
 
 def lshfm(hashes, features, *, correct_only=False):
@@ -172,6 +203,26 @@ CASES = {
         partial(slow.lshfm_windows, usable=USABLE.numpy(), hashes="none", features="l1"),
         lambda s, t: (s, t, USABLE[: len(s[0])]),
     ),
+    "wkd_f": wkd_f(ratio=0.7, grid=1),
+    "wkd_f_of_a_grid": wkd_f(ratio=1.5, grid=2, hidden=2),
+    "wkd_f_of_covariances": wkd_f(ratio=0.7, grid=1, full=True),
+    "wkd_f_of_covariances_of_a_grid": Case(
+        "whole",
+        lambda s, t: WkdF(s[0], t[0], ratio=0.7, grid=2, full=True),
+        partial(slow_generated.wkd_f, ratio=0.7, grid=2, full=True),
+    ),
+    "mgd_last": Case("last", lambda s, t: MgdLast(s[0], t[0], masked=0.0), slow_generated.mgd_last),
+    "vitkd": Case(
+        "levels",
+        make_vitkd,
+        partial(slow_generated.vitkd, masked=0.7, generation=0.3, missing=MISSING[:, 0].numpy()),
+    ),
+    "diffkd": Case(
+        "last",
+        make_diffkd,
+        partial(slow_generated.diffkd, draws=[one.numpy() for one in DRAWS], times=[250, 0]),
+    ),
+    "phi_s": Case("last", make_phi_s, slow_generated.phi_s),
     "srd": Case("pooled", lambda s, t: Srd(s[0], t[0], power=3.0), slow.srd),
 }
 

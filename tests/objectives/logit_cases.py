@@ -8,6 +8,7 @@ from small_tensors import numbers
 from torch.func import functional_call
 
 from objectives.ctkd import Ctkd
+from objectives.hard_label import distillation_token, hard_label
 from objectives.labels import Uskd, asymmetric_single_label, cross_entropy
 from objectives.logits import (
     batch_correlation,
@@ -22,7 +23,11 @@ from objectives.logits import (
     ttm,
     wsld,
 )
+from objectives.luminet import luminet
+from objectives.ranked import ldrld, pcd
 from objectives.regions import CatKD, Sdd
+from objectives.rld import rld
+from objectives.transport import wkd_l
 
 CLASSES, MAPS = 5, ("sdd", "catkd", "catkd_raw")
 
@@ -61,6 +66,13 @@ def run_catkd(student, teacher, **options):
     return CatKD(student, teacher, *heads, **options)(student, teacher, *heads)
 
 
+CLASSIFIER = numbers(CLASSES, 3, seed=8)  # of the teacher
+
+
+def run_wkd_l(student, teacher, labels, *, classifier=CLASSIFIER, **options):
+    return wkd_l(student, teacher, labels, classifier.to(student.dtype), **options)
+
+
 def run_crld(student, teacher, **options):
     """Logits of the strong views follow from the others."""
     return crld(student, teacher, 0.5 * student, -0.6 * teacher, **options)
@@ -85,6 +97,15 @@ LOSSES = {
     "batch_correlation": lambda s, t, _: batch_correlation(s, t, temperature=2.0),
     "mlkd": lambda s, t, _: mlkd(s, t, temperature=1.5),
     "crld": lambda s, t, _: run_crld(s, t, confidence=0.6, strong_confidence=0.45, temperature=2.0),
+    "rld": partial(rld, alpha=0.7, beta=3.0, temperature=2.0),
+    "ldrld": lambda s, t, _: ldrld(s, t, alpha=0.6, beta=0.3, depth=3, temperature=2.0),
+    "ldrld_summed": lambda s, t, _: ldrld(s, t, alpha=0.6, beta=0.3, depth=2, temperature=2.0, averaged=False),
+    "pcd": lambda s, t, _: pcd(s, t, stages=4, temperature=2.0),
+    "luminet": lambda s, t, _: luminet(s, t, temperature=2.0),
+    "hard_label": lambda s, t, _: hard_label(s, t),
+    "distillation_token": lambda s, t, _: distillation_token(s, t),
+    "wkd_l": partial(run_wkd_l, temperature=1.5, sharpness=1.5, entropy=0.2, iterations=7),
+    "wkd_l_by_cka": partial(run_wkd_l, temperature=1.5, entropy=0.1, iterations=4, relation="cka"),
     "standardized": lambda s, t, _: kd(standardize(s), standardize(t), temperature=2.0),
     "sdd": partial(run_sdd, temperature=2.0),
     "catkd": lambda s, t, _: run_catkd(s, t),
@@ -107,6 +128,15 @@ SLOW = {
     "batch_correlation": partial(slow_logits.gram, by_class=False),
     "mlkd": slow_logits.mlkd,
     "crld": slow_logits.crld,
+    "rld": slow_logits.rld,
+    "ldrld": partial(slow_logits.ldrld, depth=3, share=1 / 4),
+    "ldrld_summed": partial(slow_logits.ldrld, depth=2, share=1),
+    "pcd": slow_logits.pcd,
+    "luminet": slow_logits.luminet,
+    "hard_label": slow_logits.hard_label,
+    "distillation_token": slow_logits.hard_label,
+    "wkd_l": partial(slow_logits.wkd_l, rows=CLASSIFIER.tolist(), sharpness=1.5, entropy=0.2, iterations=7),
+    "wkd_l_by_cka": partial(slow_logits.wkd_l, rows=CLASSIFIER.tolist(), entropy=0.1, iterations=4, by_cka=True),
     "standardized": slow_logits.standardized,
     "sdd": slow_logits.sdd,
     "catkd": partial(slow_logits.catkd, size=2, normalize=True),

@@ -127,6 +127,83 @@ def standardized(student, teacher, _):
     return kd(*scored, temperature=2.0)
 
 
+def rld(student, teacher, labels):
+    total = 0.0
+    for z_s, z_t, y in zip(student, teacher, labels):
+        p_s, p_t = softmax(z_s, 2.0), softmax(z_t, 2.0)
+        total += 0.7 * divergence([max(p_t), 1 - max(p_t)], [p_s[y], 1 - p_s[y]])
+        below = [k for k, z in enumerate(z_t) if z < z_t[y]]
+        total += 3.0 * within(z_s, z_t, below, 2.0)
+    return 2.0**2 * total / len(labels)
+
+
+def within(z_s, z_t, group, temperature):
+    """The divergence of the softmax of a group of classes alone."""
+    p_s, p_t = (softmax([z[k] for k in group], temperature) if group else [] for z in (z_s, z_t))
+    return divergence(p_t, p_s)
+
+
+def ldrld(student, teacher, _, depth, share):
+    total = 0.0
+    for z_s, z_t in zip(student, teacher):
+        ranked = sorted(range(len(z_s)), key=lambda k: -z_s[k])
+        first, rest = ranked[:depth], ranked[depth:]
+        local = within(z_s, z_t, first, 2.0)
+        for r, s in ((r, s) for r, s in product(range(1, depth + 1), repeat=2) if r < s):
+            weight = 1 / (s - r + 1.5) * 2.0 * math.exp(-0.05 * (r + s))
+            local += weight * within(z_s, z_t, [first[r - 1], first[s - 1]], 2.0)
+        total += 0.6 * share * local + 0.3 * within(z_s, z_t, rest, 2.0)
+    return 2.0**2 * total / len(student)
+
+
+def pcd(student, teacher, _):
+    total = 0.0
+    for z_s, z_t in zip(student, teacher):
+        ranked = sorted(range(len(z_s)), key=lambda k: -abs(z_t[k] - z_s[k]))
+        for cut in (4, 3, 2, 1, 1, 2, 3, 4):  # from the finest to the coarsest and back
+            size = len(z_s) // cut
+            for number in range(cut):
+                group = ranked[number * size : None if number == cut - 1 else (number + 1) * size]
+                p_s, p_t = (softmax([z[k] for k in group], 2.0) for z in (z_s, z_t))
+                cosine = dot(p_s, p_t) / math.hypot(*p_s) / math.hypot(*p_t)
+                total += (1 - cosine) * divergence(p_t, p_s)
+    return 2.0**2 * total / len(student)
+
+
+def luminet(student, teacher, _):
+    ours, theirs = ([perceived(column) for column in zip(*z)] for z in (student, teacher))
+    return kd(list(zip(*ours)), list(zip(*theirs)), 2.0) / 2.0**2
+
+
+def perceived(column):
+    mean = fmean(column)
+    return [(z - mean) / math.sqrt(fmean((other - mean) ** 2 for other in column) + 1e-5) for z in column]
+
+
+def hard_label(student, teacher, _):
+    return -fmean(math.log(softmax(s)[t.index(max(t))]) for s, t in zip(student, teacher))
+
+
+def wkd_l(student, teacher, labels, rows, entropy, iterations, sharpness=1.0, by_cka=False):
+    """Sinkhorn's iteration between the classes that are left without the true one."""
+    if by_cka:
+        rows = [[x - fmean(row) for x in row] for row in rows]
+    cosines = [[dot(a, b) / math.hypot(*a) / math.hypot(*b) for b in rows] for a in rows]
+    costs = [[1 - math.exp(-sharpness * (1 - (c * c if by_cka else c))) for c in row] for row in cosines]
+    total = 0.0
+    for z_s, z_t, y in zip(student, teacher, labels):
+        left = [k for k in range(len(z_s)) if k != y]
+        p_s, p_t = (softmax([z[k] for k in left], 1.5) for z in (z_s, z_t))
+        cost = [[costs[i][j] for j in left] for i in left]
+        kernel = [[math.exp(-c / entropy) for c in row] for row in cost]
+        u = [1 / len(left)] * len(left)
+        for _ in range(iterations):
+            v = [p / dot(column, u) for p, column in zip(p_t, zip(*kernel))]
+            u = [p / dot(row, v) for p, row in zip(p_s, kernel)]
+        total += sum(a * k * b * c for a, ks, cs in zip(u, kernel, cost) for b, k, c in zip(v, ks, cs))
+    return total / len(labels)
+
+
 def squares(image, size):
     """Means of a map [K, 4, 4] over squares of ``size`` pixels: [square][K]."""
     corners = [(top, left) for top in range(0, 4, size) for left in range(0, 4, size)]

@@ -64,7 +64,8 @@ def all_of(change):
 
 
 # Neighbours, or what is known of a sample, matter.
-WITH_NUMBERS = ("consecutive", "crd", "fgd", "lshfm_of_correct", "lshfm_windows", "lshfm_windows_l1")
+WITH_NUMBERS = ("consecutive", "crd", "diffkd", "fgd", "lshfm_of_correct", "lshfm_windows", "lshfm_windows_l1", "vitkd")
+WKD = ("wkd_f", "wkd_f_of_covariances")
 RKD = ("rkd_distance", "rkd_squared", "rkd_angle")
 CHANGES = {
     "samples in another order": ([n for n in CASES if n not in WITH_NUMBERS], all_of(lambda x: x[ORDER])),
@@ -84,7 +85,7 @@ CHANGES = {
     "a move of the teacher": (["srd"], teachers(lambda x: x + 5 * x[:1])),
     "a constant on both": (["hcl", "lshfm_l2", "lshfm_hash_l1", "lshfm_hash_l2"], all_of(lambda x: x + 3)),
     "mirrored maps": (
-        ["fitnet", "at", "nst", "fsp", "vid", "ab", "ofd", "hcl", "sp", "srrl", "ickd", "pkd", "cwd"],
+        ["fitnet", "at", "nst", "fsp", "vid", "ab", "ofd", "hcl", "sp", "srrl", "ickd", "pkd", "cwd", "phi_s", *WKD],
         all_of(lambda x: x.flip(2)),
     ),
     "each channel of the student on a scale of its own": (["pkd"], students(channels_moved)),
@@ -93,7 +94,7 @@ CHANGES = {
         ["cwd"],
         teachers(lambda x: x + torch.arange(x.shape[1])[:, None, None]),
     ),
-    "the teacher's pixels in another order": (["srrl", "ickd"], teachers(lambda x: x.mT)),
+    "the teacher's pixels in another order": (["srrl", "ickd", *WKD], teachers(lambda x: x.mT)),
     "one stage times a number, the next one divided": (["fsp"], lambda *x: [(2 * a, b / 2) for a, b in x]),
 }
 
@@ -123,7 +124,8 @@ def test_zero_with_no_gradient_at_the_teacher(name):
 def test_gradients_in_float64(name):
     student, teacher = sample(name, batch=3)
     module, stages = made(name, student, teacher), len(student)
-    known = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+    parameters = module.named_parameters() if isinstance(module, nn.Module) else []
+    known = {name: parameter for name, parameter in parameters if parameter.requires_grad}
 
     def call(*x):
         if not known:

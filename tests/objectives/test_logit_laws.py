@@ -19,12 +19,20 @@ ORDER, COLUMNS = torch.tensor([3, 1, 5, 0, 2, 4]), torch.tensor([2, 0, 4, 1, 3])
 OF_LOGITS = [name for name in LOSSES if name not in MAPS]
 HARD = ["cross_entropy", "asymmetric_single_label"]  # they learn labels alone
 COMPARED = [name for name in OF_LOGITS if name not in (*HARD, "uskd", "uskd_by_probability")]
+NOT_SHIFTED = ["pcd", "luminet"]  # whose classes are ordered by differences of logits, or standardised over the batch
+WITH_CLASSIFIER = ["wkd_l", "wkd_l_by_cka"]  # whose classes are in its order: see test_transport
 CHANGES = {
-    "a constant on the student's logits": (OF_LOGITS, lambda s, t, y: (s + BY_ROW, t, y)),
-    "a constant on the teacher's logits": (COMPARED, lambda s, t, y: (s, t - BY_ROW, y)),
+    "a constant on the student's logits": (
+        [name for name in OF_LOGITS if name not in NOT_SHIFTED],
+        lambda s, t, y: (s + BY_ROW, t, y),
+    ),
+    "a constant on the teacher's logits": (
+        [name for name in COMPARED if name not in NOT_SHIFTED],
+        lambda s, t, y: (s, t - BY_ROW, y),
+    ),
     "samples in another order": (list(LOSSES), lambda *x: [one[ORDER] for one in x]),
     "classes in another order": (
-        [*COMPARED, *HARD],
+        [name for name in (*COMPARED, *HARD) if name not in WITH_CLASSIFIER],
         lambda s, t, y: (s[:, COLUMNS], t[:, COLUMNS], COLUMNS.argsort()[y]),
     ),
     "the student's samples in another order": (["class_correlation"], lambda s, t, y: (s[ORDER], t, y)),
@@ -50,6 +58,10 @@ ZERO = [
     "class_correlation",
     "batch_correlation",
     "mlkd",
+    "ldrld",
+    "ldrld_summed",
+    "pcd",
+    "luminet",
     "standardized",
     "sdd",
     "catkd",

@@ -1,0 +1,258 @@
+"""Methods that compare features, with or without logits; `methods.py` has the whole table."""
+
+from __future__ import annotations
+
+from configs._method import Before, Setup, Terms, method
+from configs._pieces import (
+    AS_CIFAR,
+    AUTHORS,
+    COSTS,
+    DKD,
+    LISTINGS,
+    MDISTILLERS,
+    README,
+    WARMUP,
+    embedding,
+    falling,
+    on_cifar100,
+    on_imagenet,
+    readme,
+    repdistiller,
+    term,
+    wkd_l,
+    wkd_l_on_imagenet,
+)
+from models.heads import HeadConfig
+
+
+def _reviewkd_on_imagenet(teacher: str, student: str) -> Terms:
+    return term("reviewkd_pre", 1.0 if teacher == "resnet34" else 8.0, name="reviewkd")
+
+
+def _wkd_f_on_imagenet(teacher: str, _: str) -> Terms:
+    weight, ramp = (0.02, falling(0, 100)) if teacher == "resnet34" else (0.005, falling(30, 100))
+    return term("wkd_f", weight, ramp=ramp, ratio=2.0, grid=4, hidden=256)
+
+
+def _wkd_f_on_cifar100(teacher: str, _: str) -> Terms:
+    if teacher == "wrn_40_2":
+        return term("wkd_f", 0.3, ramp=falling(150, 240), ratio=3.0, grid=4)
+    return term("wkd_f", 0.08, ramp=falling(150, 240), ratio=4.0)
+
+
+def _wkd_on_cifar100(teacher: str, _: str) -> Terms:
+    ramp = falling(150, 240)
+    if teacher == "wrn_40_2":
+        return wkd_l(60.0, ramp, temperature=4.0) | term("wkd_f", 0.5, ramp=ramp, ratio=3.0, grid=4)
+    return wkd_l(200.0, ramp, temperature=8.0) | term("wkd_f", 0.08, ramp=ramp, ratio=8.0)
+
+
+FEATURE_METHODS = {
+    "ab": method(
+        "Activation boundaries, then cross-entropy alone. Heo et al., AAAI 2019, arXiv 1811.03233.",
+        imagenet=Setup(
+            {},
+            remark="the weight is a tenth of CIFAR-100's, as for ofd: both are sums over channels and pixels",
+            before={"boundaries": Before(10, term("ab", 0.0003))},
+        ),
+        cifar100=Setup(
+            {},
+            repdistiller(73.17),
+            "the weight is RepDistiller's",
+            before={"boundaries": Before(30, term("ab", 0.003))},
+        ),
+    ),
+    "at": method(
+        "Attention transfer. Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928.",
+        imagenet=Setup(term("at", 1000.0), on_imagenet(DKD, 70.69, 69.56), MDISTILLERS, batch_size=512),
+        cifar100=Setup(term("at", 1000.0), repdistiller(73.44, 58.58)),
+    ),
+    "catkd": method(
+        "Class attention transfer. Guo et al., CVPR 2023.",
+        imagenet=Setup(term("catkd", 400.0), on_imagenet(LISTINGS, 71.26, 72.24), AS_CIFAR),
+        cifar100=Setup(term("catkd", 400.0)),
+    ),
+    "cc": method(
+        "Correlation congruence as RepDistiller has it; that of Peng et al., ICCV 2019, arXiv 1904.01802, is `cc`.",
+        imagenet=Setup(term("consecutive_correlation", 0.02, name="cc"), remark=AS_CIFAR),
+        cifar100=Setup(term("consecutive_correlation", 0.02, name="cc"), repdistiller(72.97)),
+    ),
+    "crd": method(
+        "Contrastive representation distillation. Tian et al., ICLR 2020, arXiv 1910.10699.",
+        imagenet=Setup(term("crd", 0.8), on_imagenet(DKD, 71.17, 71.37)),
+        cifar100=Setup(term("crd", 0.8), repdistiller(75.51, 69.11)),
+    ),
+    "crd_kd": method(
+        "Contrastive representation distillation with KD. Tian et al., ICLR 2020, arXiv 1910.10699.",
+        imagenet=Setup(term("kd", temperature=1.0) | term("crd", 0.8), remark="the temperature is that of kd"),
+        cifar100=Setup(term("kd", temperature=4.0) | term("crd", 0.8)),
+    ),
+    "diffkd": method(
+        "The student's map without its noise, which a diffusion model of the teacher's tells, and KD. Huang et al., "
+        "NeurIPS 2023, arXiv 2305.15712.",
+        imagenet=Setup(
+            term("diffkd", latent=1024) | term("kd", temperature=1.0),
+            on_imagenet("the authors' README, for logits that go through a diffusion model too", 72.20),
+        ),
+        cifar100=Setup(
+            term("diffkd") | term("kd", temperature=1.0),
+            remark="as on ImageNet; half the teacher's channels are between the autoencoder's layers",
+        ),
+    ),
+    "era": method(
+        "Expandable residual approximation, beside KD. Yan et al., TNNLS 2025, arXiv 2508.16050.",
+        imagenet=Setup(
+            term("kd", 2.0, temperature=1.0) | term("era"),
+            remark="as the authors' code has it for ResNet-34 and ResNet-18; it scores the branches too",
+        ),
+    ),
+    "fitnet": method(
+        "FitNets, in a single run as RepDistiller and MDistiller have it. Romero et al., ICLR 2015, arXiv 1412.6550.",
+        imagenet=Setup(term("fitnet", 100.0, hint=2), remark=AS_CIFAR),
+        cifar100=Setup(term("fitnet", 100.0, hint=2), repdistiller(73.50, 63.16)),
+    ),
+    "fitnet_hint": method(
+        "FitNets: hints train the layers up to a hint, then KD trains all. Romero et al., ICLR 2015, arXiv 1412.6550.",
+        imagenet=Setup(
+            term("kd", 0.5, temperature=1.0),
+            remark="the weights are those of kd",
+            labels=0.5,
+            before={"hint": Before(10, term("fitnet", name="hint", hint=2))},
+        ),
+        cifar100=Setup(
+            term("kd", 0.9, temperature=4.0),
+            labels=0.1,
+            before={"hint": Before(30, term("fitnet", name="hint", hint=2))},
+        ),
+    ),
+    "fsp": method(
+        "Flow of the solution procedure, then cross-entropy alone. Yim et al., CVPR 2017.",
+        imagenet=Setup({}, before={"flows": Before(10, term("fsp"))}),
+        cifar100=Setup({}, repdistiller(72.62), "as in RepDistiller", before={"flows": Before(30, term("fsp"))}),
+    ),
+    "ft": method(
+        "Factor transfer: a paraphraser, then the student. Kim et al., NeurIPS 2018, arXiv 1802.04977.",
+        imagenet=Setup(
+            term("ft", 1000.0),
+            on_imagenet("torchdistill's table, the paper's own", 71.43),
+            "as torchdistill has it",
+            before={"paraphraser": Before(1, term("ft"), 0.01, ("terms.ft.paraphraser",))},
+            trainable=("student", "terms.ft.translator"),
+        ),
+        cifar100=Setup(
+            term("ft", 200.0, over_channels=True),
+            repdistiller(72.86),
+            "as RepDistiller has it",
+            before={"paraphraser": Before(30, term("ft", over_channels=True), 0.01, ("terms.ft.paraphraser",))},
+            trainable=("student", "terms.ft.translator"),
+        ),
+    ),
+    "ickd": method(
+        "Inter-channel correlation. Liu et al., ICCV 2021, arXiv 2202.03680.",
+        imagenet=Setup(term("ickd", 2.5), on_imagenet("the paper, for a weight that may be another", 72.19), AS_CIFAR),
+        cifar100=Setup(term("ickd", 2.5), remark=AUTHORS),
+    ),
+    "kdsvd": method(
+        "Distillation by singular value decomposition. Lee et al., ECCV 2018, arXiv 1807.06819.",
+        imagenet=Setup(term("kdsvd"), remark=AS_CIFAR),
+        cifar100=Setup(term("kdsvd"), remark=MDISTILLERS),
+    ),
+    "lshfm": method(
+        "Feature mimicking by hashing: hashes and squared distance, of samples that the teacher gets right. Wang et "
+        "al., TPAMI 2021, arXiv 2011.01424.",
+        imagenet=Setup(
+            term("lshfm", 5.0, hashes=2048, correct_only=True),
+            on_imagenet(LISTINGS, 71.72),
+            student=embedding("imagenet"),
+        ),
+        cifar100=Setup(term("lshfm", 6.0, correct_only=True, bias="median"), student=embedding("cifar100")),
+    ),
+    "mgd": method(
+        "Masked generation. Yang et al., ECCV 2022, arXiv 2205.01529.",
+        imagenet=Setup(term("mgd_last", 7e-5, name="mgd"), on_imagenet(README, 71.69, 72.49)),
+        cifar100=Setup(term("mgd_last", 7e-5, name="mgd"), remark="the weight is that of ImageNet"),
+    ),
+    "nst": method(
+        "Neuron selectivity transfer. Huang and Wang, 2017, arXiv 1707.01219.",
+        imagenet=Setup(term("nst", 50.0), remark=AS_CIFAR),
+        cifar100=Setup(term("nst", 50.0), repdistiller(73.30, 64.96)),
+    ),
+    "ofd": method(
+        "Overhaul of feature distillation. Heo et al., ICCV 2019, arXiv 1904.01866.",
+        imagenet=Setup(term("ofd", 1e-4), on_imagenet(DKD, 70.81, 71.25), MDISTILLERS, batch_size=128),
+        cifar100=Setup(term("ofd", 1e-3), remark=MDISTILLERS),
+    ),
+    "pkt": method(
+        "Probabilistic knowledge transfer. Passalis and Tefas, ECCV 2018, arXiv 1803.10837.",
+        imagenet=Setup(term("pkt", 30000.0), remark=AS_CIFAR),
+        cifar100=Setup(term("pkt", 30000.0), repdistiller(73.64, 66.52)),
+    ),
+    "reviewkd": method(
+        "Knowledge review. Chen et al., CVPR 2021, arXiv 2104.09044.",
+        imagenet=Setup(_reviewkd_on_imagenet, on_imagenet(DKD, 71.61, 72.56), "on maps before their ReLUs"),
+        cifar100=Setup(term("reviewkd", 5.0, ramp=WARMUP), remark="weight and growth are MDistiller's"),
+    ),
+    "rkd": method(
+        "Relational distillation. Park et al., CVPR 2019, arXiv 1904.05068.",
+        imagenet=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), remark=AS_CIFAR),
+        cifar100=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), repdistiller(71.90, 64.43)),
+    ),
+    "sdd": method(
+        "Scale decoupled distillation, on KD. Wei et al., CVPR 2024, arXiv 2403.13512.",
+        imagenet=Setup(
+            term("sdd", scales=3, temperature=1.0),
+            on_imagenet("the authors", None, 72.24),
+            "the temperature is the authors', the scales are those of CIFAR-100",
+            batch_size=512,
+        ),
+        cifar100=Setup(term("sdd", scales=3, temperature=4.0, ramp=WARMUP)),
+    ),
+    "simkd": method(
+        "A student with its teacher's classifier: only the last maps count. Chen et al., CVPR 2022, arXiv 2203.14001.",
+        imagenet=Setup(term("simkd"), labels=0, student=lambda _: {"head": HeadConfig("reused")}, epochs=120),
+        cifar100=Setup(term("simkd"), readme(78.08), labels=0, student=lambda _: {"head": HeadConfig("reused")}),
+    ),
+    "sp": method(
+        "Similarity preserving. Tung and Mori, ICCV 2019, arXiv 1907.09682.",
+        imagenet=Setup(term("sp", 3000.0), remark=AS_CIFAR),
+        cifar100=Setup(term("sp", 3000.0), repdistiller(72.94, 68.08)),
+    ),
+    "srd": method(
+        "Simple recipe distillation. Miles and Mikolajczyk, AAAI 2024, arXiv 2303.11098.",
+        imagenet=Setup(term("srd"), on_imagenet(LISTINGS, 71.63)),
+        cifar100=Setup(term("srd"), remark="the weight is that of ImageNet"),
+    ),
+    "srrl": method(
+        "Softmax regression. Yang et al., ICLR 2021, Knowledge distillation via softmax regression representation "
+        "learning.",
+        imagenet=Setup(term("srrl"), on_imagenet("the table of TTM's README", 71.73, 72.49)),
+        cifar100=Setup(term("srrl")),
+    ),
+    "vid": method(
+        "Variational information distillation. Ahn et al., CVPR 2019, arXiv 1904.05835.",
+        imagenet=Setup(term("vid"), remark=AS_CIFAR),
+        cifar100=Setup(term("vid"), repdistiller(73.09, 67.57)),
+    ),
+    "wkd": method(
+        "Wasserstein distances of logits, and of features as Gaussians. Lv et al., NeurIPS 2024, arXiv 2412.08139.",
+        imagenet=Setup(
+            lambda teacher, student: wkd_l_on_imagenet(teacher, student) | _wkd_f_on_imagenet(teacher, student),
+            on_imagenet(README, 72.76, 73.69),
+            f"the weights are those of wkd_l and wkd_f; {COSTS}",
+        ),
+        cifar100=Setup(_wkd_on_cifar100, on_cifar100(README, None, None, 77.28, *(None,) * 4, 77.50), COSTS),
+    ),
+    "wkd_f": method(
+        "Wasserstein distance of features as Gaussians. Lv et al., NeurIPS 2024, arXiv 2412.08139.",
+        imagenet=Setup(_wkd_f_on_imagenet, on_imagenet(README, 72.50, 73.12)),
+        cifar100=Setup(_wkd_f_on_cifar100, on_cifar100(README, None, None, 76.77, *(None,) * 4, 77.36)),
+    ),
+    "wttm_crd": method(
+        "Weighted transformed teacher matching with CRD. Zheng and Yang, ICLR 2024, arXiv 2402.11148.",
+        cifar100=Setup(
+            term("ttm", 4.0, temperature=5.0) | term("crd", 0.8),
+            on_cifar100(README, *(72.20, 74.52, 76.65, 76.61, 74.94, 74.71, 75.82, 76.86, 70.30, 70.84, 77.04)),
+            "the authors give these weights for VGG13 and VGG8",
+        ),
+    ),
+}
