@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.class_names import names_for_people
 from utils.files import write_atomically
 from utils.text import counted, printable
 
@@ -32,22 +33,28 @@ def table(
 ) -> list[Row]:
     """A row a class, and the means over ``of`` classes in the last one.
 
+    Where people call classes otherwise than data does, as those of ImageNet, the second column says how.
+
     Args:
         classes: K names.
         numbers: columns of whole numbers, [K].
         shares: columns of shares, 0 to 1, [K]; NaN where a class has none.
         of: how many have some.
     """
+    names = names_for_people(classes)
+    named = names != [*classes]
     rows: list[Row] = [
         {
             "class": name,
+            **({"name": names[place]} if named else {}),
             **{column: int(values[place]) for column, values in numbers.items()},
             **{column: percent(values[place]) for column, values in shares.items()},
         }
         for place, name in enumerate(classes)
     ]
     means = {column: percent(mean(values)) for column, values in shares.items()}
-    return [*rows, {"class": f"mean of {counted(of, 'class')}", **dict.fromkeys(numbers), **means}]
+    empty = dict.fromkeys((*(["name"] if named else []), *numbers))
+    return [*rows, {"class": f"mean of {counted(of, 'class')}", **empty, **means}]
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

@@ -18,16 +18,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from figures import curves
-from utils.config import differences
+from figures import curves, log
 from utils.console import exit_with_its_code
-from utils.errors import DataError, UsageError
 from utils.files import make_folder, write_atomically
 from utils.settings import show
 from utils.text import counted
 
 _SHOWN = 4  # settings in a row of the table
-_NOT_COMPARED = ("name", "train_params.output_path")
 
 
 def compare(runs: Sequence[Path], folder: Path | None = None) -> str:
@@ -39,9 +36,9 @@ def compare(runs: Sequence[Path], folder: Path | None = None) -> str:
         DataError: a file in one is damaged.
     """
     folder = folder or runs[0].parent
-    configs = [_config(run) for run in runs]
+    configs = [log.read_config(run) for run in runs]
     rows = [_row(run, config) for run, config in zip(runs, configs)]
-    for row, differs in zip(rows, _differing(configs)):
+    for row, differs in zip(rows, log.differing(configs)):
         row["differs"] = differs
     write_atomically(folder / "comparison.json", json.dumps(rows, indent=1).encode())
     if begun := [run for run in runs if (run / "metrics.jsonl").exists()]:
@@ -49,60 +46,22 @@ def compare(runs: Sequence[Path], folder: Path | None = None) -> str:
     return _table(rows)
 
 
-def _config(run: Path) -> dict[str, Any]:
-    path = run / "config.json"
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; name run folders") from None
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged ({error})") from None
-
-
 def _row(run: Path, config: dict[str, Any]) -> dict[str, Any]:
-    rows = curves.read_metrics(run) if (run / "metrics.jsonl").exists() else []  # none before the first line
-    validations = [row for row in rows if row["kind"] == "val"]
-    of_last = [row for row in validations if row.get("phase") == validations[-1].get("phase")]
-    best = max(of_last, key=_highest, default={})
-    scores = {name: value for name, value in best.items() if name not in ("kind", "phase", "seconds", "time")}
-    epochs = validations[-1]["epoch"] if validations else 0
-    every = sum(phase["epochs"] for phase in config["phases"].values())
-    return {"name": run.name, "folder": str(run), "scores": scores, "epochs": epochs, "of": every}
-
-
-def _highest(row: dict[str, Any]) -> float:
-    """Of the student and its averages."""
-    primary = curves.primary([row])
-    return max(row[name] for name in (primary, f"ema_{primary}", f"average_{primary}") if name in row)
-
-
-def _differing(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each the settings in which not all are alike, by their names on the command line."""
-    keys: dict[str, None] = {}
-    for config in configs[1:]:
-        keys |= dict.fromkeys(_flat(differences(configs[0], config)))
-    found = []
-    for config in configs:
-        left_out, values = f"phases.{[*config['phases']][-1]}.", _flat(config)
-        found.append(
-            {key.removeprefix(left_out): values[key] for key in keys if key in values and key not in _NOT_COMPARED}
-        )
-    return found
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of nested dictionaries by dotted keys."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    inner = [_flat(item, f"{prefix}.{key}" if prefix else key) for key, item in value.items()]
-    return {key: item for one in inner for key, item in one.items()}
+    rows = log.metrics_so_far(run)
+    return {
+        "name": run.name,
+        "folder": str(run),
+        "scores": log.scores(log.best_row(rows)),
+        "epochs": log.epochs_done(rows),
+        "of": log.epochs_of(config),
+    }
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    primary = next((curves.primary([row["scores"]]) for row in rows if row["scores"]), None) or "score"
+    primary = next((log.primary([row["scores"]]) for row in rows if row["scores"]), None) or "score"
     shown = [("run", primary, "epoch", "differs in")]
-    for row in sorted(rows, key=lambda row: _highest(row["scores"]) if row["scores"] else -1.0, reverse=True):
-        best = f"{_highest(row['scores']):.3f}" if row["scores"] else "none"
+    for row in sorted(rows, key=lambda row: log.highest(row["scores"]) if row["scores"] else -1.0, reverse=True):
+        best = f"{log.highest(row['scores']):.3f}" if row["scores"] else "none"
         last = "" if row["epochs"] == row["of"] else f" (ended after {row['epochs']})"
         differs = [f"{key}={show(value)}" for key, value in row["differs"].items()]
         more = f" and {counted(len(differs) - _SHOWN, 'setting')} more" if len(differs) > _SHOWN else ""

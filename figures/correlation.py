@@ -2,7 +2,8 @@
 
 python -m figures.correlation runs/x [--output correlation.png]
 
-The diagonal, which is the largest everywhere, is left out, and gray.
+Rows and columns are the classes that have validation images. The diagonal, which is the largest everywhere, is left
+out, and gray.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 
+from dataset.class_names import names_for_people
 from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.text import printable
 
 _COLORS = plt.get_cmap("magma_r").with_extremes(bad="lightgray")
+_NAMED = 100  # classes that all have their names on the axes; of more some have
+_INCHES = 0.12  # a class, where they have
 
 
 def mean_logits(outputs: NetworkOutputs) -> np.ndarray:
-    """Mean logits of the images of each class, without the diagonal; [C, C], rows of absent classes 0."""
-    count = len(outputs.classes)
-    sums, images = np.zeros((count, count)), np.bincount(outputs.labels, minlength=count)
-    np.add.at(sums, outputs.labels, outputs.logits[:, :count])
-    means = sums / np.maximum(images, 1)[:, None]
+    """Mean logits of the images of each of the P classes that have some, without the diagonal; [P, P]."""
+    present, rows, images = np.unique(outputs.labels, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(present), len(present)))
+    np.add.at(sums, rows, outputs.logits[:, present])
+    means = sums / images[:, None]
     np.fill_diagonal(means, 0)
     return means
 
@@ -38,15 +43,20 @@ def draw(student: NetworkOutputs, teachers: list[NetworkOutputs], output: Path) 
     """One heat map a teacher, with a common scale; returns each one's name, greatest and mean difference."""
     differences = [np.abs(mean_logits(student) - mean_logits(teacher)) for teacher in teachers]
     most = max(difference.max() for difference in differences)
-    figure, panels = plt.subplots(1, len(teachers), figsize=(6 * len(teachers), 5), squeeze=False, layout="constrained")
+    names = names_for_people([student.classes[label] for label in np.unique(student.labels)])
+    side = max(5.0, _INCHES * min(len(names), _NAMED))
+    size = (side + 1) * len(teachers), side
+    figure, panels = plt.subplots(1, len(teachers), figsize=size, squeeze=False, layout="constrained")
+    shown = range(0, len(names), -(-len(names) // _NAMED))
+    ticks = shown, [printable(names[place]) for place in shown]
     for axes, teacher, difference in zip(panels[0], teachers, differences):
         diagonal = np.eye(len(difference), dtype=bool)
         image = axes.imshow(np.ma.array(difference, mask=diagonal), vmin=0, vmax=most, cmap=_COLORS)
         axes.set(title=f"student - {teacher.name}: mean {difference.mean():.3f}", xlabel="output", ylabel="true class")
-        if len(student.classes) <= 20:
-            axes.set_xticks(range(len(student.classes)), student.classes, rotation=90)
-            axes.set_yticks(range(len(student.classes)), student.classes)
-    figure.colorbar(image, ax=panels[0], label="|difference of mean logits|")
+        text = {"fontsize": 10 if len(names) <= 20 else 6.5, "parse_math": False}
+        axes.set_xticks(*ticks, rotation=90, **text)
+        axes.set_yticks(*ticks, **text)
+    figure.colorbar(image, ax=panels[0], label="|difference of mean logits|", shrink=min(1, 5 / side))
     figure.savefig(output, dpi=120)
     plt.close(figure)
     return [(t.name, float(d.max()), float(d.mean())) for t, d in zip(teachers, differences)]

@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from dataset.class_names import names_for_people
 from dataset.inspection.boxes import draw_boxes
 from figures.outputs import Detected, Photo, detections_of_run
 from utils.console import exit_with_its_code, png
@@ -129,7 +130,7 @@ def main() -> None:
     shown = names if len({*names}) == len(names) else [str(run) for run in runs]
     predictions = {name: of_runs[run].detected for name, run in zip(shown, runs)}
     output = options.output or runs[0] / "detections.png"
-    figure = plot(first.photos, predictions, first.classes, options.threshold)
+    figure = plot(first.photos, predictions, names_for_people(first.classes), options.threshold)
     figure.savefig(output, dpi=_DPI)
     plt.close(figure)
     for name, photos in predictions.items():

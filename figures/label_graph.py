@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from dataset.class_names import names_for_people
 from utils.text import printable
 
 _INCHES = 0.16  # a class
@@ -39,7 +40,8 @@ def plot(weights: np.ndarray, counts: np.ndarray, classes: Sequence[str], parts:
         axes.add_patch(plt.Rectangle(box, len(part), len(part), fill=False, edgecolor="red", linewidth=1.5))
         axes.text(len(order) - 0.3, start + len(part) / 2 - 0.5, f"part {number}", va="center", color="red")
         start += len(part)
-    names = [f"{printable(classes[label])} ({counts[label]})" for label in order]
+    called = names_for_people(classes)
+    names = [f"{printable(called[label])} ({counts[label]})" for label in order]
     axes.set_yticks(range(len(order)), names, size=7, parse_math=False)
     axes.set_xticks([])
     axes.set_title(f"{len(order)} classes in {len(parts)} parts, with the images of each")

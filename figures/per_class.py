@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from dataset.class_names import names_for_people
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
 from utils.text import counted, printable
@@ -35,7 +36,8 @@ def plot(rows: Sequence[Mapping[str, object]], score: str = "") -> Figure:
     name = score or next((column for column in rows[0] if column.startswith("AP")), "")
     if name not in rows[0]:
         raise UsageError(f"no column {name!r}; there is {', '.join(rows[0])}")
-    values = [(float(str(row[name])), printable(str(row["class"]))) for row in rows[:-1] if row[name] not in ("", None)]
+    names = names_for_people([str(row["class"]) for row in rows[:-1]])
+    values = [(float(str(row[name])), printable(one)) for row, one in zip(rows, names) if row[name] not in ("", None)]
     if not values:
         raise UsageError(f"no class has a value of {name}")
     values.sort(key=lambda pair: pair[0])

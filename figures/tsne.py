@@ -1,11 +1,15 @@
 """t-SNE of what the classifier sees: each validation image a dot, coloured by its class.
 
 python -m figures.tsne runs/x [--teachers] [--images 2000] [--output tsne.png]
+
+With more than 20 classes present, those of CIFAR-100 and of ImageNet are coloured by superclass; of other data 20
+classes have colours, and the rest is gray.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -16,34 +20,56 @@ import numpy as np
 from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE
 
+from dataset.class_names import OTHER, names_for_people, superclasses
 from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.text import printable
 
-_NAMED = 20  # classes that a legend can tell apart
+_NAMED = 20  # classes that colours and a legend can tell apart
+_TWENTY = [*matplotlib.color_sequences["tab20"][:14], "black", "lime", *matplotlib.color_sequences["tab20"][16:]]
+_REST = (0.85, 0.85, 0.85)  # colour of those without one
 
 
 def draw(networks: list[NetworkOutputs], output: Path) -> None:
-    """One panel a network."""
+    """One panel a network; a legend of the classes present, of their superclasses, or of some of the classes."""
+    labels = networks[0].labels  # the same images for all
+    groups = _groups(networks[0].classes, labels)
+    beside = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
     figure, panels = plt.subplots(
         1, len(networks), figsize=(6 * len(networks), 5.5), squeeze=False, layout="constrained"
     )
+    colors = _TWENTY if len(groups) > 10 else matplotlib.color_sequences["tab10"]
     for axes, outputs in zip(panels[0], networks):
-        colors = plt.get_cmap("tab20" if len(outputs.classes) <= _NAMED else "nipy_spectral")
-        places = TSNE(init="pca", perplexity=min(30, (len(outputs.labels) - 1) / 3), random_state=0).fit_transform(
+        places = TSNE(init="pca", perplexity=min(30, (len(labels) - 1) / 3), random_state=0).fit_transform(
             outputs.pooled
         )
-        for label in np.unique(outputs.labels):
-            mine = places[outputs.labels == label]
-            share = label if len(outputs.classes) <= _NAMED else label / max(1, len(outputs.classes) - 1)
-            axes.scatter(*mine.T, s=6, color=colors(share), label=outputs.classes[label], linewidths=0)
-        top1 = 100 * (outputs.logits.argmax(1) == outputs.labels).mean()
-        axes.set(title=f"{outputs.name}: {len(outputs.labels)} images, top-1 {top1:.1f}", xticks=[], yticks=[])
+        others = ~np.isin(labels, np.concatenate([*groups.values()]))
+        if others.any():
+            axes.scatter(*places[others].T, s=6, color=_REST, label="others", linewidths=0)
+        for (name, members), color in zip(groups.items(), colors):
+            axes.scatter(*places[np.isin(labels, members)].T, s=6, color=color, label=printable(name), linewidths=0)
+        top1 = 100 * (outputs.logits.argmax(1) == labels).mean()
+        axes.set(title=f"{outputs.name}: {len(labels)} images, top-1 {top1:.1f}", xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    if len(networks[0].classes) <= _NAMED:
-        panels[0][-1].legend(fontsize="small", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    panels[0][-1].legend(fontsize="small", markerscale=2, **beside)
     figure.savefig(output, dpi=120)
     plt.close(figure)
+
+
+def _groups(classes: Sequence[str], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels of one colour, by name: a class each, or a superclass where they are too many.
+
+    Of many classes without superclasses some that are spread over the labels have a colour; of superclasses all but
+    `other`.
+    """
+    present = np.unique(labels)
+    names = names_for_people(classes)
+    if len(present) > _NAMED and (above := superclasses([classes[label] for label in present])) is not None:
+        mine = np.array(above)
+        return {name: present[mine == name] for name in dict.fromkeys(above) if name != OTHER}
+    chosen = np.linspace(0, len(present) - 1, min(len(present), _NAMED)).round().astype(int)
+    return {names[label]: np.array([label]) for label in present[chosen]}
 
 
 @exit_with_its_code

@@ -15,7 +15,7 @@ from dataset.jpeg.tiles import tile
 from dataset.store.index import Index, describe
 from dataset.store.record import Boxes, Record
 from dataset.store.writer import ShardWriter
-from figures import detections, runs
+from figures import detections, outputs
 from figures.outputs import Detected, Detections, Photo
 from models.outputs import Outputs
 from utils.errors import UsageError
@@ -195,11 +195,11 @@ def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
     config = {"data": data, "student": {"name": "fasterrcnn_resnet18_fpn"}, "task": "detection", "task_options": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"is not a run folder with a best\.pt"):
-        runs.detections_of_run(tmp_path, 9)
+        outputs.detections_of_run(tmp_path, 9)
     (tmp_path / "best.pt").touch()
     asked = []
-    monkeypatch.setattr(runs, "build_network", lambda config, *_, **__: asked.append(config.weights) or Sees())
-    seen = runs.detections_of_run(tmp_path, 9)
+    monkeypatch.setattr(outputs, "build_network", lambda config, *_, **__: asked.append(config.weights) or Sees())
+    seen = outputs.detections_of_run(tmp_path, 9)
     assert asked == [str(tmp_path / "best.pt")]
     assert (seen.classes, seen.split) == (("dog", "cat"), [f"{number}.jpg" for number in range(4)])
     assert [one.key for one in seen.photos] == seen.split
@@ -211,7 +211,7 @@ def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
         assert one.ignored.tolist() == [False, True][:count]
         assert one.pixels.any((1, 2)).all()
         np.testing.assert_allclose(detected.boxes, one.boxes, atol=1e-4)
-    assert [one.key for one in runs.detections_of_run(tmp_path, 2).photos] == ["0.jpg", "3.jpg"]
+    assert [one.key for one in outputs.detections_of_run(tmp_path, 2).photos] == ["0.jpg", "3.jpg"]
 
 
 def test_a_run_of_another_task_is_named(finished):

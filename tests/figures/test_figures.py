@@ -1,7 +1,6 @@
 """Pictures from a run folder."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
@@ -9,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import call
+from matplotlib import pyplot as plt
 from PIL import Image
 
-from figures import bias_variance, curves, regularization
+from dataset.class_names import _of_cifar100, _of_imagenet, superclasses
+from figures import bias_variance, correlation, regularization, tsne
 from figures.correlation import mean_logits
 from figures.outputs import NetworkOutputs, outputs_of_run
 from objectives.logits import kd, wsld_weights
@@ -73,33 +74,64 @@ def test_pictures_are_drawn(run, monkeypatch, capsys):
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
 
 
-def test_curves_of_several_runs_leave_each_its_own(tmp_path):
-    rows = [{"kind": "train", "step": 1, "loss": 2.0}, {"kind": "val", "epoch": 1, "top1": 50.0}]
-    runs = [tmp_path / name for name in "ab"]
-    for run in runs:
-        run.mkdir()
-        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert call("-m", "figures.curves", str(runs[0])).stdout.strip() == str(runs[0] / "curves.png")
-    assert call("-m", "figures.curves", *map(str, runs)).stdout.strip() == str(tmp_path / "curves.png")
-
-
-def test_curves_show_where_the_time_went_of_a_run_that_says_so(tmp_path):
-    shares = {"time/data": 0.1, "time/student": 0.8, "time/decode": 0.5, "time/slot": 0.4}
-    rows = [{"kind": "train", "step": step, "loss": 2.0, **(shares if step > 2 else {})} for step in range(1, 9)]
-    for name, kept in {"new": rows, "old": rows[:2]}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
-        curves.draw([tmp_path / name], tmp_path / f"{name}.png")
-    with Image.open(tmp_path / "new.png") as new, Image.open(tmp_path / "old.png") as old:
-        assert (new.width, old.width) == (1800, 1320)
-        colours = set(map(tuple, np.asarray(new.convert("RGB"))[:, 1320:].reshape(-1, 3).tolist()))
-    assert {(31, 119, 180), (148, 103, 189), (214, 39, 40)} <= colours  # student, data, slot
-
-
 def test_mean_logits_by_hand():
     logits = np.array([[1, 2, 3], [3, 4, 7], [5, 6, 7]], np.float32)
     outputs = NetworkOutputs("student", logits, logits, np.array([0, 0, 2]), ("a", "b", "c"))
-    assert mean_logits(outputs).tolist() == [[0, 3, 5], [0, 0, 0], [5, 6, 0]]
+    assert mean_logits(outputs).tolist() == [[0, 5], [5, 0]]  # of those that have images, a and c
+    every = dataclasses.replace(outputs, labels=np.array([1, 0, 2]))
+    assert mean_logits(every).tolist() == [[0, 4, 7], [1, 0, 3], [5, 6, 0]]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Pictures that were drawn, before they are closed."""
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def outputs_in(labels, classes):
+    """Of a network that knows them."""
+    pooled = np.random.default_rng(0).normal(size=(len(labels), 4)).astype(np.float32)
+    return NetworkOutputs("student", pooled, np.eye(len(classes), dtype=np.float32)[labels], labels, tuple(classes))
+
+
+IMAGENET = [*_of_imagenet()]
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "named"),
+    [
+        (IMAGENET, [0, 217] * 6, ["tench", "English springer"]),  # those present, of many
+        (IMAGENET, range(0, 1000, 20), {"others", *superclasses(IMAGENET[::20])} - {"other"}),
+        (sorted(_of_cifar100()), range(100), {*_of_cifar100().values()}),
+        ([f"$part {number}" for number in range(60)], range(60), 21),  # twenty of them, and the others
+        ([f"part {number}" for number in range(20)], range(20), 20),
+    ],
+)
+def test_t_sne_names_no_more_classes_than_one_can_tell_apart(classes, labels, named, shown, tmp_path, monkeypatch):
+    monkeypatch.setattr(tsne.TSNE, "fit_transform", lambda _, pooled: pooled[:, :2])
+    tsne.draw([outputs_in(np.array(labels), classes)] * 2, tmp_path / "tsne.png")
+    ((left, right),) = (figure.axes for figure in shown)
+    assert left.get_legend() is None
+    texts = [text.get_text() for text in right.get_legend().get_texts()]
+    assert len(texts) == named if isinstance(named, int) else (texts == named or {*texts} == named)
+    colors = {tuple(dots.get_facecolor()[0]) for dots in left.collections}
+    assert len(colors) == len(left.collections) == len(texts)
+    assert sum(len(dots.get_offsets()) for dots in left.collections) == len(labels)
+
+
+@pytest.mark.parametrize(("labels", "names"), [([0, 217] * 3, ["tench", "English springer"]), (range(0, 1000, 5), 100)])
+def test_correlation_names_the_classes_that_are_present(labels, names, shown, tmp_path):
+    labels = np.array(labels)
+    found = correlation.draw(outputs_in(labels, IMAGENET), [outputs_in(labels, IMAGENET)], tmp_path / "a.png")
+    assert found == [("student", 0, 0)]
+    axes = shown[0].axes[0]
+    ticks = [text.get_text() for text in axes.get_yticklabels()]
+    assert ticks == names or (len(ticks), ticks[0]) == (names, "tench")
+    assert axes.images[0].get_array().shape == (len({*labels}),) * 2
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

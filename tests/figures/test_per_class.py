@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation import class_table
 from figures import per_class
 from utils.errors import UsageError
 
@@ -69,3 +70,19 @@ def test_what_is_no_such_table_is_named(table):
     table.write_text("class,AP_voc\ndog,\nmean of 0 classes,\n")
     with pytest.raises(UsageError, match="no class has a value of AP_voc"):
         per_class.draw(table, picture)
+
+
+def test_imagenets_classes_are_called_as_people_call_them(tmp_path):
+    ids, precision = ("n01440764", "n02099601"), np.array([0.5, 0.75])
+    rows = class_table.table(ids, {"objects": np.array([3, 4])}, {"AP": precision}, 2)
+    class_table.write_table(tmp_path / "per_class.csv", rows)
+    assert (tmp_path / "per_class.csv").read_text().splitlines() == [
+        "class,name,objects,AP",
+        "n01440764,tench,3,50.0000",
+        "n02099601,golden retriever,4,75.0000",
+        "mean of 2 classes,,,62.5000",
+    ]
+    for given in (rows, [{"class": row["class"], "AP": row["AP"]} for row in rows]):  # older tables have no names
+        figure = per_class.plot(given)
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["tench", "golden retriever"]
+        matplotlib.pyplot.close(figure)
