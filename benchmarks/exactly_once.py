@@ -86,8 +86,9 @@ class Job:
                     counted["starts_by_hand"] += 1
                     continue
                 kind = self._draws.choice(("kills_of_ranks", "kills_of_ranks", "kills_of_jobs"))
-                counted[kind] += self._kill(job, whole=kind == "kills_of_jobs")
-                bar.update()
+                killed = self._kill(job, whole=kind == "kills_of_jobs")
+                counted[kind] += killed
+                bar.update(killed)
         while job.wait():
             job = self._start(name)
             counted["starts_by_hand"] += 1

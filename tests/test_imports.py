@@ -14,8 +14,9 @@ MAY_IMPORT = {
     "objectives": {"objectives", "utils"},
     "tasks": {"tasks", "dataset", "evaluation", "models", "utils"},
     "evaluation": {"evaluation", "dataset", "models", "utils"},
-    "figures": {"figures", "dataset", "models", "objectives", "old_names", "utils"},
+    "figures": {"figures", "dataset", "models", "objectives", "old_names", "teachers", "utils"},
     "training": {"training", "dataset", "models", "stored", "tasks", "teachers", "knowledge_distiller", "utils"},
+    "export": {"export", "dataset", "models", "old_names", "tasks", "training", "utils"},
     "teachers.py": {"dataset", "models", "stored", "utils"},
     "terms.py": {"dataset", "models", "objectives", "teachers", "utils"},
     "knowledge_distiller.py": {"dataset", "models", "objectives", "teachers", "terms", "utils"},
@@ -24,7 +25,9 @@ MAY_IMPORT = {
         *("dataset", "knowledge_distiller", "models", "objectives", "old_names", "tasks", "teachers", "training"),
         "utils",
     },
-    "stored_teachers.py": {"dataset", "recipe", "stored", "teachers", "terms", "training", "utils"},
+    "stored_teachers.py": {
+        *("dataset", "models", "recipe", "stored", "tasks", "teachers", "terms", "training", "utils"),
+    },
     "networks.py": {
         *("dataset", "knowledge_distiller", "models", "recipe", "stored_teachers", "tasks", "teachers", "terms"),
         *("training", "utils"),

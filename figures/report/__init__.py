@@ -1,0 +1,1 @@
+"""A page about runs, in one HTML file: `python -m figures.report`."""
