@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from dataset.classes import check_splits
+from dataset.classes import check_learnable, check_splits
 from dataset.loader import DataConfig, open_split
 from dataset.store.samples import Samples
 from knowledge_distiller import KnowledgeDistiller
@@ -25,6 +25,7 @@ from training.run_folder import RunFolder
 from training.state import State
 from training.stored import Stored
 from utils.distributed import Ranks
+from utils.errors import UsageError
 
 Config = TypeVar("Config", bound=NetworkConfig)
 
@@ -85,8 +86,9 @@ def _wanted(cfg: Recipe) -> dict[str, set[str]]:
 
 def _distiller(cfg: Recipe, built: Mapping[str, Live | Stored], train: Samples, ranks: Ranks) -> KnowledgeDistiller:
     """That of a recipe with the teachers of those that are ``built`` which it wants, on the CPU."""
+    check_learnable(train, {name: term.objective for name, term in cfg.all_terms.items() if term.needs_labels})
     names, side = tuple(train.classes), cfg.data.input_size
-    reads, _ = features_of(cfg.all_terms.values())
+    reads = features_of(cfg.all_terms.values())[0] | {*cfg.made_task().reads}
     teachers = {name: built[name] for name in _wanted(cfg)}
     networks = {name: teacher.network for name, teacher in teachers.items()}
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
@@ -107,7 +109,10 @@ def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples,
         DataError: a file of weights is damaged.
     """
     torch.manual_seed(cfg.train_params.seed)
-    network = build_teacher(config, val.classes, side=cfg.data.input_size, key=what, knows_all=_must_know_all(cfg))
+    reads, side = cfg.made_task().reads, cfg.data.input_size
+    network = build_teacher(config, val.classes, reads, side, key=what, knows_all=_must_know_all(cfg))
+    if not reads and not network.network.num_classes:
+        raise UsageError(f"--eval {what}: {config.name} gives features alone, which task=features scores")
     return network.to(ranks.device).to(memory_format=memory_format_of(cfg))
 
 

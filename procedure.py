@@ -198,7 +198,7 @@ def _has_ended(cfg: Recipe, ranks: Ranks) -> bool:
 
     def facts() -> dict[str, Any]:
         train, val = open_splits(cfg.data, cfg.made_task())
-        return facts_of({"train": train, "val": val}, nn.ModuleDict())
+        return facts_of({"train": train, "val": val}, nn.ModuleDict(), cfg.networks)
 
     return has_ended(RunFolder(cfg.folder), cfg.epochs, cfg.resume_remarks, facts, ranks)
 

@@ -16,12 +16,13 @@ from dataset.loader import DataConfig
 from knowledge_distiller import Term
 from models.detectors import is_detector
 from models.zoo import NetworkConfig
+from objectives.contract import reach_everything
 from old_names import as_today
 from tasks import Task
 from teachers import TeacherConfig, teacher_of
 from training.loop import TrainConfig
 from training.phases import Phase
-from training.state import best_of
+from training.state import best_weights
 from utils.config import differences, restore
 from utils.errors import UsageError
 from utils.registry import Value
@@ -62,6 +63,11 @@ class Recipe:
         return [*self.phases.values()][-1]
 
     @property
+    def networks(self) -> dict[str, NetworkConfig]:
+        """The student and the teachers, by the keys of their settings."""
+        return {"student": self.student, **{f"teachers.{name}": one for name, one in self.teachers.items()}}
+
+    @property
     def epochs(self) -> int:
         """Of all phases."""
         return sum(phase.epochs for phase in self.phases.values())
@@ -84,8 +90,15 @@ class Recipe:
 
     @property
     def unused_settings(self) -> list[str]:
-        """Settings with a value of their own that has no effect, each with the one that makes it so."""
-        return [f"{one.key}={show(one.value)} has no effect with {one.unused}" for one in settings(self) if one.unused]
+        """Settings with a value of their own that has no effect, each with the one that makes it so; and a score of
+        what is not trained."""
+        idle = (one for one in settings(self) if one.unused)
+        unused = [f"{one.key}={show(one.value)} has no effect with {one.unused}" for one in idle]
+        reads = {one for term in self.last.terms.values() for one in objectives.get(term.objective).reads_of("student")}
+        trained = any(reach_everything(one) or one == "head_weight" for one in reads)
+        if not trained and not self.made_task().reads and self.student.head.name != "reused":
+            unused.append(f"task={self.task} scores the student's classifier, which no term trains; see task=features")
+        return unused
 
     @property
     def option_help(self) -> str:
@@ -119,15 +132,18 @@ class Recipe:
                     f"{place}optim.cycle_epochs={phase.optim.cycle_epochs}: the cycle ends before {phase.epochs} epochs"
                 )
         self._check_task(self.made_task())
-        self.student.head.made("student.head")
-        for name, teacher in self.teachers.items():
-            teacher.head.made(f"teachers.{name}.head")
+        for key, network in self.networks.items():
+            if network.head.made(f"{key}.head").gives_logits:
+                continue
+            if key == "student":
+                raise UsageError(f"student.head.name={network.head.name}: a student keeps its classifier: leave it out")
+            if isinstance(network, TeacherConfig) and network.store:
+                raise UsageError(f"{key}.store: it keeps logits, and {key}.head.name=none gives none: leave it out")
 
     def _check_task(self, task: Task) -> None:
         """Raises UsageError where networks or views of images are not of the task's kind."""
         task.check_data(self.data)
-        teachers = {f"teachers.{name}": teacher for name, teacher in self.teachers.items()}
-        for key, network in {"student": self.student, **teachers}.items():
+        for key, network in self.networks.items():
             if is_detector(network.name) != task.detects:
                 needs = "needs one, such as fasterrcnn_resnet18_fpn" if task.detects else "needs a classifier"
                 what = "no detector" if task.detects else "a detector"
@@ -152,7 +168,7 @@ class Recipe:
         path = Path(what, "best.pt")
         if not path.exists():
             raise UsageError(f"{what} holds no best.pt: train that run for an epoch first")
-        return replace(self.student, weights=f"{path.resolve()}#{best_of(path)}".rstrip("#"))
+        return replace(self.student, weights=best_weights(path))
 
     def made_task(self) -> Task:
         """The task.
@@ -216,7 +232,9 @@ class Recipe:
                 "Set another name=..., or start over with --fresh"
             )
         if shown:
-            yield f"resumes with other settings: {'; '.join(shown.values())}"
+            new = [name for name in self.teachers if changed.get(f"teachers.{name}.store", ("there",))[0] == ""]
+            less = f". From here on it learns from what the store's layout keeps of {' and '.join(new)}" if new else ""
+            yield f"resumes with other settings: {'; '.join(shown.values())}{less}"
         if unknown:
             yield f"settings of another version are ignored: {', '.join(unknown)}"
         if "phases" not in begun and (self.data.mixup or self.data.cutmix or self.data.strong_view):

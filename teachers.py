@@ -198,6 +198,8 @@ def build_teacher(
     """
     own = config.classes if isinstance(config, TeacherConfig) else ()
     network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes), as_noted=not own)
+    if own and not network.num_classes:
+        raise UsageError(f"{key}.classes: it gives features alone, which are of no class: leave it out")
     if own and network.logits_for:
         raise UsageError(f"{key}.classes: a detector's outputs are found by the names in its weights: leave it out")
     if own and network.classes and network.classes != own:

@@ -90,6 +90,11 @@ class Term:
         return {*objective.inputs} & _TARGETS - objective.optional
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether it cannot do without the class of each image."""
+        return "labels" in self.targets_read or "all_labels" in objectives.get(self.objective).parameters
+
+    @property
     def knows_no_mixing(self) -> bool:
         """Whether it cannot do with the two targets of mixed images."""
         inputs = objectives.get(self.objective).inputs
@@ -256,8 +261,10 @@ class Match(nn.Module):
         value = self._read(outputs, network, "logits" if are_logits(what) else what)
         return standardize(value) if are_logits(what) and self.term.standardize else value
 
-    def _read(self, outputs: Outputs, network: str, what: str) -> Tensor:
-        """A tensor of the student or the teacher, in float32 at least."""
+    def _read(self, outputs: Outputs, network: str, what: str) -> Any:
+        """A tensor of the student or the teacher, in float32 at least, or `losses_on`."""
+        if what == "losses_on" and outputs.losses_on is not None:
+            return outputs.losses_on
         if what != "logits" and what not in outputs.features and what not in outputs.context:
             name = "student" if network == "student" else " and ".join(self.term.teachers)
             known = ", ".join(["logits", *outputs.features, *outputs.context])
@@ -320,6 +327,12 @@ class Match(nn.Module):
             if teacher not in networks:
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
+            of_classifier = sorted(what for what in reads if are_logits(what) or what in ("head_weight", "head_bias"))
+            if of_classifier and not networks[teacher].num_classes:
+                raise UsageError(
+                    f"{name}: {objective.name} reads {', '.join(of_classifier)} of {teacher}, which gives features "
+                    "alone: use an objective on features, such as feature_distance"
+                )
             if knows_some:  # which are known by name
                 continue
             outputs, classes = networks[teacher].num_classes, networks["student"].num_classes

@@ -32,6 +32,7 @@ from contextlib import closing
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import record
 
+sys.path.insert(0, __file__.rpartition("/")[0])  # also with -m, from a project that has folders of these names
 from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader
 from evaluate import evaluate
@@ -85,7 +86,7 @@ def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) ->
 
     scorer, trainers = Scorer(validation, task, params, train.classes, ranks), {}
     for name, cfg in cfgs.items():
-        facts = facts_of({"train": train, "val": val}, distillers[name].teachers) if ranks.first else {}
+        facts = facts_of({"train": train, "val": val}, distillers[name].teachers, cfg.networks) if ranks.first else {}
         folders[name].begin(dataclasses.asdict(cfg), cfg.resume_remarks, facts, ranks, fresh=fresh)
         states[name].resume()
         trainers[name] = Trainer(states[name], loader, folders[name], name if len(cfgs) > 1 else "")

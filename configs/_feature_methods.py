@@ -106,6 +106,17 @@ FEATURE_METHODS = {
             remark="as the authors' code has it for ResNet-34 and ResNet-18; it scores the branches too",
         ),
     ),
+    "feature_teacher": method(
+        "Distances of a teacher's pooled features and last map, without labels, as of DINOv2's. Ranzinger et al., "
+        "AM-RADIO, CVPR 2024, arXiv 2312.06709.",
+        imagenet=Setup(
+            term("feature_distance") | term("map_distance"),
+            remark="teacher=timm/vit_small_patch14_dinov2 teachers.teacher.weights=default, scored by neighbours",
+            labels=0.0,
+            teacher={"head": HeadConfig("none")},
+            task="features",
+        ),
+    ),
     "fitnet": method(
         "FitNets, in a single run as RepDistiller and MDistiller have it. Romero et al., ICLR 2015, arXiv 1412.6550.",
         imagenet=Setup(term("fitnet", 100.0, hint=2), remark=AS_CIFAR),

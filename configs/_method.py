@@ -64,6 +64,8 @@ class Setup:
     """as in Phase"""
     teachers: tuple[str, ...] = ("teacher",)
     """overrides that name one, such as teacher=...; the first is part of the run's name"""
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    """further settings of the teachers' networks"""
     student: Callable[[str], Mapping[str, Any]] = lambda teacher: {}
     """further settings of the student's network, given the teacher's name"""
     batch_size: int | None = None
@@ -73,6 +75,8 @@ class Setup:
     """times the usual learning rate"""
     optim: Mapping[str, Any] = field(default_factory=dict)
     """further settings of the optimizer"""
+    task: str = ""
+    """in place of that of plain training"""
     name: str = ""
     """of the run, such as {data}_{student}; data set, student, method and teacher when not given"""
 
@@ -120,7 +124,8 @@ class Setup:
             name=(self.name or default).format(**named),
             data=replace(plain.data, batch_size=batch, strong_view=strong_view),
             student=replace(plain.student, **self.student(teacher)),
-            teachers={key: network(name) for key, name in names.items()},
+            task=self.task or plain.task,
+            teachers={key: replace(network(name), **self.teacher) for key, name in names.items()},
             phases={**phases, "distillation" if self.teachers else "training": last},
         )
 

@@ -5,11 +5,13 @@ Command    python train_with_distillation.py --cfg configs/coco_detection.py dat
 Data       dataset/coco2lmdb.py --year 2017 --boxes
 Networks   student and teacher are backbones, or whole names, such as teacher=fcos_resnet101_fpn
 Methods    dkd, kd: box heads over the student's regions; reviewkd, pkd, cwd, mgd, fgd: levels of the pyramid;
-           reviewdkd: dkd and reviewkd; l2, lsh, lshl2: LSHFM; crosskd, crosskd_pkd: heads of RetinaNet and FCOS; none
+           reviewdkd: dkd and reviewkd; l2, lsh, lshl2: LSHFM; crosskd, crosskd_pkd: heads of RetinaNet and FCOS;
+           pseudo_boxes: what any teacher finds, as if it were the truth; none
 Solvers    of the method's paper: mdistiller, lshfm, mmdetection_1x, mmdetection_2x; solver=... chooses another
 Teacher    trained first where it is not there yet; settings of its run: teacher.optim.init_lr=...
 Rows       python train_with_distillation.py --cfg configs/coco_detection.py --methods
-Published  the scores there; not yet repeated with this code. None is published for kd, which has DKD's temperature, 1
+Published  the scores there; not yet repeated with this code. None is published for kd, which has DKD's temperature, 1,
+           nor for pseudo_boxes on labelled images
 """
 
 from configs._detection import detection, row
@@ -84,6 +86,8 @@ ROWS = (
     row("41.1", **_TAUGHT, **_FCOS, method="crosskd"),
     row("41.3", **_TAUGHT, **_FCOS, method="crosskd_pkd"),
     row(**_TAUGHT, **_FCOS, method="pkd"),
+    row(**_TAUGHT, method="pseudo_boxes"),
+    row(student="resnet50", teacher="fasterrcnn_resnet101_fpn", **_FCOS, method="pseudo_boxes"),
 )
 
 

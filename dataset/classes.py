@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from dataset.store.samples import Samples
@@ -23,7 +25,7 @@ def check_same_classes(train: Samples, val: Samples) -> None:
     """Compare the names of the classes; ``val`` may lack the last ones.
 
     Where nothing names a class (no image of it in WSLD's format, or in a list without classes.txt), its name is its
-    label, and agrees with any.
+    label, and agrees with any. A split without labels may also lack all names.
 
     Raises:
         UsageError: naming the first label that is another class in ``val``, or none of ``train``.
@@ -37,6 +39,24 @@ def check_same_classes(train: Samples, val: Samples) -> None:
         label, name = len(ours), val.classes[len(ours)]
         raise UsageError(
             f"label {label} is {spelled(name)} in val, and train has labels 0 to {label - 1} only: {again}"
+        )
+
+
+def check_learnable(train: Samples, readers: Mapping[str, str]) -> None:
+    """See that nothing learns from labels that are not there.
+
+    Args:
+        train: the training split.
+        readers: the objectives that read labels, by the names of their terms.
+
+    Raises:
+        UsageError: there are some, and the split has no labels.
+    """
+    if readers and train.unlabelled:
+        named = " and ".join(f"terms.{term} ({objective})" for term, objective in readers.items())
+        raise UsageError(
+            f"{named}: learns from labels, and the training images have none: leave it out, and compare the student "
+            "with a teacher alone (docs/own_data.md says by what), or pack the images with their labels"
         )
 
 

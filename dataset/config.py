@@ -9,6 +9,7 @@ from utils.errors import UsageError
 from utils.settings import about, check, setting, show
 
 PIXELS = 1  # raised whenever a view of one record and one draw comes to other pixels than before
+_TIMMS_MOST = 10  # of its magnitudes
 STEP = 32  # pixels, of which the sides of a batch are multiples where images have their own shapes
 
 
@@ -75,6 +76,17 @@ class DataConfig:
     """mirror half of the training images"""
     color_jitter: float = setting(0.0, least=0, most=100)
     """strength of brightness, contrast and saturation jitter (WSLD's data.color: 0.4); 0 is none"""
+    auto_augment: Literal["none", "ra", "ta_wide", "ra_timm"] = setting("none", also=("aa", "trivialaugment"))
+    """distort training images: ra (torchvision's RandAugment, two operations), ta_wide (its TrivialAugmentWide, one),
+    ra_timm (timm's rand-m9-mstd0.5-inc1, two, each with an even chance), none"""
+    ra_magnitude: float = setting(9.0, least=0, most=30, used_with={"auto_augment": ("ra", "ra_timm")})
+    """ra: strength of the operations, to 30; ra_timm: to 10"""
+    ra_magnitude_std: float = setting(0.5, least=0, most=100, used_with={"auto_augment": ("ra_timm",)}, also=("mstd",))
+    """ra_timm: standard deviation of the strength"""
+    random_erase: float = setting(0.0, least=0, most=1, also=("reprob", "random_erasing"))
+    """share of the training images of which a box is erased; 0 is none"""
+    erase_mode: Literal["const", "rand", "pixel"] = setting("const", also=("remode",))
+    """what fills such a box: const (ImageNet's mean colour), rand (a random colour), pixel (one for each pixel)"""
     cutout: float = setting(0.0, least=0, most=1)
     """side of a square of one random colour in each training image, as a share of the image's; 0 is none"""
     randaugment: bool = False
@@ -85,6 +97,9 @@ class DataConfig:
     """alpha of cutmix: a box of another image, of a share drawn likewise; with both, each image has one of them"""
     strong_view: bool = False
     """also give each training image in a strongly distorted view (RandAugment, cutout), for mlkd and crld"""
+    repeats: int = setting(1, least=1, most=1024, also=("aug_repeats", "repeated_aug"))
+    """repeated augmentation: how often a training batch shows each of its images, with draws of its own; an epoch has
+    as many steps as with 1, and shows as many times fewer images (DeiT: 3)"""
     epochs_of_views: int = setting(0, least=0)
     """epochs after which the views of the images come again, in another order, so that stored teacher outputs of as
     many epochs serve any number; 0 never shows one again"""
@@ -121,15 +136,25 @@ class DataConfig:
             raise UsageError(f"data.rand_scale={show(self.rand_scale)}: at least data.input_size={self.input_size}")
         if self.type_of_data_aug == "short_side":
             self._check_short_side()
+        if self.auto_augment == "ra_timm" and self.ra_magnitude > _TIMMS_MOST:
+            raise UsageError(
+                f"data.ra_magnitude={show(self.ra_magnitude)}: at most {_TIMMS_MOST} with data.auto_augment=ra_timm"
+            )
+        if self.batch_size % self.repeats:
+            raise UsageError(
+                f"data.batch_size={self.batch_size} shows each image data.repeats={self.repeats} times: it must be a "
+                "multiple of that"
+            )
         if self.strong_view and (self.mixup or self.cutmix):
             raise UsageError("data.strong_view shows each image twice, not mixed: set data.mixup=0 data.cutmix=0")
 
     def _check_short_side(self) -> None:
-        square = ("color_jitter", "cutout", "randaugment", "mixup", "cutmix", "strong_view")
-        if used := [f"data.{name}={show(getattr(self, name))}" for name in square if getattr(self, name)]:
-            raise UsageError(
-                f"{', '.join(used)}: not with data.type_of_data_aug=short_side, whose images differ in size"
-            )
+        plain = DataConfig(self.data_path)
+        square = ("color_jitter", "auto_augment", "random_erase", "cutout", "randaugment", "mixup", "cutmix")
+        used = [name for name in (*square, "strong_view", "repeats") if getattr(self, name) != getattr(plain, name)]
+        if used:
+            shown = ", ".join(f"data.{name}={show(getattr(self, name))}" for name in used)
+            raise UsageError(f"{shown}: not with data.type_of_data_aug=short_side, whose images differ in size")
         if not self.short_sides:
             raise UsageError("data.short_sides: at least one length, pixels")
         if self.resize != "antialias":

@@ -7,6 +7,7 @@ The list of a split holds a label for each image (dataset/mk_img_list.py writes 
 (multi-label), in one of these forms:
 
     SPLIT_list.txt    birds/1.jpg 3 17 42      labels, which are lines of classes.txt, from 0; a path alone has none
+    SPLIT_list.txt    birds/1.jpg              on every line: images without labels (--no_labels of mk_img_list.py)
     SPLIT_list.txt    birds/1.jpg 0 1 0 ...    a value for each of three or more classes, 0 or 1
     SPLIT_list.csv    path,cat,dog,...         and below it a line an image: 0, 1, or -1 for a class to be ignored
 

@@ -9,6 +9,7 @@ import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import tee
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dataset.config import DataConfig
 from dataset.feed import augment, crops, order
+from dataset.feed.auto_augment import auto_augment
 from dataset.feed.batch import Batch
 from dataset.feed.batches import BatchMaker
 from dataset.feed.ring import Ring
@@ -40,11 +42,16 @@ __all__ = ["DataConfig", "EvalLoader", "TrainLoader", "open_split"]
 def open_split(config: DataConfig, split: str, kind: str) -> Samples:
     """The samples of one split with the classes that are learned; ``kind`` is ``lmdb`` or ``img``.
 
+    One without labels whose classes nothing names has those of validation.
+
     Raises:
         UsageError: the folder holds nothing of that kind, or other classes.
         DataError: it does, and is damaged or unfinished.
     """
     samples = _open(config, split, kind)
+    if not samples.classes and split != config.val_split:  # without labels, and without names that labels would have
+        with suppress(UsageError, DataError):  # which validation is told of when it is opened
+            samples.classes = _open(config, config.val_split, config.val_data_type).classes
     return Chosen(samples, config.classes) if config.classes else samples
 
 
@@ -136,6 +143,8 @@ class TrainLoader:
         if config.order == "blocks":
             groups = order.shard_groups(self._seed, self._ordered_as(epoch), len(shards), config.open_shards)
         whole = self._order(epoch)
+        if config.repeats > 1:
+            whole = order.repeated(whole, self.batch_size, config.repeats)
         if config.type_of_data_aug == "short_side":
             assert self._samples.sizes is not None
             stretches = [sum(shards[number] for number in group) for group in groups]
@@ -155,7 +164,12 @@ class TrainLoader:
             epoch: from 0.
             batches: sample numbers, int64 [B], at most the batches' share of a rank; of half of that where images are
                 mixed.
+
+        Raises:
+            UsageError: samples are repeated, so that each has several views.
         """
+        if self.config.repeats > 1:
+            raise UsageError(f"data.repeats={self.config.repeats} shows a sample several times: it has no one view")
         if not self._mixes:
             yield from self._shown(self.views_of(epoch), ((index, index) for index in batches))
             return
@@ -181,6 +195,8 @@ class TrainLoader:
     def _shown(self, epoch: int, batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator[Batch]:
         for index, tensors in self._stream.run((epoch, *both) for both in batches):
             with self.stopwatch("copy"):
+                if self.config.repeats > 1:
+                    tensors["index"] %= len(self._samples)
                 batch = self._augmented(tensors, index, epoch)
             yield batch
 
@@ -197,17 +213,26 @@ class TrainLoader:
     def _augmented(self, tensors: dict[str, Tensor], index: np.ndarray, epoch: int) -> Batch:
         """What happens on the device; by each sample's own draws, so that other batches show it alike."""
         jitter = tensors.pop("jitter", None)
+        if self._samples.unlabelled:  # so that nothing takes -1 for a class
+            tensors.pop("labels", None)
         batch = _batch(tensors, epoch)
         images, targets = batch.images["weak"], batch.targets
         if jitter is not None:
             images = augment.color_jitter(images, jitter)
         config = self.config
-        if config.strong_view or self._mixes or config.cutout or config.randaugment:
-            draws = crops.uniform(self._seed, epoch, index, crops.RANDAUGMENT.stop)
+        late = config.auto_augment != "none" or config.random_erase
+        if config.strong_view or self._mixes or config.cutout or config.randaugment or late:
+            last = crops.ERASE if late else crops.RANDAUGMENT
+            draws = crops.uniform(self._seed, epoch, index, last.stop)
+        if config.auto_augment != "none":
+            strength = config.auto_augment, config.ra_magnitude, config.ra_magnitude_std
+            images = auto_augment(images, draws[:, crops.AUTO_AUGMENT], *strength)
         if config.cutout:
             images = augment.cutout(images, draws[:, crops.CUTOUT], config.cutout)
         if config.randaugment:
             images = randaugment(images, draws[:, crops.RANDAUGMENT])
+        if config.random_erase:
+            images = augment.erase(images, draws[:, crops.ERASE], config.random_erase, config.erase_mode)
         if self._mixes:
             images, share = augment.mix(images, draws[:, crops.MIX], config.mixup, config.cutmix)
             others = {f"other_{name}": augment.neighbours(target) for name, target in targets.items()}

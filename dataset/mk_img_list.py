@@ -10,6 +10,10 @@ a 1000-way teacher). Hidden files and folders and those of systems (@eaDir, Thum
 Where the images of `val` lie in one folder, as ImageNet's do in their archive, --val_labels names the file of their
 labels: ILSVRC2012_validation_ground_truth.txt in the devkit's `data`, or a CSV file of file names and class folders
 such as Kaggle's LOC_val_solution.csv. No image is moved.
+
+--no_labels lists images that have no labels, wherever they lie below `train` (`--no_labels train`) or below both
+(`--no_labels train val`), a path a line: a student can then learn from a teacher alone (docs/own_data.md). The classes
+are the folders of `val` then, or those of --class_list, or none.
 """
 
 from __future__ import annotations
@@ -22,7 +26,16 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from dataset.sources.imagenet import CLASSES, SPLITS, Entry, find_classes, find_images, list_bytes, read_classes
+from dataset.sources.imagenet import (
+    CLASSES,
+    SPLITS,
+    Entry,
+    find_classes,
+    find_images,
+    find_unlabelled,
+    list_bytes,
+    read_classes,
+)
 from dataset.sources.val_labels import find_labelled
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
@@ -42,10 +55,13 @@ def main() -> None:
     parser.add_argument(
         "--val_labels", type=Path, help="the devkit's ground truth or a CSV file, for a val/ without folders"
     )
+    parser.add_argument(
+        "--no_labels", nargs="+", choices=SPLITS, default=[], metavar="SPLIT", help="splits to list without labels"
+    )
     options = parser.parse_args()
 
     listed = read_classes(options.class_list) if options.class_list else None
-    classes = find_classes(options.image_path, listed)
+    classes = _classes(options.image_path, listed, options.no_labels)
     if any("\n" in name or "\r" in name for name in classes):
         raise UsageError("a class folder has a line break in its name; rename it")
     if all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
@@ -58,19 +74,32 @@ def main() -> None:
         if not os.path.lexists(folder):
             print(f"{folder}: no such folder, no list written for {split}")
             continue
-        if split == "val" and options.val_labels:
+        if split in options.no_labels:
+            found[split], remarks = find_unlabelled(folder)
+        elif split == "val" and options.val_labels:
             found[split], remarks = find_labelled(folder, options.val_labels, classes)
         else:
             found[split], remarks = find_images(folder, classes)
         for remark in remarks:
             print(f"{split}: {remark}")
     make_folder(options.output_path, "--output_path")
-    names = b"".join(os.fsencode(f"{name}\n") for name in classes)
-    write_atomically(options.output_path / CLASSES, names)
+    if classes:
+        names = b"".join(os.fsencode(f"{name}\n") for name in classes)
+        write_atomically(options.output_path / CLASSES, names)
     for split, entries in found.items():
         target = options.output_path / f"{split}_list.txt"
         write_atomically(target, list_bytes(entries))
-        print(f"{target}: {counted(len(entries), 'image')}, {counted(len(classes), 'class')}")
+        labels = "no labels" if split in options.no_labels else counted(len(classes), "class")
+        print(f"{target}: {counted(len(entries), 'image')}, {labels}")
+
+
+def _classes(image_path: Path, listed: tuple[str, ...] | None, no_labels: list[str]) -> tuple[str, ...]:
+    """The classes of `train`; where it has no labels, those ``listed``, those of `val`, or none."""
+    if "train" not in no_labels:
+        return find_classes(image_path, listed)
+    if "val" in no_labels or not os.path.lexists(image_path / "val"):
+        return listed or ()
+    return find_classes(image_path, listed, "val")
 
 
 if __name__ == "__main__":

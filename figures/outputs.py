@@ -18,6 +18,7 @@ from dataset.loader import DataConfig, EvalLoader, open_split
 from models.outputs import Scene
 from models.zoo import Network, NetworkConfig, build_network
 from old_names import as_today
+from training.state import best_weights
 from utils.config import restore
 from utils.console import progress
 from utils.errors import DataError, UsageError
@@ -56,7 +57,7 @@ def outputs_of_run(
     samples = open_split(data, folder, kind)
     if samples.labels.ndim > 1:
         raise UsageError(f"{run}: its images have several labels each, and this picture is of one")
-    configs = {"student": {**config["student"], "weights": str((run / "best.pt").resolve())}}
+    configs = {"student": {**config["student"], "weights": best_weights(run / "best.pt")}}
     if teachers:
         configs |= config["teachers"]
     networks = {name: restore(NetworkConfig, values)[0] for name, values in configs.items()}
@@ -122,7 +123,7 @@ def detections_of_run(run: Path, images: int) -> Detections:
     device = _device()
     loader = EvalLoader(samples, data, 0, 1, device, targets)
     try:
-        student = {**config["student"], "weights": str((run / "best.pt").resolve())}
+        student = {**config["student"], "weights": best_weights(run / "best.pt")}
         network = build_network(
             restore(NetworkConfig, student)[0], len(samples.classes), side=data.val_side, classes=tuple(samples.classes)
         )

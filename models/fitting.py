@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.taps import classifier_of
+from models.taps import NoClassifier, classifier_of
 from models.weights import is_averaged, print_choice, read_weights
 from utils.distributed import print_on_first
 from utils.errors import UsageError
@@ -141,9 +141,14 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
 
 
 def _is_taken_off(network: nn.Module, name: str) -> bool:
-    """Whether ``name`` is of a part that the network can do without and has not: one that only helps to train it."""
+    """Whether ``name`` is of a part that the network can do without and has not: a classifier, or what only helps to
+    train it."""
     part, dot, _ = name.partition(".")
-    return bool(dot) and getattr(network, part, network) is None
+    parts = name.split(".")
+    above = (".".join(parts[:length]) for length in range(1, len(parts)))
+    modules = dict(network.named_modules())
+    taken_off = any(isinstance(modules.get(path), NoClassifier) for path in above)
+    return taken_off or (bool(dot) and getattr(network, part, network) is None)
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ B samples, K classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, NamedTuple
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from utils.errors import UsageError
 
+FOUND = ("boxes", "scores", "classes")  # the context of what a detector finds
 _BY_CLASS = {"label_embeddings": 1, "head_weight": 0, "head_bias": 0}  # and the dimension of the classes
 
 
@@ -45,12 +46,16 @@ class Outputs:
             over ranks; from a teacher `cross_logits` [B, A, K + 1] and `cross_boxes` [B, A, 4], in pixels, what follows
             its third convolutions on the student's `cross_tower` and `cross_box_tower`. Of all in training `losses`
             [5]: of classes, boxes, centerness, objectness and proposals. After `predict`: `boxes` [B, D, 4] in pixels
-            of the canvas, `scores` [B, D] and `classes` int64 [B, D], -1 where there is none.
+            of the canvas, `scores` [B, D] and `classes` int64 [B, D], -1 where there is none; likewise of a teacher of
+            which they are read.
+        losses_on: of a detector in training: its `losses` [5] on other targets than those of the batch, given as the
+            task lays them out, `boxes` [B, M, 4], `classes` and `learned` [B, M].
     """
 
     logits: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     context: dict[str, Tensor] = field(default_factory=dict)
+    losses_on: Callable[[Mapping[str, Tensor]], Tensor] | None = None
 
     def read(self, name: str) -> Tensor:
         """The tensor called ``name``: `logits`, a feature, or a piece of context."""

@@ -6,7 +6,9 @@ K classes.
 from __future__ import annotations
 
 import difflib
+import sys
 import urllib.error
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -181,7 +183,7 @@ def timm_network(name: str, weights: str, num_classes: int, side: int, *, new_cl
     Args:
         name: such as mobilenetv1_100, without `timm/`.
         weights: none or default.
-        num_classes: K.
+        num_classes: K; 0 for a network without a classifier.
         side: of the images, pixels.
         new_classifier: whether published weights for another number of classes get a new classifier.
 
@@ -199,23 +201,47 @@ def timm_network(name: str, weights: str, num_classes: int, side: int, *, new_cl
         if weights == "default" and source is not None:
             if not source.has_weights:
                 raise UsageError(f"timm/{name} has no published weights; give {A_FILE}, or none")
-            if source.num_classes != num_classes:
+            if num_classes and source.num_classes != num_classes:
                 tagged = f"timm/{name} {source.tag}".rstrip()
                 check_classes(tagged, source.num_classes, num_classes, new_classifier=new_classifier)
         made = partial(timm.create_model, name, pretrained=weights == "default", num_classes=num_classes)
         network: Any = made()
+        outputs = network.pretrained_cfg["num_classes"]
+        if weights == "default" and source is None and num_classes not in (0, outputs):  # of the hub
+            check_classes(f"timm/{name}", outputs, num_classes, new_classifier=new_classifier)
         if hasattr(network, "set_input_size") and network.pretrained_cfg["input_size"][-1] != side:
             network = made(img_size=side)  # keeps windows, and resamples positions
-    except (RuntimeError, OSError) as error:
+    except UsageError:
+        raise
+    except (RuntimeError, OSError, ValueError) as error:
         first = " ".join(str(error).split())[:300]
         if weights == "default" and source is not None:
             raise UsageError(
                 f"cannot get timm's weights of {name} ({first}): fetch {source.hf_hub_id or source.url} elsewhere "
                 "and set weights to the file's path"
             ) from None
+        if ":" in name:
+            raise UsageError(
+                f"cannot get timm/{name} ({first}): without a network it must be in the hub's cache (HF_HOME)"
+            ) from None
         raise UsageError(f"no network 'timm/{name}': {first}{_near(name, timm.list_models())}") from None
     pretrained = network.pretrained_cfg
     return Library(network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"])), None, weights != "none")
+
+
+def as_timm(network: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """``state`` with the names and the position embeddings of ``network``, where that is a transformer of timm's.
+
+    timm's own rules bring those of other codes, as DINOv2's, to its names, and embeddings to its size of images.
+    """
+    rules = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    held, wanted = state.get("pos_embed"), getattr(network, "pos_embed", None)
+    if rules is None or held is None or ("mask_token" not in state and getattr(wanted, "shape", None) == held.shape):
+        return state
+    try:
+        return OrderedDict(rules(dict(state), network))
+    except Exception:  # what does not fit at all is named when it is loaded
+        return state
 
 
 def sizes_of(name: str, network: nn.Module) -> str:

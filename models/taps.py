@@ -24,6 +24,10 @@ STAGES = tuple(f"stage{number}" for number in range(1, len(STRIDES) + 1))
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.ELU, nn.Mish)
 
 
+class NoClassifier(nn.Identity):
+    """Stands where a network had a classifier."""
+
+
 class _Seen(NamedTuple):
     """A map that a module gave."""
 
@@ -160,9 +164,11 @@ def _form(output: Tensor) -> tuple[Form | None, int]:
 
 def _stages(maps: list[_Seen]) -> dict[str, _Seen]:
     """The stages' last maps, from the container whose children show the most strides."""
+    usual = [seen for seen in maps if seen.stride in STRIDES]
+    patches = [seen for seen in maps if seen.form == "tokens" and seen.stride > 1]  # of 14 pixels, as DINOv2's
     children: dict[str, list[_Seen]] = {}
-    for seen in maps:
-        if seen.module and seen.stride in STRIDES:
+    for seen in usual or patches:
+        if seen.module:
             children.setdefault(seen.module.rpartition(".")[0], []).append(seen)
     if not children:
         return {}

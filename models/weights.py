@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from models import hub
 from utils.distributed import print_on_first
 from utils.errors import DataError, UsageError
 from utils.files import expanded, sha256
@@ -46,12 +47,16 @@ _ZIP, _PICKLE, _OLD_TORCH = b"PK\x03\x04", b"\x80", b"\x80\x02\x8a\nl\xfc\x9cF\x
 def file_of(weights: str) -> tuple[Path, str] | None:
     """The file that a setting names, and the part of it behind a `#`; None where it names published weights, or none.
 
+    One on the hub is fetched.
+
     Raises:
-        UsageError: it begins with the home folder of nobody.
+        UsageError: it begins with the home folder of nobody, or cannot be fetched.
     """
     text, part = weights, ""
     if "#" in weights and not Path(weights).exists():
         text, _, part = weights.rpartition("#")
+    if text.startswith(hub.PREFIX):
+        return hub.fetched(text), part
     if "/" not in text and not text.endswith(_SUFFIXES):
         return None
     return expanded(text, "weights"), part

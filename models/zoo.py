@@ -2,7 +2,7 @@
 
 Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100` and every other timm classifier;
 `cifar_resnet20`, `cifar_resnet8x4`, ... of `models/cifar`; `fasterrcnn_resnet50_fpn` and every other detector of
-`models/detectors`.
+`models/detectors`; `my_models:MyNet`, one's own by import path (`models/own.py`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from models.fitting import load_state
 from models.heads import Backbone, Head, HeadConfig
 from models.heads.contract import Own
 from models.outputs import IMAGENET, Behind, Body, Normalization, Outputs, Scene, Tap, Tapped
-from models.published import File, Library, sizes_of, timm_network, torchvision_network
+from models.own import check_outputs, folder_of, import_path, is_own, own_network
+from models.published import File, Library, as_timm, sizes_of, timm_network, torchvision_network
 from models.taps import classifier_of, find_taps, run_once
 from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
 from utils.settings import about, setting
 
+Option = int | float | bool | str | tuple[int, ...] | tuple[float, ...] | None
 _NORMALIZATION, _CLASSES = "normalization", "classes"  # notes beside the version of the network in a state dict
 
 
@@ -39,10 +41,11 @@ class NetworkConfig:
     """A network by name."""
 
     name: str = field(metadata=about(also=("model", "arch")))
-    """resnet34, fasterrcnn_resnet50_fpn (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own)"""
+    """resnet34, fasterrcnn_resnet50_fpn (torchvision), timm/mobilenetv1_100 (timm), cifar_resnet20 (Limbeck's own),
+    my_models:MyNet (a class or function of yours: module beside the config, or installed, and its name there)"""
     weights: str = setting("none", also=("pretrained", "checkpoint"))
-    """none, a .pth or .safetensors file, or published weights: default, or torchvision's name such as IMAGENET1K_V1;
-    FILE#KEY chooses among several in a file"""
+    """none, a .pth or .safetensors file, or published weights: default, torchvision's name such as IMAGENET1K_V1, or
+    hf://user/repo[/file][@revision]; FILE#KEY chooses among several in a file"""
     num_classes: int | None = setting(None, least=1, most=10**6)
     """outputs; the number of classes in the data when not given"""
     mean: tuple[float, float, float] | None = setting(None, least=0, most=1)
@@ -56,6 +59,16 @@ class NetworkConfig:
     """features that are not found by themselves: name (stage1, last, ...) and path of the module that gives it"""
     detector: DetectorConfig = DetectorConfig()
     """of a detector, what it samples, proposes and keeps"""
+    options: dict[str, Option] = field(default_factory=dict)
+    """what a network of yours is made with, beside num_classes, such as width"""
+    folder: str = setting("", affects_result=False)
+    """where the module of a network of yours lies; found beside the config or on Python's path, and kept by the run"""
+
+    def __post_init__(self) -> None:
+        if callable(self.name):
+            object.__setattr__(self, "name", import_path(self.name))
+        if isinstance(self.name, str) and is_own(self.name):
+            object.__setattr__(self, "folder", folder_of(self.name, self.folder))
 
 
 class Network(nn.Module):
@@ -70,7 +83,7 @@ class Network(nn.Module):
 
     Attributes:
         normalization: networks that share one can share the normalised images.
-        num_classes: K.
+        num_classes: K; 0 for one that gives features alone.
         classes: their names, in order; empty where they are not known. State dicts have them and the normalisation as
             notes, for no tensor shows them.
         published_top1: accuracy on ImageNet-1K that was published with its weights, percent.
@@ -113,8 +126,12 @@ class Network(nn.Module):
         return images.to(mean.dtype, copy=True).sub_(mean).div_(std)
 
     def forward(self, images: Tensor, scene: Scene | None = None) -> Outputs:
-        """images: normalised, [B, 3, H, W]; logits of the result: [B, K]; features: those that are read."""
+        """images: normalised, [B, 3, H, W]; logits of the result: [B, K], empty without a classifier; features: those
+        that are read."""
         outputs = self.body(images)
+        if not self._head.gives_logits:
+            pooled = outputs.logits.flatten(1)
+            outputs = Outputs(pooled.new_empty(0), {**outputs.features, "pooled": pooled}, outputs.context)
         features = {name: value for name, value in outputs.features.items() if name in self._reads}
         context = dict(outputs.context)
         if (last := self.classifier) is not None:
@@ -187,13 +204,15 @@ def build_network(
             not go with the network, a feature without a tap, an input size that the network does not take.
         DataError: a file of weights is damaged.
     """
+    head = config.head.made()
     if config.num_classes is not None and config.num_classes < num_classes:
         raise UsageError(f"num_classes: {config.name} has {config.num_classes} outputs, the data {num_classes} classes")
     if is_detector(config.name):
         from models.detectors.network import build_detector  # which derives from `Network`
 
         return build_detector(config, num_classes, reads, classes, new_classifier=new_classifier, sync_bn=sync_bn)
-    head = config.head.made()
+    if not config.num_classes and not num_classes and head.gives_logits:
+        raise UsageError("num_classes: the data names no classes: set student.num_classes, of a teacher likewise")
     named = file_of(config.weights)
     file = File(named[0], read_weights(*named)) if named else None
     state = file.state if file else {}
@@ -202,6 +221,8 @@ def build_network(
     if names and as_noted and config.num_classes is None:
         num_classes, classes = len(names), names
     num_classes = config.num_classes or num_classes
+    if not head.gives_logits:
+        num_classes = _unread(config.name, num_classes)
     asked = config.weights != "none" and not new_classifier
     if asked and not head.is_in(state):
         if head.is_exported:
@@ -213,7 +234,7 @@ def build_network(
 
     def load(network: nn.Module) -> None:
         if file and not bare.loaded:
-            load_state(network, state, file.path, num_classes, new_classifier=new_classifier)
+            load_state(network, as_timm(network, state), file.path, num_classes, new_classifier=new_classifier)
 
     def synchronised(network: nn.Module) -> nn.Module:  # before taps: their hooks would stay behind
         return _synchronised(network) if sync_bn else network
@@ -225,7 +246,13 @@ def build_network(
 
     if not head.is_in(state):
         load(whole)
-    network = head.attach(Backbone(whole, num_classes, side, giving, others or {}, state, classes))
+    backbone = Backbone(whole, num_classes, side, giving, others or {}, state, classes)
+    if head.gives_logits:
+        network = head.attach(backbone)
+    else:
+        num_classes, names = 0, ()
+        with fitting_input(config.name, whole, side):
+            network = head.attach(backbone)
     if isinstance(network, Behind):
         for name, child in network.named_children():
             setattr(network, name, child if name == "body" else synchronised(child))
@@ -233,10 +260,11 @@ def build_network(
         load(network)
     default = noted_normalization(noted) or bare.normalization or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
-    body = _tapped(config, network, num_classes, side, {*reads} - {"logits"})
+    beside = ("logits",) if head.gives_logits else ("pooled",)
+    body = _tapped(config, network, num_classes, side, {*reads} - {"logits"}, beside=beside)
     made = Network(body, normalization, num_classes, expanded(reads, body.features), head)
     made.published_top1 = bare.top1
-    if len(names) == num_classes:
+    if names and len(names) == num_classes:
         made.classes = names
     return made
 
@@ -277,14 +305,40 @@ def _synchronised(network: nn.Module) -> nn.Module:
 
 def _bare(config: NetworkConfig, num_classes: int, file: File | None, side: int, *, new_classifier: bool) -> Library:
     """The network as it was published, with published weights where those are asked for."""
+    if is_own(config.name):
+        return Library(_own(config, num_classes, file, side))
+    if config.options:
+        raise UsageError(f"options: {config.name} takes none; they are for a network of your own, my_models:MyNet")
     if config.name.startswith("timm/"):
         name = config.name.removeprefix("timm/")
         return timm_network(name, "none" if file else config.weights, num_classes, side, new_classifier=new_classifier)
     if config.name not in CIFAR:
         return torchvision_network(config.name, file or config.weights, num_classes, new_classifier=new_classifier)
+    _refuse_published(config, file)
+    return Library(CIFAR[config.name](num_classes=num_classes))
+
+
+def _own(config: NetworkConfig, num_classes: int, file: File | None, side: int) -> nn.Module:
+    """A network of the user's."""
+    _refuse_published(config, file)
+    network = own_network(config.name, config.folder, config.options, num_classes)
+    if config.head.made().gives_logits:
+        check_outputs(config.name, config.folder, network, side, num_classes)
+    return network
+
+
+def _unread(name: str, num_classes: int) -> int:
+    """For how many classes a network is made whose classifier is taken off: as many as published weights have, so that
+    these load; timm makes networks without one."""
+    if name.startswith("timm/"):
+        return 0
+    return max(1, num_classes) if is_own(name) else 1000
+
+
+def _refuse_published(config: NetworkConfig, file: File | None) -> None:
+    """Raises UsageError where weights are asked for that nobody has published."""
     if config.weights != "none" and not file:
         raise UsageError(f"{config.name} has no published weights {config.weights}; give {A_FILE}, or none")
-    return Library(CIFAR[config.name](num_classes=num_classes))
 
 
 def _tapped(
@@ -294,8 +348,11 @@ def _tapped(
     side: int,
     reads: Iterable[str],
     more: Iterable[str] = (),
+    beside: tuple[str, ...] = ("logits",),
 ) -> Body:
-    """``network`` as a body that gives all of ``reads``, and of the maps ``more`` those that it can."""
+    """``network`` as a body that gives all of ``reads``, and of the maps ``more`` those that it can; what it gives
+    ``beside`` these needs no tap."""
+    reads = {*reads} - {*beside}
     own = network.features if isinstance(network, Body) else ()
     named = {} if isinstance(network, Behind) else config.taps
     taps: dict[str, Tap] = {}
@@ -307,7 +364,7 @@ def _tapped(
     known = (*dict.fromkeys((*own, *taps)),)
     wanted = expanded(reads, known)
     if unknown := sorted(wanted - {*known}):
-        given = f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join(('logits', *known))}"
+        given = f"{config.name} gives no {', '.join(unknown)}; it gives {', '.join((*beside, *known))}"
         if isinstance(network, Behind):
             raise UsageError(f"{given}, and nothing else")
         raise UsageError(f'{given}. Name the module that does, such as taps={{"{unknown[0]}": "layer3.2"}}')

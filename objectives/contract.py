@@ -29,8 +29,9 @@ In a constructor also `norms`: for each of `stages_pre` the batch norm before it
 Detectors have more. `levels` are the maps `fpn*` that the heads look at, `towers` the maps `tower*` at the end of
 one-stage heads, of student and teacher in pairs of one stride. Two-stage ones have R regions in place of B samples in
 `logits`, `pooled` and `labels`, so that objectives on those serve box heads as they are. `CONTEXT` lists what else can
-be read, by `student_X` and `teacher_X`. Of a one-stage teacher `cross_logits` and `cross_boxes` are what the rest of
-its heads makes of the student's towers.
+be read, by `student_X` and `teacher_X`: `losses_on` of a student is a function from other targets than those of the
+batch to its `losses`, and `boxes`, `scores` and `classes` of a teacher are what it finds. Of a one-stage teacher
+`cross_logits` and `cross_boxes` are what the rest of its heads makes of the student's towers.
 
 What logits mean to one that reads them is declared too: `@objective(reads="logits", logits="sigmoid")` takes each class
 for itself, `softmax`, the default, one class an image, `any` either, and `dense` those of every anchor of one-stage
@@ -70,6 +71,7 @@ CONTEXT = frozenset(
         *("head_weight", "head_bias"),  # of the classifier
         *("losses", "labels", "regions", "box_deltas", "box_targets"),  # of detectors in training
         *("usable", "positives", "dense_boxes"),  # of one-stage ones
+        *("losses_on", "boxes", "scores", "classes"),  # on other targets, and what a teacher finds
     )
 )
 # What a teacher makes of the student's towers, and which maps of these.
@@ -150,7 +152,7 @@ def are_logits(what: str) -> bool:
 
 def reach_everything(what: str) -> bool:
     """Whether ``what`` of a student has a gradient for all that is trained: logits, or the losses of a detector."""
-    return are_logits(what) or what == "losses"
+    return are_logits(what) or what in ("losses", "losses_on")
 
 
 def view_of(what: str) -> str:

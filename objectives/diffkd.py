@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from objectives.contract import NOT_NEGATIVE, Range, objective
 from objectives.layers import conv1x1, normalised, pointwise, same_size
@@ -105,7 +106,8 @@ class _Adapter(nn.Module):
         """[B, C, H, W] -> [B, 1, 1, 1], from 0 to 1."""
         # Centred, which its batch norm does too, or three of them enlarge the gradient of a constant map 3e7 times.
         x = x + self.block(centred(x, (0, 2, 3)))
-        return self.shares(x.mean((2, 3))).softmax(1)[:, :1, None, None]
+        pooled = F.avg_pool2d(x, x.shape[2:]).flatten(1)  # the gradient of a mean is not channels_last
+        return self.shares(pooled).softmax(1)[:, :1, None, None]
 
 
 def _bottleneck(channels: int, between: int) -> nn.Sequential:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -125,3 +127,90 @@ class Srd(nn.Module):
         """Scalar, of [B, D_s] and [B, D_t]."""
         distances = (self.norms[0](self.projector(student)) - self.norms[1](teacher)).abs()
         return distances.pow(self.power).sum().clamp(min=1e-8).log()  # whose gradient has no bound at zero
+
+
+@objective("feature_distance", reads="pooled")
+class FeatureDistance(nn.Module):
+    """Distance of a projection of the pooled features to the teacher's, without labels and without logits.
+
+    Ranzinger et al., AM-RADIO, CVPR 2024, arXiv 2312.06709, section 3: the cosine distance 1 - cos(f(z_s), z_t) of what
+    sums up an image, averaged over B; `mse` is the mean squared distance in its place. f is linear, or `mlp`: two
+    linear layers with layer norm and GELU between them, as wide as the teacher's features.
+
+    Args:
+        student: an example [B, D_s].
+        teacher: likewise [B, D_t].
+        distance: cosine or mse.
+        projector: linear or mlp.
+
+    Raises:
+        ValueError: there is no such distance or projector.
+    """
+
+    def __init__(
+        self, student: Tensor, teacher: Tensor, *, distance: str = "cosine", projector: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.distance = _distance(distance)
+        self.projector = _projector(projector, student.shape[1], teacher.shape[1])
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar, of [B, D_s] and [B, D_t]."""
+        return self.distance(self.projector(student), teacher)
+
+
+@objective("map_distance", reads="last")
+class MapDistance(nn.Module):
+    """As `feature_distance`, of the last maps, at each location of the teacher's, such as the patches of a transformer.
+
+    Ranzinger et al., AM-RADIO, CVPR 2024, arXiv 2312.06709, section 3. The student's map is projected, and brought to
+    the height and width of the teacher's by bilinear interpolation.
+
+    Args:
+        student: an example of the last map [B, C_s, H, W].
+        teacher: likewise [B, C_t, H', W'].
+        distance: cosine or mse.
+        projector: linear or mlp.
+
+    Raises:
+        ValueError: there is no such distance or projector.
+    """
+
+    def __init__(
+        self, student: Tensor, teacher: Tensor, *, distance: str = "cosine", projector: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.distance = _distance(distance)
+        self.projector = _projector(projector, student.shape[1], teacher.shape[1])
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Scalar, of maps [B, C_s, H, W] and [B, C_t, H', W']."""
+        projected = self.projector(student.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # [B, C_t, H, W]
+        if projected.shape[2:] != teacher.shape[2:]:
+            projected = F.interpolate(projected, teacher.shape[2:], mode="bilinear", align_corners=False)
+        return self.distance(projected.permute(0, 2, 3, 1), teacher.permute(0, 2, 3, 1))
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    """1 - cos of vectors [..., D], on the average; scalar."""
+    return 1 - (unit(x, -1) * unit(y, -1)).sum(-1).mean()
+
+
+_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": _cosine, "mse": mean_squared_distance}
+
+
+def _distance(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    if name not in _DISTANCES:
+        raise ValueError(f"distance={name}: expected {' or '.join(_DISTANCES)}")
+    return _DISTANCES[name]
+
+
+def _projector(name: str, channels_in: int, channels: int) -> nn.Module:
+    """[..., channels_in] -> [..., channels]."""
+    if name == "linear":
+        return nn.Linear(channels_in, channels)
+    if name != "mlp":
+        raise ValueError(f"projector={name}: expected linear or mlp")
+    return nn.Sequential(
+        nn.Linear(channels_in, channels), nn.LayerNorm(channels), nn.GELU(), nn.Linear(channels, channels)
+    )

@@ -9,6 +9,8 @@ from typing import Any
 
 from dataset.config import PIXELS, DataConfig
 from dataset.store.samples import Samples
+from models.detectors import is_detector
+from models.own import is_own, sources_of
 from models.weights import file_of
 from models.zoo import NetworkConfig
 from utils.errors import UsageError
@@ -22,8 +24,10 @@ _FREE_OF_DATA = frozenset(
         *("val_crop", "val_resize", "val_batch_size", "strong_view"),
     )
 )
+# Settings that stores of older versions know nothing of; at their defaults these views are the same.
+_LATER = frozenset(("auto_augment", "ra_magnitude", "ra_magnitude_std", "random_erase", "erase_mode", "repeats"))
 _OF_ORDER = ("order", "open_shards")  # which only mixed images depend on
-_FREE_OF_TEACHER = frozenset(("weights", "store", "mixed", "on_damage", "expect"))
+_FREE_OF_TEACHER = frozenset(("weights", "store", "mixed", "on_damage", "expect", "options", "folder"))
 
 
 def facts_of_store(
@@ -50,13 +54,24 @@ def facts_of_store(
         mixed: whether they are of mixed images, where the data has some.
 
     Raises:
-        UsageError: the file of its weights is missing.
+        UsageError: the file of its weights is missing, or images are shown several times in an epoch.
     """
+    if data.repeats > 1:
+        raise UsageError(
+            f"{key}.store: data.repeats={data.repeats} shows an image several times in an epoch, and a store keeps one "
+            f"view of each: set data.repeats=1, or leave {key}.store out"
+        )
+    plain = DataConfig(data.data_path)
     shown = {name: value for name, value in asdict(data).items() if name not in _FREE_OF_DATA}
+    shown = {name: value for name, value in shown.items() if name not in _LATER or value != getattr(plain, name)}
     if not (mixed and (data.mixup or data.cutmix)):
         shown |= dict.fromkeys(("mixup", "cutmix"), 0.0)
         shown = {name: value for name, value in shown.items() if name not in _OF_ORDER}
     network = {name: value for name, value in asdict(teacher).items() if name not in _FREE_OF_TEACHER}
+    if "layout" in network:
+        network["layout"] = _layout_of(teacher, network["layout"])
+    if is_own(teacher.name):
+        network |= {"options": teacher.options, "code": sources_of(teacher.name, teacher.folder)}
     parts: dict[str, Any] = {
         "data": shown,
         "split": {"sha256": samples.digest(), "classes": list(samples.classes), "images": len(samples)},
@@ -67,6 +82,13 @@ def facts_of_store(
         "teacher": {**network, "weights": weights_of(teacher.weights, key)},
     }
     return dict(_flat(parts))
+
+
+def _layout_of(teacher: NetworkConfig, layout: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a layout that have an effect on what is kept of a ``teacher``."""
+    if is_detector(teacher.name):
+        return {"detections": layout["detections"] or teacher.detector.detections}
+    return {name: value for name, value in layout.items() if name != "detections"}
 
 
 def weights_of(weights: str, key: str) -> str:

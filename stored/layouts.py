@@ -51,6 +51,9 @@ class LayoutConfig:
     """prior: views of each image that it is the mean of"""
     pooled: Type = "float16"
     """how a number of the pooled features is kept, where a term reads them"""
+    detections: int | None = setting(None, least=1, most=65_535)
+    """of detectors: how many of a view's detections are kept, those of highest score; all that the detector gives
+    (detector.detections) when not given"""
 
 
 def layout_of(config: LayoutConfig, competing: bool) -> Layout:
@@ -144,25 +147,25 @@ class All(Layout):
     def encode(self, logits: Tensor, labels: Tensor | None = None, prior: Tensor | None = None) -> Tensor:
         """See `Layout.encode`."""
         if self.type == "float32":
-            return _bytes_of(logits.to(torch.float32, copy=True))
+            return bytes_of(logits.to(torch.float32, copy=True))
         seen = logits.double().masked_fill(logits == torch.inf, torch.nan)
         highest = seen.amax(1, keepdim=True)
         if self.type == "float16":
-            return _bytes_of(_halves(seen - highest if self.competing else seen))
+            return bytes_of(_halves(seen - highest if self.competing else seen))
         if self.competing:
             seen = seen.clamp(min=highest + _LOWEST)
         lowest = seen.masked_fill(seen == -torch.inf, torch.inf).amin(1, keepdim=True)
         ends = torch.cat([lowest, highest], 1).float()
         levels = _levels(seen, *ends.double().split(1, 1))
-        return torch.cat([_bytes_of(ends), levels.to(torch.uint8)], 1)
+        return torch.cat([bytes_of(ends), levels.to(torch.uint8)], 1)
 
     def decode(self, records: Tensor, classes: int, prior: Tensor | None = None) -> Tensor:
         """See `Layout.decode`."""
         if self.type == "float32":
-            return _numbers(records, torch.float32)
+            return numbers_of(records, torch.float32)
         if self.type == "float16":
-            return _numbers(records, torch.float16).float()
-        lowest, highest = _numbers(records[:, :8], torch.float32).split(1, 1)
+            return numbers_of(records, torch.float16).float()
+        lowest, highest = numbers_of(records[:, :8], torch.float32).split(1, 1)
         return records[:, 8:].float().mul_((highest - lowest) / _LEVELS).add_(lowest)
 
 
@@ -190,10 +193,10 @@ class Likeliest(Layout):
         is_rest = torch.ones_like(logp, dtype=torch.bool).scatter(1, places, value=False)
         mass = logp.masked_fill(~is_rest, -torch.inf).logsumexp(1, keepdim=True)
         mass = mass.masked_fill(logp.isnan().any(1, keepdim=True), torch.nan)  # also where there is no rest
-        parts = [pack(places, logits.shape[1]), kept.round().nan_to_num().to(torch.uint8), _bytes_of(_halves(mass))]
+        parts = [pack(places, logits.shape[1]), kept.round().nan_to_num().to(torch.uint8), bytes_of(_halves(mass))]
         if self.needs_prior:
             assert prior is not None
-            parts.append(_bytes_of(_halves(slope_of(logp, prior.double(), is_rest))))
+            parts.append(bytes_of(_halves(slope_of(logp, prior.double(), is_rest))))
         return torch.cat(parts, 1)
 
     def decode(self, records: Tensor, classes: int, prior: Tensor | None = None) -> Tensor:
@@ -202,7 +205,7 @@ class Likeliest(Layout):
         ends = packed_size(k, classes), packed_size(k, classes) + k
         places = unpack(records[:, : ends[0]], k, classes)
         kept = _LOWEST_KEPT * (records[:, ends[0] : ends[1]].float() / _LEVELS).square()
-        numbers = _numbers(records[:, ends[1] :], torch.float16).float()
+        numbers = numbers_of(records[:, ends[1] :], torch.float16).float()
         mass = numbers[:, :1]
         total = torch.cat([kept, mass], 1).logsumexp(1, keepdim=True)  # levels are rounded: not quite 0
         kept, mass = kept - total, mass - total
@@ -306,9 +309,11 @@ def _halves(numbers: Tensor) -> Tensor:
     return numbers.clamp(-_HALF, _HALF).half()
 
 
-def _bytes_of(numbers: Tensor) -> Tensor:
+def bytes_of(numbers: Tensor) -> Tensor:
+    """The memory of ``numbers`` [n, k], uint8 [n, bytes]."""
     return numbers.contiguous().view(torch.uint8)
 
 
-def _numbers(data: Tensor, type: torch.dtype) -> Tensor:
+def numbers_of(data: Tensor, type: torch.dtype) -> Tensor:
+    """The inverse: uint8 [n, bytes] -> [n, k] of ``type``."""
     return data.clone(memory_format=torch.contiguous_format).view(type)  # a part of a record may be unaligned

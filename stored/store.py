@@ -129,7 +129,7 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+            raise _unreadable(path, error) from None
         records = _checked(content, len(self.of_block(block)) * size)
         if records is not None:
             return records.reshape(-1, size)
@@ -174,20 +174,34 @@ class Store:
         self._write(self._path(view, epoch, 0).with_name(f"{name}.part"), content)
 
     def parts(self, view: str, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """What `write_part` has written, whole: samples and records."""
+        """What `write_part` has written, whole: samples and records.
+
+        Raises:
+            DataError: one cannot be read.
+        """
         width = 8 + self._size(0)
         for path in sorted(self._path(view, epoch, 0).parent.glob("*.part")):
-            with suppress(FileNotFoundError):  # another run made blocks of it
+            try:
                 content = _checked(path.read_bytes())
-                if content is not None and len(content) % width == 0:
-                    count = len(content) // width
-                    yield content[: 8 * count].view("<i8"), content[8 * count :].reshape(count, -1)
+            except FileNotFoundError:  # another run made blocks of it
+                continue
+            except OSError as error:
+                raise _unreadable(path, error) from None
+            if content is not None and len(content) % width == 0:
+                count = len(content) // width
+                yield content[: 8 * count].view("<i8"), content[8 * count :].reshape(count, -1)
 
     def remove_parts(self, view: str, epoch: int) -> None:
-        """Remove them, once blocks are made of them, and what a kill left of one."""
+        """Remove them, once blocks are made of them, and what a kill left of one.
+
+        Raises:
+            DataError: one cannot be removed.
+        """
         for path in self._path(view, epoch, 0).parent.glob("*.part*"):
-            with suppress(FileNotFoundError):
-                path.unlink()
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise DataError(f"{path} cannot be removed: {error.strerror}: delete it by hand") from None
 
     def _compared(self) -> Shape | None:
         """What the manifest says of the records; None where there is none yet."""
@@ -239,6 +253,12 @@ class Store:
             raise DataError(f"{path.parent} cannot be made: {error.strerror}") from None
         with lock(self.path / ".lock", wait=True):  # two runs may compute the same block at once
             write_atomically(path, content + isal_zlib.crc32(content).to_bytes(4, "little"))
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{path} cannot be read ({error.strerror}): let it be read, or delete it, and what it holds is computed again"
+    )
 
 
 def _checked(content: bytes, length: int | None = None) -> np.ndarray | None:

@@ -41,6 +41,7 @@ class Task(ABC):
             itself, `any` where the networks say it. Objectives for others are refused.
         of_outputs: targets that are no part of a batch, for the student's outputs bring them.
         detects: whether its networks are detectors.
+        reads: features of a network that its metrics read, beside the logits; with some, teachers are not scored.
     """
 
     primary: str
@@ -49,6 +50,7 @@ class Task(ABC):
     logits: Literal["softmax", "sigmoid", "any"] = "softmax"
     of_outputs: tuple[str, ...] = ()
     detects: bool = False
+    reads: tuple[str, ...] = ()
 
     @abstractmethod
     def targets(self, classes: Sequence[str]) -> Targets:

@@ -75,6 +75,8 @@ class Detection(Task):
         for name in ("mixup", "cutmix", "randaugment", "strong_view"):
             if getattr(data, name):
                 raise UsageError(f"data.{name} leaves boxes where they are: not with task=detection")
+        if data.auto_augment != "none":
+            raise UsageError("data.auto_augment leaves boxes where they are: not with task=detection")
 
     def metrics(self, device: device, classes: Sequence[str]) -> Scores:
         """AP, at several overlaps and sizes."""

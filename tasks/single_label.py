@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dataset.feed.targets import Labels
+from dataset.store.record import UNLABELLED
 from tasks.contract import Task, task
 from utils.errors import UsageError
+from utils.text import counted
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -32,9 +35,15 @@ class SingleLabel(Task):
         return Labels(len(classes))
 
     def check(self, labels: np.ndarray, split: str) -> None:
-        """Refuse images of several classes."""
+        """Refuse images of several classes, and labels for some of the images alone."""
         if labels.ndim != 1:
             raise UsageError(f"{split} holds several classes an image: set task=multi_label, or pack other data")
+        lacking = int((labels == UNLABELLED).sum())
+        if 0 < lacking < len(labels):
+            raise UsageError(
+                f"{split}: {counted(lacking, 'image')} of {len(labels):,} without a label: all of a split have one, or "
+                "none"
+            )
 
     def metrics(self, device: device, classes: Sequence[str]) -> TopK:
         """Top-1, top-5 and cross-entropy."""
@@ -43,9 +52,11 @@ class SingleLabel(Task):
         return TopK(device)
 
     def running(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """How many are classified correctly."""
+        """How many are classified correctly; nan without labels."""
+        if "labels" not in batch.targets:
+            return {"top1": outputs.logits.new_full((), math.nan)}
         return {"top1": (outputs.logits.argmax(1) == batch.targets["labels"]).sum()}
 
     def chance(self, labels: np.ndarray) -> float:
-        """One of the classes that occur."""
-        return 100 / len(np.unique(labels))
+        """One of the classes that occur; nan without labels."""
+        return math.nan if (labels == UNLABELLED).all() else 100 / len(np.unique(labels))

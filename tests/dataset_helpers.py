@@ -85,6 +85,12 @@ def pack_images(root: Path, *more: str, output: str = "lmdb", split: str = "trai
     return call(*packing_command(root, *more, output=output, split=split), code=code)
 
 
+def pack_in_this_process(monkeypatch) -> None:
+    """Let the packing engine work without processes of its own, each of which takes a second to start."""
+    monkeypatch.setattr("dataset.store.packing.work_through", lambda work, jobs, *_: [work(job) for job in jobs])
+    monkeypatch.setattr("dataset.store.packing.advance", lambda *_: None)
+
+
 def shard_bytes(folder: Path) -> dict[str, bytes]:
     """Every shard and column file of a packed split by name, and its index."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".lmdb", ".npz", ".json")}

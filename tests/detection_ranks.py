@@ -16,18 +16,19 @@ from training.state import State
 from training.step import step_on
 from utils.distributed import ranks
 
-TERMS = {
-    "fasterrcnn": {"kd": Term("kd"), "lshfm": Term("lshfm", options={"hashes": 8})},
-    "retinanet": {"towers": Term("lshfm_windows", options={"hashes": 8})},
-    "fcos": {"kd": Term("crosskd")},
+TERMS = {  # by student and teacher
+    ("fasterrcnn", "fasterrcnn"): {"kd": Term("kd"), "lshfm": Term("lshfm", options={"hashes": 8})},
+    ("retinanet", "retinanet"): {"towers": Term("lshfm_windows", options={"hashes": 8})},
+    ("fcos", "fcos"): {"kd": Term("crosskd")},
+    ("fcos", "fasterrcnn"): {"boxes": Term("pseudo_boxes", options={"least_score": 0.2})},
 }
 
 
 def everything(folder, place):
-    """Of each detector what it has learned after two steps, and its scores."""
+    """Of each pair of detectors what the student has learned after two steps, and its scores."""
     results = {}
-    for detector, terms in TERMS.items():
-        cfg = recipe(folder, folder, detector, detector, terms)
+    for pair, terms in TERMS.items():
+        cfg = recipe(folder, folder, *pair, terms)
         task, params, where = cfg.made_task(), cfg.train_params, (place.rank, place.world, place.device)
         train, val = open_splits(cfg.data, task)
         targets = task.targets(train.classes)
@@ -43,7 +44,7 @@ def everything(folder, place):
                 break
         parameters = [value.detach().flatten() for value in distiller.student.parameters()]
         scores = Scorer(validation, task, params, train.classes, place)(distiller.student.eval().predict)
-        results[detector] = {"learned": torch.cat(parameters), "scores": scores}
+        results[pair] = {"learned": torch.cat(parameters), "scores": scores}
         for samples in (train, val):
             samples.close()
     return results

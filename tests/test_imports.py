@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "objectives": {"objectives", "utils"},
     "tasks": {"tasks", "dataset", "evaluation", "models", "utils"},
     "evaluation": {"evaluation", "dataset", "models", "utils"},
-    "figures": {"figures", "dataset", "models", "objectives", "old_names", "teachers", "utils"},
+    "figures": {"figures", "dataset", "models", "objectives", "old_names", "teachers", "training", "utils"},
     "training": {"training", "dataset", "models", "stored", "tasks", "teachers", "knowledge_distiller", "utils"},
     "export": {"export", "dataset", "models", "old_names", "tasks", "training", "utils"},
     "teachers.py": {"dataset", "models", "stored", "utils"},

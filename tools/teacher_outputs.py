@@ -23,10 +23,11 @@ from dataset.loader import TrainLoader, open_split
 from networks import live_teacher, memory_format_of
 from procedure import OLD, Procedure
 from recipe import Recipe
+from stored.records import BoxesRecord
 from stored_teachers import stored_teacher
 from students import read_students
 from teachers import TeacherConfig
-from training.filling import compare, fill, losses
+from training.filling import compare, detections, fill, losses
 from training.step import autocast
 from training.stored import Precision, Stored
 from utils.config import read_configs
@@ -106,24 +107,45 @@ def report(
     print(
         f"teachers.{name}: {a_view:.1f} bytes a view{priors}; {a_view * stored.store.samples * len(epochs):,.0f} bytes"
     )
-    if whole and stored.competing:
+    if whole and stored.record.competing:
         _show_losses(cfgs, name, stored, loader, whole[0], precision)
+    if whole and isinstance(stored.record, BoxesRecord):
+        _show_detections(cfgs, name, stored, loader, whole[0], precision)
 
 
 def _show_losses(
     cfgs: Sequence[Recipe], name: str, stored: Stored, loader: TrainLoader, epoch: int, precision: Precision
 ) -> None:
     """Print the KL divergence of what is kept to the teacher at the temperature of each term, and at 1."""
-    temperatures: dict[float, dict[str, None]] = {1.0: {}}
-    for cfg in cfgs:
-        for term_name, term in cfg.all_terms.items():
-            if name in term.teachers_read:
-                given = {**term.defaults, **term.options}.get("temperature", 1.0)
-                temperatures.setdefault(float(given), {})[term_name] = None
+    temperatures = {1.0: {}, **_by_option(cfgs, name, "temperature", 1.0)}
     stored.begin(epoch, loader.device)
     for temperature, value in losses(stored, loader, epoch, precision, temperatures).items():
         terms = ", ".join(temperatures[temperature])
         print(f"teachers.{name}: KL {value:.4f} at temperature {temperature:g}{terms and f', of {terms}'}")
+
+
+def _show_detections(
+    cfgs: Sequence[Recipe], name: str, stored: Stored, loader: TrainLoader, epoch: int, precision: Precision
+) -> None:
+    """Print how many detections a view has, and how many each term learns from; and what is lost of them."""
+    thresholds = _by_option(cfgs, name, "least_score", 0.0)
+    stored.begin(epoch, loader.device)
+    of = detections(stored, loader, epoch, precision, thresholds)
+    print(f"teachers.{name}: {of.found:.1f} detections a view, of which {of.kept:.1f} are kept")
+    for threshold, count in of.sure.items():
+        print(f"teachers.{name}: {count:.1f} of score {threshold:g} or more, of {', '.join(thresholds[threshold])}")
+    print(f"teachers.{name}: boxes are kept to {of.pixels:.2g} pixels, scores to {of.score:.2g}")
+
+
+def _by_option(cfgs: Sequence[Recipe], name: str, option: str, default: float) -> dict[float, dict[str, None]]:
+    """The terms that read a teacher, by the value of an option of theirs."""
+    terms: dict[float, dict[str, None]] = {}
+    for cfg in cfgs:
+        for term_name, term in cfg.all_terms.items():
+            if name in term.teachers_read:
+                given = {**term.defaults, **term.options}.get(option, default)
+                terms.setdefault(float(given), {})[term_name] = None
+    return terms
 
 
 def parse() -> tuple[argparse.Namespace, list[Recipe]]:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from dataset.store.samples import Samples
+from models.own import is_own, sources_of
+from models.zoo import NetworkConfig
 from teachers import Live
 from training.stored import Stored
 
 _SHOWN = 3  # names in a message
 
 
-def facts_of(splits: Mapping[str, Samples], teachers: nn.ModuleDict) -> dict[str, Any]:
-    """Classes, number of images and a digest of each split, and a digest of each teacher's weights, or of what its
-    store depends on; JSON."""
+def facts_of(
+    splits: Mapping[str, Samples], teachers: nn.ModuleDict, networks: Mapping[str, NetworkConfig]
+) -> dict[str, Any]:
+    """Classes, number of images and a digest of each split; a digest of each teacher's weights, or of what its store
+    depends on; and of the ``networks`` that are the user's own, by the key of their settings, those of their files;
+    JSON."""
     return {
         "data": {name: _split(samples) for name, samples in splits.items()},
         "teachers": {name: _weights(one) for name, one in teachers.items() if isinstance(one, Live)},
         "stores": {name: one.store.digest for name, one in teachers.items() if isinstance(one, Stored)},
+        "code": {key: sources_of(one.name, one.folder) for key, one in networks.items() if is_own(one.name)},
     }
 
 
@@ -39,6 +45,15 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> str:
         if then.get("stores", {}).get(name, digest) != digest:
             found.append(f"teachers.{name}.store was of other outputs")
     return "; ".join(found)
+
+
+def changed_code(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Remarks on files of the user's own networks that are others than those at the start of a run."""
+    for key, files in now.get("code", {}).items():
+        for path, known in then.get("code", {}).get(key, {}).items():
+            if (digest := files.get(path)) != known:
+                what = f"has changed (SHA-256 {known[:8]} then, {digest[:8]} now)" if digest else "is not read now"
+                yield f"{key}.name: {path} {what} since the run began; it goes on with the network as it is now"
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dataset.loader import TrainLoader
-from models.outputs import Outputs, in_float32
+from models.outputs import FOUND, in_float32
 from stored.layouts import prior_of
 from stored.store import PRIOR
 from training.stored import Precision, Stored
@@ -55,7 +55,7 @@ def fill(
     store, first = stored.store, stored.views[0]
     blocks = range(part[0], store.blocks, part[1])
     lacking = {block: _lacking(stored, block, epochs) for block in blocks}
-    unprepared = [block for block in blocks if stored.layout.needs_prior and not _has(stored, PRIOR, block)]
+    unprepared = [block for block in blocks if stored.record.needs_prior and not _has(stored, PRIOR, block)]
     work = {block: set(lacking[block]) for block in blocks}
     for block in unprepared:
         work[block].update(range(stored.priors))
@@ -75,8 +75,8 @@ class Difference(NamedTuple):
 
     Attributes:
         samples: how many were compared.
-        changed: the mean over them of the distance (total variation, 0 to 1; of label-wise probabilities the mean
-            difference) between what is stored and what would be stored now; 0 but for rounding.
+        changed: the mean over them of the distance (`Record.apart`, 0 to 1) between what is stored and what would be
+            stored now; 0 but for rounding.
     """
 
     samples: int
@@ -92,8 +92,8 @@ def compare(stored: Stored, loader: TrainLoader, epoch: int, precision: Precisio
     changed: dict[int, float] = {}  # by sample, the most of its views
     for batch, given in stored.look(loader, epoch, _spread(stored), precision):
         for view in stored.views:
-            now = stored.decoded(stored.encoded(given[view], batch, view), batch.index, view).logits
-            distances = _apart(stored.stored(view, batch.index).logits, now, competing=stored.competing)
+            now = stored.decoded(stored.encoded(given[view], batch, view), batch.index, view)
+            distances = stored.record.apart(stored.stored(view, batch.index), now)
             for sample, distance in zip(batch.index.tolist(), distances.tolist()):
                 changed[sample] = max(distance, changed.get(sample, 0.0))
     average = fmean(changed.values())
@@ -124,17 +124,50 @@ def losses(
     return result
 
 
+class Detections(NamedTuple):
+    """What a store keeps of a detector's, of some views.
+
+    Attributes:
+        found: how many a view has, on the average.
+        kept: how many of these are kept.
+        sure: how many of those have a score or more, by that score.
+        pixels: largest distance of a coordinate that is kept from the detector's own.
+        score: likewise of scores.
+    """
+
+    found: float
+    kept: float
+    sure: dict[float, float]
+    pixels: float
+    score: float
+
+
+def detections(
+    stored: Stored, loader: TrainLoader, epoch: int, precision: Precision, scores: Iterable[float]
+) -> Detections:
+    """What the layout keeps of a detector's outputs, and what it loses of those."""
+    given, kept = [], []
+    for batch, outputs in stored.look(loader, epoch, _spread(stored), precision):
+        for view in stored.views:
+            given.append(outputs[view].context)
+            kept.append(stored.decoded(stored.encoded(outputs[view], batch, view), batch.index, view).context)
+    live, decoded = ({name: torch.cat([one[name] for one in all]) for name in FOUND} for all in (given, kept))
+    there = decoded["classes"] >= 0  # [n, N], of [n, D]
+    views = len(there)
+    lost = {name: (live[name][:, : there.shape[1]] - decoded[name]).abs().max() for name in ("boxes", "scores")}
+    return Detections(
+        float((live["classes"] >= 0).sum()) / views,
+        float(there.sum()) / views,
+        {one: float((there & (decoded["scores"] >= one)).sum()) / views for one in scores},
+        float(lost["boxes"]),
+        float(lost["scores"]),
+    )
+
+
 def _spread(stored: Stored) -> np.ndarray:
     """The samples that are compared, at equal distances."""
     samples = stored.store.samples
     return np.linspace(0, samples - 1, min(_CHECKED, samples)).astype(np.int64)
-
-
-def _apart(then: Tensor, now: Tensor, *, competing: bool) -> Tensor:
-    """Distance of the distributions of each row, [B]."""
-    if competing:
-        return (then.softmax(1) - now.softmax(1)).abs().sum(1) / 2
-    return (then.sigmoid() - now.sigmoid()).abs().mean(1)
 
 
 def _lacking(stored: Stored, block: int, epochs: Iterable[int]) -> list[int]:
@@ -159,16 +192,16 @@ class _Block:
     def make_priors(self) -> None:
         self._known = {epoch: self._look(epoch) for epoch in range(self._stored.priors)}
         for view in self._stored.views:
-            prior = prior_of([given.outputs[view].logits for given in self._known.values()])
+            prior = prior_of([given.kept[view]["logits"] for given in self._known.values()])
             self._stored.store.write(view, PRIOR, self._block, prior.cpu().numpy().view(np.uint8))
 
     def write(self, epoch: int) -> None:
         given = self._known.pop(epoch, None) or self._look(epoch)
-        for view, outputs in given.outputs.items():
-            prior = self._prior(view, outputs.logits.device)
+        for view, kept in given.kept.items():
+            prior = self._prior(view, next(iter(kept.values())).device)
             records = [
-                self._stored.encoded_with(
-                    Outputs(outputs.logits[rows], {name: value[rows] for name, value in outputs.features.items()}),
+                self._stored.record.encode(
+                    {name: value[rows] for name, value in kept.items()},
                     None if given.labels is None else given.labels[rows],
                     None if prior is None else prior[rows],
                 )
@@ -177,7 +210,7 @@ class _Block:
             self._stored.store.write(view, epoch, self._block, torch.cat(records).cpu().numpy())
 
     def _prior(self, view: str, device: torch.device) -> Tensor | None:
-        if not self._stored.layout.needs_prior:
+        if not self._stored.record.needs_prior:
             return None
         prior = self._stored.store.read(view, PRIOR, self._block)
         assert prior is not None
@@ -185,29 +218,26 @@ class _Block:
 
     def _look(self, epoch: int) -> _Given:
         """What the teacher gives for all samples of the block; zeros for those that are skipped."""
-        outputs: dict[str, Outputs] = {}
+        kept: dict[str, dict[str, Tensor]] = {}
         labels: Tensor | None = None
         for batch, given in self._stored.look(self._loader, epoch, self._samples, self._precision):
             rows = batch.index - int(self._samples[0])
             for view, one in given.items():
-                kept = {name: one.features[name] for name in one.features if name == "pooled"}
-                if view not in outputs:
-                    outputs[view] = Outputs(self._room(one.logits), {name: self._room(x) for name, x in kept.items()})
-                outputs[view].logits.index_copy_(0, rows, in_float32(one.logits))
-                for name, value in kept.items():
-                    outputs[view].features[name].index_copy_(0, rows, in_float32(value))
+                for name, value in self._stored.record.kept(one).items():
+                    whole = kept.setdefault(view, {})
+                    if name not in whole:
+                        whole[name] = value.new_zeros(len(self._samples), *value.shape[1:])
+                    whole[name].index_copy_(0, rows, value)
             if (known := batch.targets.get("labels")) is not None:
                 labels = known.new_zeros(len(self._samples)) if labels is None else labels
                 labels.index_copy_(0, rows, known)
             self._report(len(rows))
-        return _Given(outputs, labels)
-
-    def _room(self, like: Tensor) -> Tensor:
-        return torch.zeros(len(self._samples), like.shape[1], device=like.device)
+        return _Given(kept, labels)
 
 
 class _Given(NamedTuple):
-    """What a teacher gives for the views of a block in one epoch, by view, and the labels of its samples."""
+    """What is kept of a teacher's outputs for the views of a block in one epoch, by view, and the labels of its
+    samples."""
 
-    outputs: dict[str, Outputs]
+    kept: dict[str, dict[str, Tensor]]
     labels: Tensor | None

@@ -50,7 +50,7 @@ class Keeping:
             if stored.live is None:
                 print_on_first(f"teachers.{name}: not built, its outputs are all in {stored.store.path}")
                 continue
-            if stored.layout.needs_prior:
+            if stored.record.needs_prior:
                 first = stored.epochs[: stored.priors]  # looked at for the priors in any case
                 part = self._ranks.rank, self._ranks.world
                 fill(stored, self._loader, first, self._precision, part, shown=self._ranks.first)

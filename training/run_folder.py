@@ -4,12 +4,14 @@
 
     runs/<name>/config.json           the resolved configuration
     runs/<name>/environment.json      command, git revision, versions, devices, hosts
-    runs/<name>/facts.json            classes, images and digests of the data, digests of the teachers' weights
+    runs/<name>/facts.json            classes, images and digests of the data, digests of the teachers' weights and of
+                                      the files of networks of the user's own
     runs/<name>/metrics.jsonl         one JSON object a line, "kind" train or val
     runs/<name>/tensorboard/          the same for TensorBoard
     runs/<name>/last.pt, best.pt      whole checkpoints
     runs/<name>/student.safetensors   the best student alone (its EMA where one is kept)
     runs/<name>/curves.png
+    runs/<name>/diverged.txt          why it is not trained to its end, where its loss was not finite
     runs/<name>/.lock                 held by the run that writes here; which that is
 """
 
@@ -29,10 +31,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from training.facts import changes
+from training.facts import changed_code, changes
 from training.logs import Logs
 from utils.distributed import Ranks, gather, on_first
-from utils.errors import DataError, UsageError
+from utils.errors import DataError, Diverged, UsageError
 from utils.files import lock, write_atomically
 from utils.rows import read_rows
 
@@ -46,6 +48,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.last, self.best, self.student = path / "last.pt", path / "best.pt", path / "student.safetensors"
+        self._diverged = path / "diverged.txt"
         self._logs: Logs | None = None
         self._locked, self._is_locked = ExitStack(), False
 
@@ -130,6 +133,8 @@ class RunFolder:
             print(f"{self.path}: {remark}")
 
     def _compare_facts(self, facts: dict[str, Any]) -> None:
+        for remark in _read(self.path / "facts.json", lambda then: list(changed_code(then, facts))) or ():
+            print(f"{self.path}: {remark}")
         if shown := _read(self.path / "facts.json", lambda then: changes(then, facts)):
             raise UsageError(
                 f"{self.path} holds a run that read something else: {shown}. Set another name=..., or start over with "
@@ -154,6 +159,7 @@ class RunFolder:
             self._lock()
         else:
             self._compare_facts(facts)
+        self._diverged.unlink(missing_ok=True)
         write_atomically(self.path / "config.json", json.dumps(config, indent=1).encode())
         write_atomically(self.path / "facts.json", json.dumps(facts, indent=1).encode())
         write_atomically(self.path / "environment.json", json.dumps(_environment(places), indent=1).encode())
@@ -201,6 +207,10 @@ class RunFolder:
     def _validations(self) -> list[dict[str, Any]]:
         metrics = self.path / "metrics.jsonl"
         return [row for row in read_rows(metrics)[0] if row["kind"] == "val"] if metrics.exists() else []
+
+    def note_divergence(self, error: Diverged) -> None:
+        """Write down why the run is not trained to its end, until it resumes."""
+        write_atomically(self._diverged, f"{error}\n".encode())
 
     def open_logs(self, epoch: int, step: int, config: dict[str, Any], wandb_project: str | None) -> None:
         """Start `Logs` after ``epoch`` whole epochs and ``step`` steps."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dataset.feed.batch import Batch
 from dataset.loader import EvalLoader
 from models.outputs import Outputs, Scene
 from tasks import Metrics, Task
@@ -45,13 +46,26 @@ class Scorer:
         """
         known = self._classes if places is None else [self._classes[place] for place in places.tolist()]
         metrics = self._task.metrics(self._ranks.device, known)
-        bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not self._ranks.first}
-        for batch in progress(iterable=self._validation, total=len(self._validation), **bar):
+        for batch in self._batches():
             with autocast(self._params, self._ranks.device):
                 outputs = predict(batch.images["weak"], scene_of(batch))
             metrics.add(outputs, batch if places is None else batch.of_classes(places))
         self._metrics = metrics
         return metrics.compute()
+
+    @torch.no_grad()
+    def look(self, predict: Callable[[Tensor, Scene], object]) -> int:
+        """Call ``predict`` for the images without scoring what it gives; how many there are on this rank."""
+        images = 0
+        for batch in self._batches():
+            with autocast(self._params, self._ranks.device):
+                predict(batch.images["weak"], scene_of(batch))
+            images += len(batch.index)
+        return images
+
+    def _batches(self) -> Iterable[Batch]:
+        bar = {"desc": "validation", "unit": "batch", "leave": False, "disable": not self._ranks.first}
+        return progress(iterable=self._validation, total=len(self._validation), **bar)
 
     def write(self, folder: Path) -> None:
         """Write tables of the scores that were computed last to ``folder``, where the task has any."""

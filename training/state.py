@@ -272,6 +272,15 @@ def best_of(path: Path) -> str:
     return _position(path).get("best_of", "")
 
 
+def best_weights(path: Path) -> str:
+    """The weights whose scores are the best in the checkpoint at ``path``, as `NetworkConfig.weights` names them.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return f"{path.resolve()}#{best_of(path)}".rstrip("#")
+
+
 def has_ended(
     run: RunFolder, epochs: int, resume_remarks: ResumeRemarks, facts: Callable[[], dict[str, Any]], ranks: Ranks
 ) -> bool:

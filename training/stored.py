@@ -1,6 +1,6 @@
 """A teacher whose outputs are stored: read where they are there, computed and kept where they are not.
 
-B samples, K classes, N samples of the split.
+B samples, K classes, N samples of the split; of detectors D detections of an image.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dataset.config import STEP
 from dataset.feed.batch import Batch
 from dataset.loader import TrainLoader
-from models.outputs import IMAGENET, Outputs
+from models.outputs import FOUND, IMAGENET, Outputs
 from models.zoo import Network
-from stored.layouts import Layout
+from stored.records import BoxesRecord, Record
 from stored.store import PRIOR, Store
-from teachers import Live, Views
+from teachers import Live, Views, scene_of
 from utils.distributed import Ranks, barrier, on_first
 from utils.errors import DataError
 
@@ -30,15 +31,13 @@ class Stored(nn.Module):
 
     Args:
         store: where.
-        layout: of logits.
-        pooled: of the features before the classifier, and how many there are; None where they are not kept.
+        record: what is kept of its outputs.
         views: that are kept: weak, strong.
         classes: K, of the teacher.
         live: the teacher itself; None where all that is wanted is stored.
         places: as `Teacher` has them.
         epochs: whose views a run shows.
         priors: how many epochs, from 0 on, the priors are made of.
-        competing: whether its classes do.
         linear: whether those of mixed images are those of the two images, mixed.
 
     Attributes:
@@ -51,8 +50,7 @@ class Stored(nn.Module):
     def __init__(
         self,
         store: Store,
-        layout: Layout,
-        pooled: tuple[Layout, int] | None,
+        record: Record,
         views: Sequence[str],
         classes: int,
         live: Live | None,
@@ -60,15 +58,12 @@ class Stored(nn.Module):
         epochs: Sequence[int],
         priors: int,
         *,
-        competing: bool,
         linear: bool = False,
     ) -> None:
         super().__init__()
-        self.store, self.layout, self.views, self.live = store, layout, views, live
-        self.epochs, self.priors, self.competing = epochs, priors, competing
-        self._pooled, self._classes, self._linear = pooled, classes, linear
-        self._logit_bytes = layout.size(classes)
-        self.network: Network = _StandIn(classes, pooled[1] if pooled else 0)
+        self.store, self.record, self.views, self.live = store, record, views, live
+        self.epochs, self.priors, self._linear = epochs, priors, linear
+        self.network: Network = _StandIn(record, classes)
         self.register_buffer("places", places, persistent=False)
         self._priors: dict[str, Tensor] = {}
         self._table: dict[str, Tensor] = {}
@@ -107,11 +102,11 @@ class Stored(nn.Module):
         self._sound = torch.ones((), dtype=torch.bool, device=device)
 
     def forward(self, views: Views, view: str, student: Outputs) -> Outputs:
-        """What the store has for a view of a batch: logits [B, K], and `pooled` [B, C] where it is kept."""
+        """What the store has for a view of a batch: logits [B, K], and `pooled` [B, C] where it is kept; of a detector
+        `boxes` [B, D, 4], `scores` [B, D] and `classes` [B, D]."""
         index = views.batch.index
         if self.fills:
-            assert self.live is not None
-            outputs = self.live(views, view, student)
+            outputs = self._given(views, view, student)
             self._sound &= _are_sound(outputs.logits)
             records = self.encoded(outputs, views.batch, view)
             self._table[view].index_copy_(0, index, records)
@@ -123,9 +118,10 @@ class Stored(nn.Module):
         index, share = views.batch.targets["other_index"], views.batch.targets["other_share"][:, None]
         others = self.stored(view, index)
         features = {name: torch.lerp(one, others.features[name], share) for name, one in given.features.items()}
-        one, other = (x.logits.softmax(1) if self.competing else x.logits.sigmoid() for x in (given, others))
+        competing = self.record.competing
+        one, other = (x.logits.softmax(1) if competing else x.logits.sigmoid() for x in (given, others))
         mixed = torch.lerp(one, other, share).clamp(torch.finfo(torch.float32).tiny, 1 - 2**-24)
-        return Outputs(mixed.log() if self.competing else mixed.logit(), features)
+        return Outputs(mixed.log() if competing else mixed.logit(), features)
 
     def stored(self, view: str, index: Tensor) -> Outputs:
         """What is there of samples ``index``, int64 [B], in the epoch that was begun."""
@@ -134,27 +130,16 @@ class Stored(nn.Module):
     @property
     def bytes(self) -> int:
         """Of a record."""
-        return self._logit_bytes + (self._pooled[0].size(self._pooled[1]) if self._pooled else 0)
+        return self.record.size
 
     def encoded(self, outputs: Outputs, batch: Batch, view: str) -> Tensor:
-        """Records, uint8 [B, bytes], of what the teacher gives for a batch."""
-        prior = self._priors[view].index_select(0, batch.index) if self.layout.needs_prior else None
-        return self.encoded_with(outputs, batch.targets.get("labels"), prior)
-
-    def encoded_with(self, outputs: Outputs, labels: Tensor | None, prior: Tensor | None) -> Tensor:
-        """Likewise, for samples of these labels, int64 [B], and priors, int8 [B, K]."""
-        parts = [self.layout.encode(outputs.logits, labels, prior)]
-        if self._pooled:
-            parts.append(self._pooled[0].encode(outputs.features["pooled"], None, None))
-        return torch.cat(parts, 1)
+        """Records, uint8 [B, size], of what the teacher gives for a batch."""
+        prior = self._prior(batch.index, view)
+        return self.record.encode(self.record.kept(outputs), batch.targets.get("labels"), prior)
 
     def decoded(self, records: Tensor, index: Tensor, view: str) -> Outputs:
-        """What records, uint8 [B, bytes], of samples ``index`` hold."""
-        prior = self._priors[view].index_select(0, index) if self.layout.needs_prior else None
-        features = {}
-        if self._pooled:
-            features["pooled"] = self._pooled[0].decode(records[:, self._logit_bytes :], self._pooled[1], None)
-        return Outputs(self.layout.decode(records[:, : self._logit_bytes], self._classes, prior), features)
+        """What records, uint8 [B, size], of samples ``index`` hold."""
+        return self.record.decode(records, self._prior(index, view))
 
     def keep(self, name: str) -> None:
         """Write what was computed since this was last called, as a part by this ``name``; so a kill does not lose it.
@@ -209,11 +194,10 @@ class Stored(nn.Module):
     ) -> Iterator[tuple[Batch, dict[str, Outputs]]]:
         """What the teacher gives by view for ``samples`` as ``epoch`` shows them; those that cannot be read are left
         out, where the loader skips them."""
-        assert self.live is not None
         for batch in loader.views(epoch, _in_batches(samples, loader.rows)):
             views = Views(batch)
             with torch.no_grad(), precision():
-                given = {view: self.live(views, view, Outputs(batch.index)) for view in self.views}
+                given = {view: self._given(views, view, Outputs(batch.index)) for view in self.views}
             for outputs in given.values():
                 self.check_sound(_are_sound(outputs.logits))
             yield batch, given
@@ -231,8 +215,18 @@ class Stored(nn.Module):
         super().train(False)
         return self
 
+    def _given(self, views: Views, view: str, student: Outputs) -> Outputs:
+        """What the teacher itself gives for a view of a batch."""
+        assert self.live is not None
+        if isinstance(self.record, BoxesRecord):
+            return _found_in_each(self.live, views.batch, view)
+        return self.live(views, view, student)
+
+    def _prior(self, index: Tensor, view: str) -> Tensor | None:
+        return self._priors[view].index_select(0, index) if self.record.needs_prior else None
+
     def _read_priors(self, device: torch.device) -> None:
-        for view in self.views if self.layout.needs_prior else ():
+        for view in self.views if self.record.needs_prior else ():
             if view not in self._priors:
                 read = self.store.read_whole(view, PRIOR)
                 if read is None:
@@ -245,17 +239,36 @@ def _are_sound(logits: Tensor) -> Tensor:
     return logits.amax(1).isfinite().all()
 
 
-class _StandIn(Network):
-    """Zeros in the shapes of a teacher's outputs."""
+@torch.no_grad()
+def _found_in_each(live: Live, batch: Batch, view: str) -> Outputs:
+    """What a detector finds in each image, on the smallest canvas that has room for it.
 
-    def __init__(self, classes: int, channels: int) -> None:
+    The zeros that surround an image show in its features, and how many there are depends on the images beside it: what
+    is stored of a view must not.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, canvas in enumerate((-(-batch.sizes // STEP) * STEP).tolist()):
+        groups.setdefault((*canvas,), []).append(row)
+    rows = [torch.tensor(group, device=batch.index.device) for group in groups.values()]
+    parts = []
+    for (height, width), group in zip(groups, rows):
+        part = batch.at(group)
+        parts.append(live.predict(part.images[view][:, :, :height, :width], scene_of(part)))
+    places = torch.cat(rows).argsort()
+    logits = torch.cat([part.logits.flatten(0, -2) for part in parts])  # of regions or anchors: whether they are sound
+    return Outputs(logits, {}, {name: torch.cat([part.context[name] for part in parts])[places] for name in FOUND})
+
+
+class _StandIn(Network):
+    """What says nothing of images, in the shapes of a teacher's outputs."""
+
+    def __init__(self, record: Record, classes: int) -> None:
         super().__init__(nn.Identity(), IMAGENET, classes)
-        self._channels = channels
+        self._record = record
 
     def forward(self, images: Tensor, scene: object = None) -> Outputs:
-        """logits [B, K], and `pooled` [B, C] where it is kept."""
-        features = {"pooled": images.new_zeros(len(images), self._channels)} if self._channels else {}
-        return Outputs(images.new_zeros(len(images), self.num_classes), features)
+        """As `Stored` gives them."""
+        return self._record.nothing(images)
 
 
 def _in_batches(samples: np.ndarray, rows: int) -> Iterable[np.ndarray]:

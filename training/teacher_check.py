@@ -14,7 +14,7 @@ from tasks import Task
 from teachers import Live, TeacherConfig
 from training.scores import Scorer
 from training.stored import Stored
-from utils.distributed import any_rank, print_on_first
+from utils.distributed import any_rank, gather, print_on_first
 from utils.errors import UsageError
 
 IMAGES = 512  # at most, for a teacher
@@ -26,7 +26,9 @@ def check_teachers(
 ) -> None:
     """Print the score of every teacher beside chance, and refuse those that could as well guess.
 
-    One whose normalisation, order of classes or weights are wrong trains a student without any other sign of it.
+    One whose normalisation, order of classes or weights are wrong trains a student without any other sign of it. Of one
+    that gives features alone, and of all where the task scores features, no score says so: they must be finite, and
+    differ between images.
 
     Args:
         teachers: by name, evaluated in eval mode.
@@ -36,7 +38,8 @@ def check_teachers(
         scorer: on a part of the validation images, over all ranks.
 
     Raises:
-        UsageError: a teacher is below its `expect`, or gives logits that are not finite.
+        UsageError: a teacher is below its `expect`, or gives logits or features that are not finite, or are always the
+            same.
     """
     shown = re.sub(r"^top(?=\d)", "top-", task.primary)
     for name, given in teachers.items():
@@ -48,6 +51,9 @@ def check_teachers(
         network, config = teacher.network, configs[name]
         if config.weights == "none":
             print_on_first(f"teachers.{name}: weights=none: nothing has trained it")
+        if task.reads or not network.num_classes:
+            _check_features(name, config, teacher, scorer)
+            continue
         broken: list[Tensor] = []
 
         def predict(images: Tensor, scene: Scene, teacher: Live = teacher, broken: list[Tensor] = broken) -> Outputs:
@@ -75,6 +81,28 @@ def check_teachers(
                 "is expected: check that its classes are those of the data in the same order, its mean and std, and "
                 f"its weights ({config.weights}). teachers.{name}.expect=0 lets it teach as it is"
             )
+
+
+def _check_features(name: str, config: TeacherConfig, teacher: Live, scorer: Scorer) -> None:
+    """Print that a teacher is not scored.
+
+    Raises:
+        UsageError: its features, or logits, are not finite, or the same for all images.
+    """
+    finite, varied = [True], [False]
+
+    def look(images: Tensor, scene: Scene) -> None:
+        given = teacher.predict(images, scene)
+        for value in (given.logits, *given.features.values()) if given.logits.numel() else given.features.values():
+            finite[0] &= bool(value.isfinite().all())
+            varied[0] |= bool((value != value[:1]).any())
+
+    images = sum(gather(scorer.look(look)))
+    if any_rank(not finite[0]):
+        raise UsageError(f"teachers.{name} gives features that are not finite: check its weights, {config.weights}")
+    if not any_rank(varied[0]) and images > 1:
+        raise UsageError(f"teachers.{name} gives the same for all images: check its weights, {config.weights}")
+    print_on_first(f"teachers.{name}, {config.name}: gives features of {images} validation images; they are not scored")
 
 
 def least_expected(chance: float) -> float:

@@ -18,6 +18,7 @@ from dataset.loader import TrainLoader
 from teachers import Views
 from training.clock import Clock
 from training.keeping import Keeping
+from training.logs import Extra
 from training.loop import Trainer
 from training.signals import Stop
 from utils.distributed import any_rank, gather, lost
@@ -134,6 +135,8 @@ class Together:
         try:
             work()
         except Diverged as error:
+            if self._ranks.first:
+                Extra(f"{one.run.path}: a note").do(partial(one.run.note_divergence, error))
             if not self._several:
                 raise
             if self._ranks.first:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from utils.errors import DataError, ExpectedError, UsageError
+from utils.imports import check_namesakes
 from utils.renamed import Renamed, advice, file_now, overrides_now
 from utils.settings import expected, hints, left_out, parse, settings, show
 
@@ -81,13 +82,15 @@ def run_config(path: Path, kind: type, old: OldNames = OldNames()) -> dict[str, 
     """The names that the config file at ``path`` defines.
 
     Raises:
-        UsageError: there is no such file, or it raises an error, in which the sections of ``kind`` are known.
+        UsageError: there is no such file, it imports what this checkout has under the same name, or it raises an error,
+            in which the sections of ``kind`` are known.
     """
     if not path.is_file():
         raise UsageError(_not_there(path, old))
     beside = str(path.resolve().parent)
     if beside not in sys.path:
         sys.path.append(beside)  # so that a config can import the file next to it
+    check_namesakes(path, path.parent)
     with _one_line(path, kind, old):
         return runpy.run_path(str(path))
 

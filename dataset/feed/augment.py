@@ -5,10 +5,15 @@ B samples, H x W pixels.
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
-from scipy.special import betaincinv
+from scipy.special import betaincinv, ndtri
 from torch import Tensor
+
+MEAN, _DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's pixels, red, green, blue
+_ERASED, _SHAPES = (0.02, 0.33), (0.3, 3.3)  # share of the image's area, height over width
 
 
 def color_jitter(images: Tensor, factors: Tensor) -> Tensor:
@@ -77,6 +82,70 @@ def cutout(images: Tensor, draws: np.ndarray, share: float) -> Tensor:
     inside = _boxes(images, on(images.device, np.stack([top, bottom, left, right]).astype(np.float32)))
     colors = on(images.device, (256 * draws[:, 2:]).astype(np.uint8))[:, :, None, None]  # [B, 3, 1, 1]
     return torch.where(inside[:, None], colors, images).contiguous(memory_format=torch.channels_last)
+
+
+def erase(images: Tensor, draws: np.ndarray, chance: float, mode: str) -> Tensor:
+    """A box of some of the images filled.
+
+    Zhong et al., Random Erasing, AAAI 2020, arXiv 1708.04896; areas and shapes as torchvision's RandomErasing draws
+    them, what fills them as timm's `remode` says. Both erase normalised images: their zero is ImageNet's mean colour.
+
+    Args:
+        images: uint8 [B, 3, H, W].
+        draws: uniform [B, 44]: whether, ten areas, shapes and places down and across of which the first that fits is
+            taken, and the colour.
+        chance: share of the images.
+        mode: ``const``, ImageNet's mean colour; ``rand``, one colour, drawn with ImageNet's mean and standard
+            deviation; ``pixel``, each pixel of its own.
+    """
+    places = np.flatnonzero(draws[:, 0] < chance)
+    if not len(places):
+        return images
+    height, width = images.shape[2:]
+    edges = _erased(draws[places, 1:41], height, width)
+    colors = draws[places, 41:44]  # [n, 3]
+    rows = on(images.device, places)
+    inside = _boxes(images, on(images.device, edges.astype(np.float32)))
+    if mode == "pixel":
+        filling = _noise(height, width, images.device)
+        corner = on(images.device, (colors[:, :2] * (height, width)).astype(np.int64))  # [n, 2]
+        down, across = (
+            corner[:, axis, None] + torch.arange(side, device=images.device)
+            for axis, side in enumerate((height, width))
+        )
+        filling = filling[:, down[:, :, None], across[:, None, :]].transpose(0, 1)  # [n, 3, H, W]
+    else:
+        normal = ndtri(colors) if mode == "rand" else np.zeros_like(colors)
+        filling = on(images.device, _as_pixels(normal))[:, :, None, None]
+    result = images.clone()
+    result[rows] = torch.where(inside[:, None], filling, images[rows])
+    return result
+
+
+def _erased(draws: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Boxes to erase, from uniform [n, 40]: int64 [4, n], top, bottom, left, right; empty where none fits."""
+    area, shape, down, across = np.split(draws, 4, axis=1)  # [n, 10] each
+    area = height * width * (_ERASED[0] + (_ERASED[1] - _ERASED[0]) * area)
+    low, high = np.log(_SHAPES)
+    shape = np.exp(low + (high - low) * shape)
+    tall, wide = np.rint(np.sqrt(area * shape)), np.rint(np.sqrt(area / shape))
+    fits = (tall < height) & (wide < width)
+    chosen = np.arange(len(draws)), fits.argmax(axis=1)
+    tall, wide = (np.where(fits.any(axis=1), sides[chosen], 0) for sides in (tall, wide))  # [n]
+    top, left = np.floor(down[chosen] * (height - tall + 1)), np.floor(across[chosen] * (width - wide + 1))
+    return np.stack([top, top + tall, left, left + wide]).astype(np.int64)
+
+
+@cache
+def _noise(height: int, width: int, device: torch.device) -> Tensor:
+    """Pixels of colours of their own, uint8 [3, 2 H, 2 W], always the same; boxes show parts of it."""
+    normal = np.random.Generator(np.random.Philox(0)).standard_normal((2 * height, 2 * width, 3))
+    return torch.from_numpy(_as_pixels(normal)).permute(2, 0, 1).contiguous().to(device)
+
+
+def _as_pixels(normal: np.ndarray) -> np.ndarray:
+    """Colours, uint8 [..., 3], of standard normal numbers, by ImageNet's mean and standard deviation."""
+    return np.rint(np.array(MEAN) + np.array(_DEVIATION) * normal).clip(0, 255).astype(np.uint8)
 
 
 def _boxes(images: Tensor, edges: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ class Batch(Mapping[str, Tensor]):
             `data.strong_view`.
         sizes: int64 [B, 2], height and width of each image in these H x W pixels, from the top left; zeros are beside
             it.
-        targets: by name, as the task lays them out: of single-label data `labels` int64 [B]. With mixup or cutmix also
+        targets: by name, as the task lays them out: of single-label data `labels` int64 [B]; of a split without labels
+            evaluation batches have -1 there, and training batches no `labels`. With mixup or cutmix also
             `other_labels`, of the images mixed in, their numbers `other_index`, and `other_share` float32 [B].
         index: int64 [B], number of each sample in its split.
         epoch: from 0; of the views, where `data.epochs_of_views` shows them again. With the index it is what a view is
@@ -63,7 +64,12 @@ class Batch(Mapping[str, Tensor]):
 
     def chunk(self, parts: int) -> list[Batch]:
         """``parts`` batches of equal size, one behind the other."""
-        images = [dict(zip(self.images, values)) for values in zip(*(x.chunk(parts) for x in self.images.values()))]
-        targets = [dict(zip(self.targets, values)) for values in zip(*(x.chunk(parts) for x in self.targets.values()))]
-        rest = zip(images, self.sizes.chunk(parts), targets, self.index.chunk(parts))
+        images, targets = (_chunked(tensors, parts) for tensors in (self.images, self.targets))
+        rest = zip(images, self.sizes.chunk(parts), targets, self.index.chunk(parts), strict=True)
         return [Batch(*fields, self.epoch) for fields in rest]
+
+
+def _chunked(tensors: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """``parts`` of each tensor, by name; also of none."""
+    chunks = {name: tensor.chunk(parts) for name, tensor in tensors.items()}
+    return [{name: chunk[part] for name, chunk in chunks.items()} for part in range(parts)]

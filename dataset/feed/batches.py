@@ -1,9 +1,10 @@
 """From sample numbers to pixels in place: what a decoding process does. Without torch, so that it starts fast.
 
 A batch is a dict of arrays, B samples: "images" uint8 [B, H, W, 3] RGB, a canvas of H x W pixels each; "sizes" int64
-[B, 2], height and width of what is shown there; "index" int64 [B] (its position in the split, -1 for a sample that
-could not be read); those of the targets; and for training with colour jitter "jitter" float32 [B, 3]. The memory of a
-batch has room for the largest canvas, and "canvas" int64 [2] says which one it is: `shown` gives the arrays.
+[B, 2], height and width of what is shown there; "index" int64 [B] (its position in the split of N, of copies of it plus
+multiples of N; -1 for a sample that could not be read); those of the targets; and for training with colour jitter
+"jitter" float32 [B, 3]. The memory of a batch has room for the largest canvas, and "canvas" int64 [2] says which one it
+is: `shown` gives the arrays.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class BatchMaker:
         self, batch: Arrays, rows: range, watch: np.ndarray, remarks: list[str]
     ) -> tuple[list[Record | None], np.ndarray]:
         """The records, None for one that cannot be read, and the sizes of their images, int [N, 2]."""
-        index = batch["index"][rows.start : rows.stop]
+        index = batch["index"][rows.start : rows.stop] % len(self.samples)
         sizes = np.ones((len(rows), 2), np.int64) if self.samples.sizes is None else self.samples.sizes[index]
         records: list[Record | None] = []
         for number, row in enumerate(rows):

@@ -2,7 +2,8 @@
 
 B samples; windows are (top, left, height, width) in pixels of the stored image. Of the numbers that a sample draws each
 augmentation has fixed columns, so that turning one off leaves the others' draws alone: 0 mirrors, 1 to 3 jitter
-colours, 4 to 43 place the window, then come those that are used on the device.
+colours, 4 to 43 place the window, then come those that are used on the device. Copies of a repeated sample have numbers
+of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataset.jpeg.views import BEGIN, COUNT, LENGTH, ORIGIN, RESIZED
 
 WINDOW = 44  # numbers that a decoding process draws
 STRONG, MIX, CUTOUT, RANDAUGMENT = slice(44, 51), slice(51, 55), slice(55, 60), slice(60, 72)  # on the device
+AUTO_AUGMENT, ERASE = slice(72, 82), slice(82, 126)  # likewise
 
 
 def uniform(seed: int, epoch: int, index: np.ndarray, draws: int) -> np.ndarray:

@@ -49,6 +49,24 @@ def _runs(shards: Sequence[int], shard: int, generator: np.random.Generator) -> 
     return [np.arange(start + first, start + end) for first, end in itertools.pairwise(edges)]
 
 
+def repeated(order: np.ndarray, batch_size: int, repeats: int) -> np.ndarray:
+    """An epoch of repeated augmentation, int64 [whole batches * batch_size]: copy c of sample i is number i + c N.
+
+    Each batch shows ``batch_size / repeats`` samples, all of them once, then all again; so ranks, whose shares of a
+    batch lie one behind the other, have different copies, as far as there are as many ranks. Those at the end of the
+    order sit the epoch out, others in every epoch. Hoffer et al., Augment Your Batch, CVPR 2020, arXiv 1901.09335; the
+    length of an epoch is that of DeiT's sampler (Touvron et al., ICML 2021, arXiv 2012.12877).
+
+    Args:
+        order: of all N samples, of `epoch_order`.
+        batch_size: over all ranks; a multiple of ``repeats``.
+        repeats: how often a batch shows a sample.
+    """
+    batches, distinct = len(order) // batch_size, batch_size // repeats
+    shown = order[: batches * distinct].reshape(batches, 1, distinct)
+    return (shown + len(order) * np.arange(repeats)[:, None]).reshape(-1)
+
+
 def by_shape(
     order: np.ndarray, sizes: np.ndarray, batch_size: int, stretches: Sequence[int] | None = None
 ) -> np.ndarray:

@@ -34,6 +34,8 @@ from dataset.store.samples import Samples
 from utils.errors import DataError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[2]
+# With -m Python looks into the current folder first, which may be a project with a `dataset` of its own.
+_WORKER = f"import sys; sys.path[0] = {str(_ROOT)!r}; from dataset.feed.worker import main; main()"
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}  # NumPy starts as many as there are cores: 40 ms and 1 MB of a process
 # Samples a task: enough to draw crops for at once, few enough to share a batch.
 _PIECE, _PIXELS = (16, 64), 16 * 224**2  # fewer than 16 where they have so many pixels
@@ -90,7 +92,7 @@ class Ring:
         self.slots[slot]["canvas"][:] = self._maker.canvas(index if among is None else among, epoch)
         wanted = self.slots[slot]["index"][: len(index)]
         wanted[:] = index
-        wanted[np.isin(index, list(self._fatal))] = -1
+        wanted[np.isin(index % len(self._maker.samples), list(self._fatal))] = -1
         self._sizes[slot] = len(index)
         self._epochs[slot] = epoch
         if self._layout.workers:
@@ -184,7 +186,7 @@ class Ring:
         control, theirs = Pipe()
         descriptors = (*self._of_workers, theirs.fileno())
         process = subprocess.Popen(
-            [sys.executable, "-m", "dataset.feed.worker", *map(str, descriptors)],
+            [sys.executable, "-c", _WORKER, *map(str, descriptors)],
             pass_fds=descriptors,
             env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join([str(_ROOT), *filter(None, sys.path)])},
             start_new_session=True,  # Ctrl-C is for the trainer, which saves its state first
@@ -252,7 +254,7 @@ class Ring:
         """Replace a worker, unless `on_fault` is stop; the sample it was at is given up, the rest handed out again."""
         slot, start, stop, row, since, _ = self._status[worker.number, AT].tolist()
         busy = since != 0 and start in self._owed[slot]
-        index = int(self.slots[slot]["index"][row])
+        index = int(self.slots[slot]["index"][row]) % len(self._maker.samples)
         message = f"decoding process {worker.number} (pid {worker.process.pid}) {how}"
         if busy:
             message += f" at {self._maker.samples.describe(index)}{_fault_of(self._maker.samples, index)}"

@@ -122,7 +122,7 @@ def _blended(without: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], 
     """What is left of a property: 0 gives the images ``without`` it, 1 the images, and more than 1 more of it."""
 
     def apply(images: Tensor, strengths: Tensor) -> Tensor:
-        blended = without(images).float().lerp(images.float(), _each(strengths))
+        blended = without(images).float().lerp(images.float(), each(strengths))
         return blended.round_().clamp_(0, 255).to(torch.uint8)
 
     return apply
@@ -155,26 +155,28 @@ def _moved(
     return apply
 
 
-def _smooth(images: Tensor) -> Tensor:
+def smooth(images: Tensor) -> Tensor:
     """Pillow's SMOOTH, (sum of 3 x 3 pixels + 4 times the one in the middle) / 13; the frame stays as it is.
 
     `tv.adjust_sharpness` makes its kernel on the host, and every such copy waits for the GPU.
     """
-    smooth = images.float()
-    inner = smooth[:, :, 1:-1, 1:-1]
-    inner.copy_(((9 * F.avg_pool2d(smooth, 3, stride=1) + 4 * inner) / 13).round_())
-    return smooth
+    pixels = images.float()
+    inner = pixels[:, :, 1:-1, 1:-1]
+    inner.copy_(((9 * F.avg_pool2d(pixels, 3, stride=1) + 4 * inner) / 13).round_())
+    return pixels
 
 
-def _posterized(images: Tensor, bits: Tensor) -> Tensor:
-    return images & _each(256 - 2 ** (8 - bits.floor())).to(torch.uint8)
+def posterized(images: Tensor, bits: Tensor) -> Tensor:
+    """The high ``bits``, [B], of each pixel."""
+    return images & each(256 - 2 ** (8 - bits.floor())).to(torch.uint8)
 
 
-def _solarized(images: Tensor, thresholds: Tensor) -> Tensor:
-    return torch.where(images >= _each(thresholds), 255 - images, images)
+def solarized(images: Tensor, thresholds: Tensor) -> Tensor:
+    """Pixels from ``thresholds``, [B], on are inverted."""
+    return torch.where(images >= each(thresholds), 255 - images, images)
 
 
-def _each(values: Tensor) -> Tensor:
+def each(values: Tensor) -> Tensor:
     """[B] -> [B, 1, 1, 1]."""
     return values[:, None, None, None]
 
@@ -215,9 +217,9 @@ _ALL = (
     _Operation(_blended(torch.zeros_like), 0.05, 0.95),  # brightness
     _Operation(_blended(_without_color), 0.05, 0.95),
     _Operation(_blended(_without_contrast), 0.05, 0.95),
-    _Operation(_blended(_smooth), 0.05, 0.95),
-    _Operation(_posterized, 4.0, 8.0),
-    _Operation(_solarized, 0.0, 256.0),
+    _Operation(_blended(smooth), 0.05, 0.95),
+    _Operation(posterized, 4.0, 8.0),
+    _Operation(solarized, 0.0, 256.0),
     _Operation(_moved(_rotation), -30.0, 30.0),
     _Operation(_moved(_shear_across), -0.3, 0.3),  # shear across: the top stays
     _Operation(_moved(_shear_down), -0.3, 0.3),  # shear down: the left side stays
@@ -233,9 +235,9 @@ _UDA = (  # the first is none of the fifteen
     _Operation(_changed(torch.zeros_like), 0.0, 0.9, both=True),  # brightness
     _Operation(_changed(_without_color), 0.0, 0.9, both=True),
     _Operation(_changed(_without_contrast), 0.0, 0.9, both=True),
-    _Operation(_changed(_smooth), 0.0, 0.9, both=True),
-    _Operation(lambda images, bits: _posterized(images, bits.round()), 8.0, 4.0),
-    _Operation(_solarized, 256.0, 0.0),
+    _Operation(_changed(smooth), 0.0, 0.9, both=True),
+    _Operation(lambda images, bits: posterized(images, bits.round()), 8.0, 4.0),
+    _Operation(solarized, 256.0, 0.0),
     _Operation(_moved(_rotation, outside=_GRAY), 0.0, 30.0),
     _Operation(_moved(_shear_across, "bicubic", _GRAY), 0.0, 0.3, both=True),
     _Operation(_moved(_shear_down, "bicubic", _GRAY), 0.0, 0.3, both=True),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from dataset.store.record import Boxes, classes_of
+from dataset.store.record import UNLABELLED, Boxes, classes_of
 from utils.errors import DataError
 
 Arrays = dict[str, np.ndarray]
@@ -47,7 +47,7 @@ class Targets(Protocol):
 
 
 class Labels:
-    """One class an image: `labels` int64 [B], each from 0 to K - 1."""
+    """One class an image: `labels` int64 [B], each from 0 to K - 1; -1 in a split without labels."""
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
@@ -58,7 +58,7 @@ class Labels:
 
     def put(self, target: object, window: Window, mirror: bool, out: Arrays, row: int) -> None:
         """The same for every window."""
-        if type(target) is not int or not 0 <= target < self._classes:
+        if type(target) is not int or not (0 <= target < self._classes or target == UNLABELLED):
             raise DataError(f"{target!r:.80} is not a label in 0 to {self._classes - 1}")
         out["labels"][row] = target
 

@@ -1,8 +1,7 @@
 """A decoding process: takes pieces of batches from a pipe and fills them in, in memory shared with the trainer.
 
-Started by `dataset.feed.ring`, never by hand: `python -m dataset.feed.worker MEMORY TASKS DONE CONTROL`, four file
-descriptors.
-It ends when the trainer closes the task pipe or dies.
+Started by `dataset.feed.ring`, never by hand, with four file descriptors: MEMORY TASKS DONE CONTROL. It ends when the
+trainer closes the task pipe or dies.
 """
 
 from __future__ import annotations
@@ -97,7 +96,3 @@ def main() -> None:
             return
         os.write(done, DONE.pack(slot, start))
         mine[4:6] = 0, time.monotonic_ns()  # last: one that seems idle has sent everything
-
-
-if __name__ == "__main__":
-    main()

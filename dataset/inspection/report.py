@@ -21,6 +21,7 @@ from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
 from dataset.store.index import INDEX, REPORT, Shard, describe
 from dataset.store.reader import ShardReader
+from dataset.store.record import UNLABELLED
 from dataset.store.samples import Samples
 from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.console import progress
@@ -157,6 +158,9 @@ def _coding(samples: Samples, index: int, faults: Faults) -> Coding | None:
 
 
 def _print_classes(classes: tuple[str, ...], labels: np.ndarray) -> None:
+    if labels.ndim == 1 and (labels == UNLABELLED).all():
+        _line("classes", f"{len(classes):,}; no image has a label")
+        return
     counts = images_a_class(labels, len(classes))
     order = np.argsort(counts, kind="stable")
     _line("classes", f"{len(classes):,}; images in the")

@@ -48,7 +48,7 @@ def rgb_pixels(data: bytes) -> tuple[str, np.ndarray]:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             check_size(image.height, image.width)
             kind = f"{image.mode} {image.format}"
-            pixels = _as_rgb(image)
+            pixels = as_rgb(image)
         if data.startswith(_PNG):  # decoding compares the checksums of some chunks alone
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
                 image.verify()
@@ -76,7 +76,12 @@ def describe(data: bytes) -> str:
     return f"a file that begins with {data[:12]!r}"
 
 
-def _as_rgb(image: Image.Image) -> np.ndarray:
+def as_rgb(image: Image.Image) -> np.ndarray:
+    """Pixels, uint8 [H, W, 3].
+
+    Raises:
+        BadImage: its values have no agreed meaning.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):

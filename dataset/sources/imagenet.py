@@ -1,7 +1,7 @@
 """ImageNet's layout: `train/<class>/<image>`, `val/<class>/<image>`, and the text lists that name its images.
 
-A list holds one `relative/path label` a line (`tagged_lists.py` has those of several labels). Names that are not UTF-8
-keep their bytes (surrogate escapes).
+A list holds one `relative/path label` a line (`tagged_lists.py` has those of several labels), or paths alone where no
+image has a label. Names that are not UTF-8 keep their bytes (surrogate escapes).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset.sources.walk import folders_in, look_into
+from dataset.sources.walk import entries_of, folders_in, look_into
+from dataset.store.record import UNLABELLED
 from utils.errors import UsageError
 from utils.text import counted, first_few, look_alike, printable, spelled
 
@@ -30,22 +31,25 @@ class Entry:
     """One line of a list."""
 
     path: str  # below the split folder, with forward slashes
-    label: int
+    label: int  # or UNLABELLED
 
 
-def find_classes(image_path: Path, listed: tuple[str, ...] | None = None) -> tuple[str, ...]:
-    """The class folders of `train` in sorted order, or those ``listed``: the position is the label, in every split.
+def find_classes(image_path: Path, listed: tuple[str, ...] | None = None, split: str = "train") -> tuple[str, ...]:
+    """The class folders of ``split`` in sorted order, or those ``listed``: the position is the label, in every split.
 
     Raises:
-        UsageError: `train` is missing or has no class folder, or one that is not listed, or two of the same letters.
+        UsageError: the split is missing or has no class folder, or one that is not listed, or two of the same letters.
     """
-    train = image_path / "train"
+    train = image_path / split
     try:
         names = folders_in(train)
     except UsageError as error:
-        raise UsageError(f"{error}; expected train/<class>/<image>") from None
+        raise UsageError(f"{error}; expected {split}/<class>/<image>") from None
     if not names:
-        raise UsageError(f"{train} has no class folders: expected train/<class>/<image>")
+        raise UsageError(
+            f"{train} has no class folders: expected {split}/<class>/<image>; images without labels are listed by "
+            f"dataset/mk_img_list.py --no_labels {split}"
+        )
     if alike := look_alike(names):
         shown = " and ".join(map(spelled, alike))
         raise UsageError(f"{train}: the folders {shown} are the same letters (NFC and NFD): move the images into one")
@@ -78,14 +82,13 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
         )
     found = look_into(folder)
     images = [path for path in found.files if path.lower().endswith(EXTENSIONS)]
-    if broken := [path for path in images if "\n" in path or "\r" in path]:
-        raise UsageError(f"{printable(broken[0])}: a list cannot hold a name with a line break; rename the file")
+    _check_names(images)
     entries = [Entry(path, labels[path.split("/")[0]]) for path in images if "/" in path]
     flat = sorted(path for path in images if "/" not in path)
     if not entries and flat:
         raise UsageError(
             f"{folder} holds {counted(len(flat), 'image')} and no class folders: sort them into the folders of train, "
-            "or list them by a file of labels with dataset/mk_img_list.py --val_labels"
+            "list them by a file of labels with dataset/mk_img_list.py --val_labels, or without labels, --no_labels"
         )
     if not entries:
         raise UsageError(f"{folder} holds no images: expected {folder.name}/<class>/<image>")
@@ -94,9 +97,7 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
         remarks.append(
             f"{counted(len(flat), 'image')} outside of class folders passed over, such as {printable(flat[0])}"
         )
-    if others := sorted(set(found.files) - set(images)):
-        shown = printable(others[0])
-        remarks.append(f"{counted(len(others), 'file')} passed over, no image by the extension, such as {shown}")
+    remarks += _others(found.files, images)
     present = {entry.label for entry in entries}
     if empty := [printable(name) for label, name in enumerate(classes) if label not in present]:
         n = counted(
@@ -106,13 +107,38 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
     return sorted(entries, key=lambda entry: (entry.label, os.fsencode(entry.path))), remarks
 
 
+def find_unlabelled(folder: Path) -> tuple[list[Entry], list[str]]:
+    """All images below ``folder``, sorted by path, each file once and without a label; and remarks as `find_images`.
+
+    Raises:
+        UsageError: there are none; what cannot be read; a link that leads nowhere; a name with a line break.
+    """
+    found = look_into(folder)
+    images = [path for path in found.files if path.lower().endswith(EXTENSIONS)]
+    _check_names(images)
+    if not images:
+        raise UsageError(f"{folder} holds no images")
+    entries = [Entry(path, UNLABELLED) for path in sorted(images, key=os.fsencode)]
+    return entries, [*found.remarks(), *_others(found.files, images)]
+
+
+def is_flat(folder: Path) -> bool:
+    """Whether ``folder`` holds images and no folders, so that nothing in it says of what class they are.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    return not folders_in(folder) and any(entry.name.lower().endswith(EXTENSIONS) for entry in entries_of(folder))
+
+
 def list_bytes(entries: list[Entry]) -> bytes:
     """The contents of a list file."""
-    return b"".join(os.fsencode(f"{entry.path} {entry.label}\n") for entry in entries)
+    lines = (entry.path if entry.label == UNLABELLED else f"{entry.path} {entry.label}" for entry in entries)
+    return b"".join(os.fsencode(f"{line}\n") for line in lines)
 
 
 def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
-    """The entries of a list file.
+    """The entries of a list file. Where every line is the path of an image alone, none has a label.
 
     Raises:
         UsageError: naming the line: no label, a label outside ``classes``, an absolute path or one that leaves the
@@ -125,18 +151,26 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
         raise UsageError(f"{path} is missing: write it with dataset/mk_img_list.py{others}")
     lines = lines_of(path)
     places = {name: label for label, name in enumerate(classes or ())}
+    bare = all(line.rstrip().lower().endswith(EXTENSIONS) for line in lines if line.strip())
     entries: list[Entry] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number} ({printable(line[:200])})"
-        name, _, label = line.rpartition(" ")
+        name, _, label = (line.rstrip(), "", str(UNLABELLED)) if bare else line.rpartition(" ")
         if not name or not re.fullmatch("-?[0-9]+", label):
-            raise UsageError(f"{where}: expected `relative/path label`; write the list with dataset/mk_img_list.py")
+            raise UsageError(
+                f"{where}: expected `relative/path label`, or on every line a path alone; write the list with "
+                "dataset/mk_img_list.py"
+            )
         name = path_below(name, where)
         if name in seen:
             raise UsageError(f"{where}: the same file stands on line {seen[name]}")
+        seen[name] = number
+        if bare:
+            entries.append(Entry(name, UNLABELLED))
+            continue
         limit = len(classes) if classes is not None else MOST_CLASSES
         if len(label) > 9 or not 0 <= int(label) < limit:
             raise UsageError(f"{where}: the label must lie in 0 to {limit - 1}")
@@ -145,7 +179,6 @@ def read_list(path: Path, classes: tuple[str, ...] | None) -> list[Entry]:
             raise UsageError(
                 f"{where}: {printable(folder)} has label {places[folder]} in {CLASSES}: list the images again"
             )
-        seen[name] = number
         entries.append(Entry(name, int(label)))
     if not entries:
         raise UsageError(f"{path} is empty")
@@ -202,6 +235,20 @@ def lines_of(path: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def _check_names(images: list[str]) -> None:
+    if broken := [path for path in images if "\n" in path or "\r" in path]:
+        raise UsageError(f"{printable(broken[0])}: a list cannot hold a name with a line break; rename the file")
+
+
+def _others(files: list[str], images: list[str]) -> list[str]:
+    """A remark on the ``files`` that are no ``images``."""
+    others = sorted(set(files) - set(images))
+    if not others:
+        return []
+    shown = printable(others[0])
+    return [f"{counted(len(others), 'file')} passed over, no image by the extension, such as {shown}"]
 
 
 def _folders(names: list[str]) -> str:

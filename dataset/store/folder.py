@@ -9,7 +9,7 @@ import numpy as np
 
 from dataset.jpeg.header import BadImage
 from dataset.jpeg.images import read_image
-from dataset.sources.imagenet import find_classes, find_images
+from dataset.sources.imagenet import find_classes, find_images, find_unlabelled, is_flat
 from dataset.store.names import PackedNames
 from dataset.store.record import Record
 from dataset.store.samples import Samples
@@ -19,8 +19,10 @@ from utils.errors import DataError
 class ImageFolder(Samples):
     """`<split>/<class>/<image>` below a dataset's root; the label is the position of the class in sorted `train`.
 
+    A `train` that holds images and no folders has no labels; nor has another split then that is so.
+
     Attributes:
-        classes: class names, by label.
+        classes: class names, by label; where `train` has none, those of the split, or none.
         labels: int64 [N].
         remarks: what was passed over, a line for each kind.
 
@@ -29,9 +31,13 @@ class ImageFolder(Samples):
     """
 
     def __init__(self, root: Path, split: str) -> None:
-        self.classes = find_classes(root)
-        self._folder = root / split
-        entries, remarks = find_images(self._folder, self.classes)
+        self._folder, self.classes = root / split, ()
+        unlabelled = is_flat(root / "train") if (root / "train").is_dir() else False
+        if unlabelled and is_flat(self._folder):
+            entries, remarks = find_unlabelled(self._folder)
+        else:
+            self.classes = find_classes(root, split=split if unlabelled else "train")
+            entries, remarks = find_images(self._folder, self.classes)
         self.remarks = [f"{self._folder}: {remark}" for remark in remarks]
         self._paths = PackedNames(os.fsencode(entry.path) for entry in entries)
         self.labels = np.array([entry.label for entry in entries])

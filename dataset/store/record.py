@@ -8,7 +8,7 @@ A record is a msgpack array of four fields::
     key      bin   the file's path below its split folder, as the file system spells it
     image    bin   a JPEG file, restart-tiled or not (dataset/jpeg/tiles.py), or raw pixels as a binary PPM
                    (dataset/jpeg/raw.py): its own headers say which
-    target   int                      single label: the class
+    target   int                      single label: the class; -1 where the split has no labels
              [int, ...]               multi-label: the classes present, ascending, then -1 - class for each to be
                                       ignored, such as VOC's difficult ones
              {"boxes": [[x1, y1, x2, y2], ...], "labels": [int, ...],
@@ -29,6 +29,7 @@ import numpy as np
 from utils.errors import DataError
 
 VERSION = 1
+UNLABELLED = -1  # in place of a label: no sample of the split has one
 
 _ARRAY_OF_4, _LENGTH_BYTES = 0x94, {0xC4: 1, 0xC5: 2, 0xC6: 4}  # msgpack's fixarray; its bin 8, 16 and 32
 
@@ -66,7 +67,7 @@ class Record:
 
     key: str
     image: bytes  # or a memoryview of them
-    target: Target
+    target: Target = UNLABELLED
 
 
 def pack(record: Record) -> bytes:
@@ -118,7 +119,7 @@ def labels_of(target: Target) -> tuple[int, ...]:
 
 def classes_of(target: Target) -> tuple[list[int], list[int]]:
     """The classes present in a target of any kind, and those to be ignored."""
-    labels = labels_of(target)
+    labels = () if target == UNLABELLED else labels_of(target)
     return [label for label in labels if label >= 0], [-1 - label for label in labels if label < 0]
 
 

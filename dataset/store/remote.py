@@ -101,7 +101,7 @@ class RemoteReader(ShardReader):
         fetcher, reading = _Fetcher(self._cache), None
         try:
             for index in batches:
-                group = group_of[self._place(int(index[0]))[0]]
+                group = group_of[self._place(int(index[0]) % len(self))[0]]
                 if group != reading:
                     reading = group
                     # Those being read once more: they count as asked for later than the last group, which makes space.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataset.store.index import Index
-from dataset.store.record import Record
+from dataset.store.record import UNLABELLED, Record
 from utils.errors import UsageError
 
 
@@ -20,8 +20,8 @@ class Samples(ABC):
 
     Attributes:
         classes: C class names; the position is the label.
-        labels: int [N] for single-label data; int8 [N, C] for multi-label and detection: 1 for a class that is present,
-            -1 for one to be ignored, 0 for all others.
+        labels: int [N] for single-label data, -1 for all samples where there are no labels; int8 [N, C] for multi-label
+            and detection: 1 for a class that is present, -1 for one to be ignored, 0 for all others.
         sizes: int [N, 2], height and width of each image in pixels; None where each image is to be asked.
         remarks: lines on what was passed over.
     """
@@ -41,6 +41,11 @@ class Samples(ABC):
         Raises:
             DataError: it is damaged.
         """
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether no sample has a label."""
+        return self.labels.ndim == 1 and bool((self.labels == UNLABELLED).all())
 
     def mapped(self, index: int) -> Record:
         """As `read`; the image may be a memoryview, valid until `close`."""
@@ -91,7 +96,7 @@ class Samples(ABC):
 
         Args:
             groups: numbers of the shards that are read at a time.
-            batches: sample numbers, int64 [B] each.
+            batches: sample numbers, int64 [B] each, of repeated samples plus multiples of N.
         """
         yield from batches
 

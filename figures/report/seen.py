@@ -30,6 +30,7 @@ from figures.report.data import Run
 from models.outputs import Scene
 from models.zoo import NetworkConfig
 from teachers import Live, TeacherConfig, averaged, build_teacher
+from training.state import best_weights
 from utils.config import restore
 from utils.console import progress
 from utils.errors import DataError, UsageError
@@ -195,7 +196,11 @@ def _networks(bench: Bench, classes: tuple[str, ...], data: DataConfig) -> dict[
         return name in made and made[name].places is None
 
     for run in bench.runs:
-        student = {**run.config["student"], "weights": str((run.path / "best.pt").resolve())}
+        try:
+            student = {**run.config["student"], "weights": best_weights(run.path / "best.pt")}
+        except DataError as error:
+            run.notes.append(f"the student cannot be built and is left out: {error}")
+            continue
         name = f"student of {run.path}"
         if not build(run, name, restore(NetworkConfig, student)[0], "the student"):
             continue

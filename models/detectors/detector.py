@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.detectors.backbones import Backbone
-from models.outputs import Normalization, Outputs, Scene
+from models.outputs import FOUND, Normalization, Outputs, Scene
 from models.zoo import Network, expanded
 from utils.errors import UsageError
 
@@ -67,7 +67,7 @@ class Detector(Network):
 
     takes_scene = True
     body: Any
-    gives: Collection[str]  # what it can give beside maps
+    gives: Collection[str]  # what it can give beside maps, losses, and what it finds
 
     def __init__(
         self, body: nn.Module, normalization: Normalization, num_classes: int, reads: Iterable[str], name: str
@@ -83,9 +83,10 @@ class Detector(Network):
             body.train()
         known = [*(f"fpn{level}" for level in levels), *(stage for stage in stages if re.fullmatch(_MAPS, stage))]
         known += self._numbered(levels)
-        self._reads = expanded(reads, [*known, *self.gives])
-        if unknown := sorted(self._reads - {*known, *self.gives}):
-            raise UsageError(f"{name} gives no {', '.join(unknown)}; it gives {', '.join([*self.gives, *known])}")
+        gives = [*self.gives, *FOUND, "losses", "losses_on"]
+        self._reads = expanded(reads, [*known, *gives])
+        if unknown := sorted(self._reads - {*known, *gives}):
+            raise UsageError(f"{name} gives no {', '.join(unknown)}; it gives {', '.join([*gives, *known])}")
 
     def normalize(self, images: Tensor, scene: Scene | None = None) -> Tensor:
         """As of every network; zeros are put beyond the sizes of the images, as torchvision pads."""
@@ -104,18 +105,23 @@ class Detector(Network):
     def forward(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """What it gives for normalised images [B, 3, H, W].
 
-        In training, with targets, the losses and what they come of; with a student in ``scene`` what a teacher gives
-        for what the student looks at, and of that what is read; else what it finds by itself.
+        In training, with targets, the losses, also on other targets, and what they come of; with a student in ``scene``
+        what a teacher gives for what the student looks at, and of that what is read, and what it finds by itself where
+        that is; else what it gives by itself.
 
         Raises:
             UsageError: student and teacher do not go together.
         """
 
-    @abstractmethod
     def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """What it finds in uint8 images [B, 3, H, W]: `boxes` [B, D, 4] in pixels of the canvas, `scores` [B, D] and
         `classes` int64 [B, D] in the context, best first; class -1 and zeros where there is none.
         """
+        return self._detected(self._look(self.normalize(images, scene), scene))
+
+    @abstractmethod
+    def _detected(self, seen: Seen) -> Outputs:
+        """What it gives by itself, with what it finds."""
 
     @abstractmethod
     def _numbered(self, levels: Iterable[int]) -> list[str]:
@@ -143,9 +149,13 @@ class Detector(Network):
         """Whether it is the teacher of a student that has looked already."""
         return scene.student is not None
 
-    def _reads_only(self, pattern: str = _MAPS) -> bool:
-        """Whether nothing is read but features whose names are like ``pattern``."""
-        return bool(self._reads) and all(re.fullmatch(pattern, name) for name in self._reads)
+    def _finds(self) -> bool:
+        """Whether what it finds is read."""
+        return not self._reads.isdisjoint(FOUND)
+
+    def _reads_only(self, pattern: str = _MAPS, beside: Iterable[str] = ()) -> bool:
+        """Whether nothing is read but features whose names are like ``pattern``, and what stands ``beside`` them."""
+        return bool(self._reads) and all(re.fullmatch(pattern, name) for name in self._reads - {*beside})
 
     def _given(
         self, seen: Seen, logits: Tensor | None, features: Mapping[str, Tensor], context: Mapping[str, Tensor]

@@ -63,8 +63,8 @@ class Named(NamedTuple):
 
 
 def is_detector(name: str) -> bool:
-    """Whether a network's name is that of a detector, or begins like one."""
-    return name.partition("_")[0] in DETECTORS
+    """Whether a network's name is that of a detector, or begins like one; import paths are of classifiers."""
+    return ":" not in name and name.partition("_")[0] in DETECTORS
 
 
 def parsed(name: str) -> Named:

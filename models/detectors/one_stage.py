@@ -5,7 +5,7 @@ B images, K classes without background, A anchors of an image (of FCOS its locat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +34,7 @@ class OneStage(Detector):
     """A detector that predicts a class and a box at every anchor or location."""
 
     logits_for = "dense"
-    gives = ("logits", "dense_boxes", "usable", "positives", "losses", *_CROSS)
+    gives = ("logits", "dense_boxes", "usable", "positives", *_CROSS)
 
     def forward(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """As `Detector`: logits [B, A, K + 1], of which column 0 is never a class."""
@@ -44,11 +44,9 @@ class OneStage(Detector):
         outputs, heads = self._all(seen)
         return self._learned(seen, outputs, heads) if self._learns(seen.scene) else outputs
 
-    def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
-        """As `Detector`."""
-        seen = self._look(self.normalize(images, scene), scene)
+    def _detected(self, seen: Seen) -> Outputs:
         outputs, heads = self._all(seen)
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(outputs.logits.device.type, enabled=False):
             anchors = self._anchors(self.body.anchor_generator, seen)
             count = self.body.anchor_generator.num_anchors_per_location()[0]
             levels = [value.shape[2] * value.shape[3] * count for value in seen.pyramid.values()]
@@ -83,6 +81,10 @@ class OneStage(Detector):
         """What a teacher is read for; on maps of the student with gradients for these."""
         if self._reads_only():
             return self._given(seen, None, {}, {})
+        if self._finds():
+            own = self._detected(seen)
+            own.context.update((name, self._across(name, seen, own.logits)) for name in _CROSS.keys() & self._reads)
+            return own
         maps, head, reads = [*seen.pyramid.values()], self.body.head, self._reads
         classes = _tower(head.classification_head, maps)
         if self._reads_only(r"(fpn|stage|tower)\d+"):
@@ -159,8 +161,18 @@ class OneStage(Detector):
             return self.body.box_coder.decode_single(deltas.flatten(0, 1), every).view_as(deltas)
 
     def _learned(self, seen: Seen, outputs: Outputs, heads: dict[str, Tensor]) -> Outputs:
-        """``outputs`` with the losses, and which locations are usable."""
-        objects = objects_of(seen.scene.targets)
+        """``outputs`` with the losses, also on other targets, and which locations are usable."""
+        context = self._of_targets(seen, heads, seen.scene.targets)
+        return Outputs(
+            outputs.logits,
+            outputs.features,
+            {**outputs.context, **context},
+            lambda targets: self._of_targets(seen, heads, targets)["losses"],
+        )
+
+    def _of_targets(self, seen: Seen, heads: dict[str, Tensor], targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses on ``targets``, and which locations are usable."""
+        objects = objects_of(targets)
         with torch.autocast(seen.scene.sizes.device.type, enabled=False):
             anchors = self._anchors(self.body.anchor_generator, seen)
             context: dict[str, Tensor] = {}
@@ -178,8 +190,7 @@ class OneStage(Detector):
         count = self.body.anchor_generator.num_anchors_per_location()[0]
         usable = (matches != dense.IGNORED).unflatten(1, (-1, count)).any(2)
         zero = losses[0].new_zeros(())
-        context |= {"usable": usable, "losses": torch.stack([*losses, *[zero] * (len(LOSSES) - len(losses))])}
-        return Outputs(outputs.logits, outputs.features, {**outputs.context, **context})
+        return context | {"usable": usable, "losses": torch.stack([*losses, *[zero] * (len(LOSSES) - len(losses))])}
 
 
 def _tower(head: Any, maps: list[Tensor]) -> Tower:

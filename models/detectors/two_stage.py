@@ -5,8 +5,8 @@ B images, R regions of all of them, K classes without background, A anchors of a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,33 @@ from torch.nn import functional as F
 from models.detectors.detector import Detector, Found, Seen, flat
 from models.detectors.objects import Objects, in_ignored, objects_of
 from models.detectors.sampling import ANCHORS, REGIONS, priorities, sampled
-from models.outputs import Outputs, Scene
+from models.outputs import FOUND, Outputs, Scene
 from utils.errors import UsageError
 
 _SMOOTH = 1 / 9  # where the smooth L1 loss turns linear, as torchvision has it
+
+
+class Proposed(NamedTuple):
+    """What a region proposal network gives.
+
+    Attributes:
+        boxes: proposals of each image, [P, 4].
+        anchors: of an image, [A, 4].
+        objectness: of each, [B, A].
+        deltas: the proposals, encoded, [B, A, 4].
+    """
+
+    boxes: list[Tensor]
+    anchors: Tensor
+    objectness: Tensor
+    deltas: Tensor
 
 
 class TwoStage(Detector):
     """A detector that proposes regions, and looks at each by itself."""
 
     logits_for = "softmax"
-    gives = ("logits", "pooled", "regions", "labels", "box_deltas", "box_targets", "losses")
+    gives = ("logits", "pooled", "regions", "labels", "box_deltas", "box_targets")
 
     def forward(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """As `Detector`: logits [R, K + 1] of the regions, sampled ones, the student's, or its own."""
@@ -34,15 +50,13 @@ class TwoStage(Detector):
             return self._taught(seen)
         if self._learns(seen.scene):
             return self._learned(seen)
-        return self._on(seen, self._proposals(seen)[0])
+        return self._on(seen, self._proposed(seen).boxes)
 
-    def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
-        """As `Detector`; regions are its own."""
-        seen = self._look(self.normalize(images, scene), scene)
-        proposals, _ = self._proposals(seen)
+    def _detected(self, seen: Seen) -> Outputs:
+        proposals = self._proposed(seen).boxes
         outputs = self._on(seen, proposals)
         heads = self.body.roi_heads
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(outputs.logits.device.type, enabled=False):
             deltas = outputs.context["box_deltas"].flatten(1)
             parts = heads.postprocess_detections(outputs.logits.float(), deltas, proposals, seen.sizes)
         found = [Found(boxes, scores, labels - 1) for boxes, scores, labels in zip(*parts)]
@@ -60,9 +74,12 @@ class TwoStage(Detector):
         return []
 
     def _taught(self, seen: Seen) -> Outputs:
-        """What a teacher gives for the regions of its student; its own are not computed."""
+        """What a teacher gives for the regions of its student; its own are not computed, but where it finds objects."""
         if self._reads_only():
             return self._given(seen, None, {}, {})
+        found = self._detected(seen) if self._finds() else None
+        if found and self._reads_only(beside=FOUND):
+            return found
         assert seen.scene.student is not None
         regions = seen.scene.student.context.get("regions")
         if regions is None:
@@ -71,26 +88,46 @@ class TwoStage(Detector):
                 "student it is read for its maps alone (fpn*, stage*)"
             )
         counts = regions[:, 0].long().bincount(minlength=len(seen.sizes)).tolist()
-        return self._on(seen, list(regions[:, 1:].split(counts)))
+        outputs = self._on(seen, list(regions[:, 1:].split(counts)))
+        if found:
+            outputs.context.update((name, found.context[name]) for name in FOUND)
+        return outputs
 
     def _learned(self, seen: Seen) -> Outputs:
-        """What it gives for sampled regions, and its four losses."""
-        objects = objects_of(seen.scene.targets)
-        proposals, of_proposals = self._proposals(seen, objects)
-        regions, labels, targets = self._sampled(proposals, objects, seen.scene)
+        """What it gives for sampled regions, and its four losses, also on other targets."""
+        proposed = self._proposed(seen)
+        device = proposed.objectness.device.type
+        precision = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+
+        def losses_on(targets: Mapping[str, Tensor]) -> Tensor:
+            with torch.autocast(device, *precision):
+                return self._of_targets(seen, proposed, targets).context["losses"]
+
+        if "losses_on" in self._reads and self._reads_only(beside=["losses_on"]):
+            outputs = self._given(seen, None, {}, {})
+        else:
+            outputs = self._of_targets(seen, proposed, seen.scene.targets)
+        outputs.losses_on = losses_on
+        return outputs
+
+    def _of_targets(self, seen: Seen, proposed: Proposed, targets: Mapping[str, Tensor]) -> Outputs:
+        """What it gives for regions that are sampled by ``targets``, and its losses on these."""
+        objects = objects_of(targets)
+        regions, labels, box_targets = self._sampled(proposed.boxes, objects, seen.scene)
         outputs = self._on(seen, regions)
         with torch.autocast(labels.device.type, enabled=False):
             context = outputs.context
             image = context["regions"][:, 0].long()
             shares = _shares(image, len(objects))
-            of_regions = region_losses(outputs.logits.float(), context["box_deltas"], labels, targets, shares)
+            of_regions = region_losses(outputs.logits.float(), context["box_deltas"], labels, box_targets, shares)
+            of_proposals = proposal_losses(self.body.rpn, *proposed[1:], objects, seen.scene)
         zero = of_regions[0].new_zeros(())
         losses = torch.stack([*of_regions, zero, *of_proposals])
-        context |= {"labels": labels, "box_targets": targets, "losses": losses}
+        context |= {"labels": labels, "box_targets": box_targets, "losses": losses}
         return outputs
 
-    def _proposals(self, seen: Seen, objects: list[Objects] | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        """Of each image [P, 4], as torchvision filters them; and with ``objects`` the losses of all."""
+    def _proposed(self, seen: Seen) -> Proposed:
+        """Proposals, as torchvision filters them."""
         rpn = self.body.rpn
         maps = list(seen.pyramid.values())
         scores, shifts = rpn.head(maps)
@@ -102,9 +139,7 @@ class TwoStage(Detector):
             count = len(seen.sizes)
             decoded = rpn.box_coder.decode(deltas.detach(), [anchors] * count).view(count, -1, 4)
             proposals, _ = rpn.filter_proposals(decoded, objectness, seen.sizes, per_level)
-            if objects is None:
-                return proposals, []
-            return proposals, [*proposal_losses(rpn, anchors, objectness, deltas, objects, seen.scene)]
+        return Proposed(proposals, anchors, objectness, deltas)
 
     def _on(self, seen: Seen, boxes: list[Tensor]) -> Outputs:
         """What the box head gives for regions of each image, [n, 4]."""

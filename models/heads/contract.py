@@ -34,8 +34,8 @@ class HeadConfig:
     """What stands behind a backbone."""
 
     name: str = "own"
-    """own is what the network comes with; embedding, reused, pooling, label_embeddings, query2label, label_tokens, or
-    one of your own"""
+    """own is what the network comes with; none, of a teacher, features alone; embedding, reused, pooling,
+    label_embeddings, query2label, label_tokens, distilled, or one of your own"""
     options: dict[str, Value] = field(default_factory=dict)
     """the head's own parameters, such as dimensions"""
 
@@ -75,6 +75,7 @@ class Head(ABC):
     """What stands behind a backbone."""
 
     is_exported = True  # whether the weights that are exported still have it
+    gives_logits = True  # whether what it makes of a network classifies; one that does not gives features alone
 
     @property
     def takes(self) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class MLDecoder(nn.Module):
     def forward(self, last: Tensor) -> tuple[Tensor, Tensor]:
         """last: [B, C, H, W] -> label embeddings [B, G, D], logits [B, K]."""
         memory = self.embed(tokens_of(last)).relu()  # [B, H W, D]
-        queries = self.queries.expand(len(last), -1, -1)
+        queries = self.queries.expand(last.shape[0], -1, -1)
         queries = self.norm(queries + self.dropout(queries))
         embeddings = self.feed_forward(self.attend(queries, queries, memory, memory))
         return embeddings, self.classify(embeddings)

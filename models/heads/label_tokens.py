@@ -94,7 +94,7 @@ class TokenTransformer(nn.Module):
 
     def forward(self, last: Tensor) -> tuple[Tensor, Tensor]:
         """last: [B, C, H, W] -> label embeddings [B, K, D], logits [B, K]."""
-        labels = self.embed_labels(self.vectors).expand(len(last), -1, -1)  # [B, K, D]
+        labels = self.embed_labels(self.vectors).expand(last.shape[0], -1, -1)  # [B, K, D]
         tokens = self.norm(torch.cat([self.embed_map(tokens_of(last)), labels], 1))  # [B, H W + K, D]
         for layer in self.layers:
             tokens = layer(tokens)

@@ -93,7 +93,7 @@ class Transformer(nn.Module):
         positions = sine_positions(last, memory.shape[2]).to(memory.dtype)
         for encoder in self.encoders:
             memory = encoder(memory, positions)
-        labels = torch.zeros_like(self.queries).expand(len(last), -1, -1)
+        labels = torch.zeros_like(self.queries).expand(last.shape[0], -1, -1)
         for decoder in self.decoders:
             labels = decoder(labels, self.queries, memory, positions)
         embeddings = self.norm(labels)

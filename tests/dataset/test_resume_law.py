@@ -22,6 +22,10 @@ AUGMENTATIONS = {
     "squashed": {"type_of_data_aug": "squash", "cutout": 0.5, "randaugment": True},
     "strong view": {"strong_view": True},
     "mixed": {"mixup": 0.8, "cutmix": 1.0},
+    "randaugment": {"auto_augment": "ra", "random_erase": 0.5, "erase_mode": "pixel"},
+    "timm": {"auto_augment": "ra_timm", "random_erase": 0.5, "erase_mode": "rand", "mixup": 0.8},
+    "repeated": {"repeats": 2, "auto_augment": "ta_wide", "color_jitter": 0.4},
+    "repeated blocks": {"repeats": 4, "order": "blocks", "open_shards": 2, "num_workers": 2, "random_erase": 0.5},
     "blocks": {"order": "blocks", "open_shards": 2},
     "processes": {"num_workers": 2, "color_jitter": 0.4},
 }

@@ -67,7 +67,7 @@ def test_a_digest_is_of_labels_and_content(splits, tmp_path):
         digest = hashlib.sha256(samples.labels.astype(np.int64).tobytes())
         digest.update("\n".join(samples.keys()).encode(errors="surrogateescape"))
         assert samples.digest() == digest.hexdigest()
-    facts = facts_of({"train": others[-1]}, {})["data"]["train"]
+    facts = facts_of({"train": others[-1]}, {}, {})["data"]["train"]
     assert facts == {"classes": ["a", "b"], "images": 3, "sha256": others[-1].digest()}
 
 

@@ -1,7 +1,9 @@
 """Pictures from a run folder."""
 
 import dataclasses
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from figures import bias_variance, correlation, regularization, tsne
 from figures.correlation import mean_logits
 from figures.outputs import NetworkOutputs, outputs_of_run
 from objectives.logits import kd, wsld_weights
+from training import checkpoint
 from utils.errors import UsageError
 
 
@@ -54,6 +57,18 @@ def test_what_the_networks_see(run):
     assert np.array_equal(spread[0].logits, student.logits[::4])
     (training,) = outputs_of_run(run, teachers=False, split="train")
     assert len(training.labels) == 120
+
+
+@pytest.mark.parametrize("best_of", ["student", "ema"])
+def test_pictures_are_of_the_weights_whose_scores_are_the_best(run, tmp_path, best_of):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    saved = checkpoint.load(folder / "best.pt")
+    saved["ema"] = {name: torch.zeros_like(tensor) for name, tensor in saved["student"].items()}
+    saved["position"] = json.dumps({**json.loads(saved["position"]), "best_of": best_of})
+    checkpoint.save(folder / "best.pt", saved)
+    (student,), (same,) = (outputs_of_run(one, teachers=False, images=4) for one in (folder, run))
+    assert np.array_equal(student.logits, same.logits) == (best_of == "student")
 
 
 def test_pictures_are_drawn(run, monkeypatch, capsys):

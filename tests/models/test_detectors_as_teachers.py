@@ -9,6 +9,7 @@ from small_detectors import (
     ALL,
     POINTS,
     RETINA,
+    SIDE,
     SMALL,
     TWO,
     K,
@@ -19,6 +20,7 @@ from small_detectors import (
     sharp,
 )
 
+from models.outputs import FOUND
 from utils.errors import UsageError
 
 
@@ -55,6 +57,29 @@ def test_what_is_not_read_is_not_computed(name):
     stages.body.backbone.fpn.register_forward_hook(lambda *_: calls.append("fpn"))
     assert set(looks(stages, images, replace(scene_of(images), student=student)).features) == {"stage2"}
     assert not calls
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_teacher_finds_beside_what_it_is_read_for_is_what_it_predicts(name):
+    """Of images of different sizes, in training batches as in validation."""
+    images, sizes = pixels(), torch.tensor([[SIDE, SIDE - 10], [40, SIDE]])
+    alone = sharp(network_of(name, seed=5)).eval()
+    predicted = alone.predict(images, replace(scene_of(images, sizes=sizes), targets={})).context
+    assert (predicted["classes"] >= 0).any()
+    student = looks(network_of(name, ["pooled"] if name == TWO else ["cross_tower*"]), images, scene_of(images))
+    beside = ["pooled", "logits"] if name == TWO else ["cross_logits", "logits"]
+    for reads in ([], ["fpn*"], beside):
+        teacher = network_of(name, [*FOUND, *reads]).eval()
+        teacher.load_state_dict(alone.state_dict())
+        taught = looks(teacher, images, replace(scene_of(images, sizes=sizes), student=student))
+        for one in FOUND:
+            assert torch.equal(taught.context[one], predicted[one]), reads
+    without = network_of(name, beside).eval()
+    without.load_state_dict(alone.state_dict())
+    given = looks(without, images, replace(scene_of(images, sizes=sizes), student=student))
+    assert torch.equal(taught.logits, given.logits)
+    read = "regions" if name == TWO else "cross_logits"
+    assert torch.equal(taught.context[read], given.context[read])
 
 
 def test_a_two_stage_teacher_of_a_student_without_regions_is_refused():

@@ -48,8 +48,8 @@ def batch(side, size=4):
 def all_names():
     """Of the objectives that a network alone has what they read of: label-wise embeddings are a head's."""
     names = [name for name in contract._REGISTRY if get(name).made.__module__.startswith("objectives.")]
-    of_others = ("label_embeddings", "levels", "towers", "box_deltas", "losses")  # heads and detectors
-    return sorted(name for name in names if get(name).reads not in of_others)
+    of_others = ("label_embeddings", "levels", "towers", "box_deltas", "losses", "losses_on")  # heads and detectors
+    return sorted(name for name in names if get(name).reads not in of_others and name != "distillation_token")
 
 
 @pytest.mark.parametrize(("teacher", "student", "side"), PAIRS)

@@ -10,6 +10,7 @@ from conftest import call
 from detection_ranks import everything
 from small_detection import recipe, write_data
 from small_run import KILL_AT_STEP, learned
+from torch import nn
 
 from dataset.loader import TrainLoader
 from knowledge_distiller import Term
@@ -22,7 +23,7 @@ from utils.errors import UsageError
 ALONE = Ranks(0, 1, torch.device("cpu"))
 DETECTORS = ("fasterrcnn", "retinanet", "fcos")
 OURS = sorted(name for name, one in _REGISTRY.items() if one.is_ours)
-EVERYWHERE = {"detection", "pkd", "cwd", "mgd", "fgd", "reviewkd_levels"}
+EVERYWHERE = {"detection", "pkd", "cwd", "mgd", "fgd", "reviewkd_levels", "pseudo_boxes"}
 BOX_HEADS = {"kd", "dkd", "lshfm", "box_regression"}
 SERVED = {  # what must work, student by teacher; more may
     ("fasterrcnn", "fasterrcnn"): EVERYWHERE | BOX_HEADS,
@@ -76,6 +77,30 @@ def test_every_method_takes_a_step_or_is_refused_by_name(folder, samples, studen
     assert all(f"terms.x: {name}" in text or "gives no" in text for name, text in refused.items()), refused
 
 
+@pytest.mark.parametrize(("student", "teacher"), [("fasterrcnn", "fcos"), ("retinanet", "fasterrcnn")])
+def test_boxes_of_a_teacher_are_learned_alike_in_parts_and_without_boxes_of_ones_own(folder, samples, student, teacher):
+    term = {"boxes": Term("pseudo_boxes", options={"least_score": 0.0})}
+    cfg = recipe(folder, folder, student, teacher, term)
+    config = replace(cfg.teachers["teacher"], detector=replace(cfg.teachers["teacher"].detector, score_threshold=0.0))
+    loader = TrainLoader(samples, cfg.data, 0, 0, 1, ALONE.device, cfg.made_task().targets(samples.classes))
+    batch = next(loader.epoch(0))
+    only = replace(cfg, teachers={"teacher": config}, phases={"only": replace(cfg.last, terms=term)})
+    distiller = build_distiller(only, samples, ALONE).train()
+    for norm in distiller.student.modules():
+        if isinstance(norm, nn.BatchNorm2d):  # which goes by the batch
+            norm.eval()
+    whole = distiller(batch).loss
+    parts = [distiller(part).loss for part in batch.chunk(2)]
+    torch.testing.assert_close(sum(parts) / 2, whole, rtol=1e-4, atol=0)
+    none = {**batch.targets, "learned": torch.zeros_like(batch["learned"])}
+    unlabelled = distiller(replace(batch, targets=none)).loss
+    loader.close()
+    torch.testing.assert_close(unlabelled, whole)
+    assert distiller.reaches_everything
+    unlabelled.backward()
+    assert all(p.grad is not None for name, p in distiller.student.named_parameters() if p.requires_grad)
+
+
 def test_where_all_is_ignored_there_is_no_region_to_compare(folder, samples):
     terms = {"kd": Term("kd"), "lshfm": Term("lshfm", options={"hashes": 8}), "pkd": Term("pkd")}
     cfg = recipe(folder, folder, terms=terms)
@@ -97,9 +122,9 @@ def test_two_ranks_learn_and_score_as_one_process(folder, tmp_path):
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     call(*torchrun, "tests/detection_ranks.py", str(folder), str(file))
     alone = everything(folder, ALONE)
-    for detector, both in torch.load(file, weights_only=False).items():
-        torch.testing.assert_close(both["learned"], alone[detector]["learned"], rtol=1e-3, atol=1e-4)
-        assert both["scores"] == pytest.approx(alone[detector]["scores"], nan_ok=True), detector
+    for pair, both in torch.load(file, weights_only=False).items():
+        torch.testing.assert_close(both["learned"], alone[pair]["learned"], rtol=1e-3, atol=1e-4)
+        assert both["scores"] == pytest.approx(alone[pair]["scores"], nan_ok=True), pair
 
 
 CONFIG = """

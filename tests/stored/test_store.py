@@ -90,6 +90,21 @@ def test_parts_of_a_stopped_run_come_back_and_damaged_ones_do_not(tmp_path):
     assert not list(store.parts("weak", 0))
 
 
+def test_what_cannot_be_read_or_removed_is_named_with_what_to_do(tmp_path):
+    store = filled(tmp_path / "store", blocks=[0])
+    part = tmp_path / "store/weak/0000/run.part"
+    part.mkdir()
+    with pytest.raises(DataError, match=r"run\.part cannot be read \(Is a directory\): let it be read, or delete it"):
+        [*store.parts("weak", 0)]
+    with pytest.raises(DataError, match=r"run\.part cannot be removed: .*: delete it by hand"):
+        store.remove_parts("weak", 0)
+    (tmp_path / "store/weak/0000/00001.block").mkdir()
+    with pytest.raises(
+        DataError, match=r"00001\.block cannot be read \(Is a directory\): let it be read, or delete it"
+    ):
+        store.read("weak", 0, 1)
+
+
 def test_other_facts_are_named_and_refused(tmp_path):
     facts = {"seed": 0, "data.flip": True, "teacher.weights": "sha256 aa"}
     filled(tmp_path / "store", facts=facts)

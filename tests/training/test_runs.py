@@ -105,8 +105,8 @@ class Split(Samples):
     ],
 )
 def test_other_data_is_distinguished_from_the_same_data_elsewhere(now, message):
-    then, none = facts_of({"train": Split()}, torch.nn.ModuleDict()), torch.nn.ModuleDict()
-    found = changes(json.loads(json.dumps(then)), facts_of({"train": now}, none))
+    then, none = facts_of({"train": Split()}, torch.nn.ModuleDict(), {}), torch.nn.ModuleDict()
+    found = changes(json.loads(json.dumps(then)), facts_of({"train": now}, none, {}))
     assert message in found
     assert bool(message) == bool(found)
 

@@ -277,6 +277,14 @@ def test_what_cannot_be_stored_is_refused(digits, tmp_path, opened, change, said
     opened(recipe(digits, tmp_path))
 
 
+def test_more_classes_than_there_are_is_said(digits, tmp_path, opened, capsys):
+    opened(recipe(digits, tmp_path, layout=LayoutConfig("topk", k=20)))
+    assert "teachers.teacher.layout.k=20: all 10 classes are kept, there are no more" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"layout\.detections=5: it is for detectors"):
+        opened(recipe(digits, tmp_path, layout=LayoutConfig("topk", detections=5)))
+    opened(recipe(digits, tmp_path, layout=LayoutConfig("topk", k=20)))
+
+
 def leaves(value, start=""):
     """Every value in dataclasses in each other, by dotted name."""
     for field in fields(value):
@@ -322,9 +330,14 @@ def test_fifty_facts_each_refuse_another_store(digits, tmp_path, opened):
     tried += [("teacher", name, value) for name, value in leaves(config)]
     free = {"data_path", "batch_size", "num_workers", "train_data_type", "val_data_type", "train_split", "val_split"}
     free |= {"epochs_of_views", "cache_path", "cache_gb", "on_fault", "worker_timeout", "val_crop", "val_resize"}
-    free |= {"val_batch_size", "strong_view", "store", "mixed", "on_damage", "expect", "weights"}
+    free |= {"val_batch_size", "strong_view", "store", "mixed", "on_damage", "expect", "weights", "layout.detections"}
+    free |= {"options", "folder"}  # of networks of one's own
     for part, name, value in tried:
         other = changed(cfg.data if part == "data" else config, name, another(value))
+        if name == "repeats":  # no store is of several views of an image
+            with pytest.raises(UsageError, match="a store keeps one view of each"):
+                facts(data=other)
+            continue
         if name not in free:
             assert facts(**{part: other}) != kept, name
             refused.append(name)

@@ -3,6 +3,7 @@
 import gc
 import json
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from conftest import call
 from ranks import Plain
 from small_run import KILL_AT_STEP, learned
 
+from figures.runs import list_runs
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Outputs
 from models.zoo import Network, NetworkConfig
@@ -131,6 +133,8 @@ def test_one_that_diverges_stops_alone(words, tmp_path, run, alone):
     assert learned(tmp_path / "long") == alone["long"]
     assert "ended after 0" in output
     assert not (tmp_path / "short/last.pt").exists()
+    states = {Path(one.folder).name: one.state for one in list_runs([tmp_path])}
+    assert states == {"short": "diverged", "long": "done"}
 
 
 def test_a_signal_saves_all(words, tmp_path, run, monkeypatch):

@@ -117,6 +117,10 @@ _REGISTRY["cross_entropy"] = _REGISTRY["cross_entropy"]._replace(made=poisoned)
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert json.loads(last["position"])["step"] == 4
     assert all(value.isfinite().all() for value in last["student"].values())
+    note = tmp_path / "run" / "diverged.txt"
+    assert "not finite at step 6" in note.read_text()
+    call("train_with_distillation.py", *words(digits, tmp_path))
+    assert not note.exists()
 
 
 def test_other_settings_are_refused_and_fresh_keeps_the_old_run(digits, tmp_path):

@@ -49,6 +49,13 @@ def test_a_run_resumes_with_other_settings_where_they_do_not_decide_what_is_lear
     assert not free & {"data.batch_size", "optim.init_lr", "train_params.seed", "epochs", "trainable"}
 
 
+def test_a_store_that_is_new_to_a_run_changes_what_it_learns_and_another_folder_does_not():
+    (remark,) = override(cfg, ["teachers.teacher.store=there"]).resume_remarks(begun())
+    assert remark.endswith("From here on it learns from what the store's layout keeps of teacher")
+    (remark,) = override(cfg, ["teachers.teacher.store=there"]).resume_remarks(begun("teachers.teacher.store=here"))
+    assert "keeps of" not in remark
+
+
 def test_a_run_from_before_a_setting_existed_resumes_and_one_with_an_old_setting_prints_it():
     old = begun()
     last = old["phases"]["distillation"]

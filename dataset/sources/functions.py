@@ -1,0 +1,146 @@
+"""A function of the user's that yields records: found by its import path, called with its options, its errors named."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from dataset.store.record import Record
+from utils.errors import ExpectedError, UsageError
+from utils.imports import check_namesakes, names_here, source_of
+from utils.settings import in_words, parse
+
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+class Yielding:
+    """What yields records.
+
+    Args:
+        path: `module:function`; the module lies in ``folder``, or is on Python's path.
+        options: `key=value` each, parameters of the function.
+        folder: of the user's.
+
+    Attributes:
+        identity: what these are called by.
+        classes: names of the classes, where the function says them by its attribute of this name.
+
+    Raises:
+        UsageError: there is no such function, or it takes no such options.
+    """
+
+    def __init__(self, path: str, options: Sequence[str], folder: Path) -> None:
+        self.identity = [path, *options]
+        self._path, self._number = path, 0
+        self._iterator: Iterator[Any] = iter(())
+        self._function = _imported(path, folder)
+        self._options = _parsed(path, self._function, options)
+        classes = getattr(self._function, "classes", ())
+        self.classes = tuple(map(str, classes))
+        if isinstance(classes, str) or len(set(self.classes)) < len(self.classes):
+            raise UsageError(f"{path}: its classes are {classes!r:.80}: expected names, of which each is another")
+
+    def records(self) -> Iterator[Record]:
+        """The records, one after the other.
+
+        Raises:
+            UsageError: the function raises an error, or yields something else; with the number of the record.
+        """
+        try:
+            self._iterator = iter(self._function(**self._options))
+        except ExpectedError:
+            raise
+        except Exception as error:
+            raise self._raised(error) from error
+        self._number = 0
+        while True:
+            try:
+                record = next(self._iterator)
+            except StopIteration:
+                return
+            except ExpectedError:
+                raise
+            except Exception as error:
+                raise self._raised(error) from error
+            if not isinstance(record, Record):
+                raise self.wrong(f"it is {_a(record)}, and dataset.Record is expected")
+            yield record
+            self._number += 1
+
+    def wrong(self, text: str, number: int | None = None) -> UsageError:
+        """An error in the record that was yielded last, or in that of this number."""
+        at = ""
+        if number is None and (frame := getattr(self._iterator, "gi_frame", None)) is not None:
+            at = f", yielded at {frame.f_code.co_filename}, line {frame.f_lineno}"
+        return UsageError(f"{self._path}, record {self._number if number is None else number} (from 0){at}: {text}")
+
+    def _raised(self, error: Exception) -> UsageError:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = inspect.getsourcefile(self._function) if inspect.isroutine(self._function) else None
+        inside = [frame for frame in frames if frame.filename == own] or frames
+        place = f"{inside[-1].filename}, line {inside[-1].lineno}"
+        text = f"{type(error).__name__}: {error}"
+        return UsageError(f"{self._path}, record {self._number} (from 0): {place} raised {text}")
+
+
+def _imported(path: str, folder: Path) -> Callable[..., Any]:
+    if not _PATH.fullmatch(path):
+        raise UsageError(f"{path}: expected module:function, such as my_data:train for train in my_data.py")
+    module, _, name = path.partition(":")
+    top = module.partition(".")[0]
+    if top in names_here():
+        raise UsageError(f"{path}: Limbeck has a {top!r} of its own, which Python finds before yours: rename yours")
+    if (file := source_of(module, folder)) is not None:
+        check_namesakes(file, folder)
+    sys.path.append(str(folder))
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name == top:
+            raise UsageError(f"{path}: no module {module} in {folder} or on Python's path (PYTHONPATH)") from None
+        raise UsageError(f"{path}: {error}; install it, or take the import out") from None
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raised = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{path}: {frame.filename}, line {frame.lineno} raised {raised}") from error
+    if not callable(found):
+        raise UsageError(f"{path}: {module} has no function {name}")
+    return found
+
+
+def _parsed(path: str, function: Callable[..., Any], given: Sequence[str]) -> dict[str, Any]:
+    """The options by name, of the types that the function's parameters are annotated with, else text."""
+    parameters = inspect.signature(function).parameters
+    hints = get_type_hints(function) if inspect.isroutine(function) else {}
+    options: dict[str, Any] = {}
+    for one in given:
+        name, equals, text = one.partition("=")
+        if not equals:
+            raise UsageError(f"{one}: expected key=value, an option of {path}")
+        if name not in parameters:
+            raise UsageError(f"{one}: {path} has no option {name}; it has {', '.join(parameters) or 'none'}")
+        kind = hints.get(name, str)
+        try:
+            options[name] = parse(text, kind if kind in (int, float, bool) else str)
+        except ValueError:
+            raise UsageError(f"{one}: expected {in_words(kind)}") from None
+    lacking = [
+        one.name
+        for one in parameters.values()
+        if one.default is one.empty
+        and one.name not in options
+        and one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)
+    ]
+    if lacking:
+        raise UsageError(f"{path} needs {', '.join(f'{name}=...' for name in lacking)}")
+    return options
+
+
+def _a(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,178 @@
+"""Networks of one's own, by import path: `my_models:MyNet`, of a module beside the config or an installed one.
+
+A class or a function that takes `num_classes` by name, and the options of the config, and returns a module: images
+[B, 3, H, W] -> logits [B, K]. One that derives from `models.outputs.Body` returns `Outputs`, with features of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from functools import reduce
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.outputs import Body, Outputs
+from models.taps import run_once
+from utils.errors import ExpectedError, UsageError
+from utils.files import sha256
+from utils.imports import check_namesakes, names_here, reachable, source_of
+
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+_OF_A_CONFIG = ("__main__", "<run_path>")  # modules that no one can import
+
+
+def is_own(name: str) -> bool:
+    """Whether a network's name is an import path."""
+    return _PATH.fullmatch(name) is not None
+
+
+def import_path(made_by: Any) -> str:
+    """The import path of a class or function.
+
+    Raises:
+        UsageError: it has none: a lambda, a function within another, an object, or something of the config itself.
+    """
+    module, name = getattr(made_by, "__module__", None), getattr(made_by, "__qualname__", "")
+    path = f"{module}:{name}"
+    if module in _OF_A_CONFIG or not is_own(path):
+        shown = name or f"an object of {type(made_by).__name__}"
+        raise UsageError(
+            f"a network made by {shown}, which no other program can import: move it to the top of a file beside the "
+            'config, such as my_models.py, give NetworkConfig("my_models:MyNet"), and what it is made with as options'
+        )
+    return path
+
+
+def folder_of(name: str, known: str = "") -> str:
+    """The folder that the module of the import path ``name`` is found in: the ``known`` one where it is there, else
+    that on Python's path; ``known`` where it is nowhere.
+    """
+    module = name.partition(":")[0]
+    top = module.partition(".")[0]
+    if known and _has(top, known):
+        return known
+    if top in _OF_A_CONFIG or top in names_here() or (spec := find_spec(top)) is None:
+        return known
+    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin and spec.has_location else [])]
+    return str(Path(places[0]).absolute().parent) if places else known
+
+
+def own_network(name: str, folder: str, options: Mapping[str, Any], num_classes: int) -> nn.Module:
+    """The network that the import path ``name`` makes, of the module in ``folder``, with ``options``, for K classes.
+
+    Raises:
+        UsageError: there is no such module or name in it, it is another one than that in the folder, it does not take
+            these options, or raises an error; or what it makes is no network.
+    """
+    made_by = _imported(name, folder)
+    try:
+        parameters = inspect.signature(made_by).parameters
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} is no class or function") from None
+    takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    by_name = {one.name for one in parameters.values() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    if unknown := [] if takes_any else [one for one in ("num_classes", *options) if one not in by_name]:
+        takes = ", ".join(by_name - {"num_classes"}) or "no options"
+        do = "give it a parameter num_classes" if unknown[0] == "num_classes" else f"it takes {takes}"
+        raise UsageError(f"{name} takes no {unknown[0]}: {do}")
+    try:
+        network = made_by(num_classes=num_classes, **options)
+    except ExpectedError:
+        raise
+    except Exception as error:  # a program of the user's
+        raise UsageError(f"{name} raised {type(error).__name__}: {error}{_line(error, folder)}") from error
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"{name} makes an object of {type(network).__name__}, which is no torch.nn.Module")
+    return network
+
+
+def check_outputs(name: str, folder: str, network: nn.Module, side: int, num_classes: int) -> None:
+    """See that a network of one's own gives logits, [1, K], for an image of ``side`` x ``side`` pixels.
+
+    Raises:
+        UsageError: it gives something else, or raises an error.
+    """
+    try:
+        given = run_once(network, side)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a program of the user's
+        raised = f"{type(error).__name__}: {error}{_line(error, folder)}"
+        raise UsageError(f"{name} does not take images [1, 3, {side}, {side}]: {raised}") from error
+    if isinstance(given, Outputs) and not isinstance(network, Body):
+        raise UsageError(f"{name} returns Outputs: derive it from models.outputs.Body, and list its `features`")
+    logits = given.logits if isinstance(given, Outputs) else given
+    if not isinstance(logits, Tensor):
+        raise UsageError(f"{name} returns {type(given).__name__} for images [B, 3, H, W], where logits are expected")
+    if logits.shape != (1, num_classes):
+        found = list(logits.shape)
+        raise UsageError(f"{name} returns {found} for one image, where logits [1, {num_classes}] are expected")
+
+
+def sources_of(name: str, folder: str) -> dict[str, str]:
+    """SHA-256 of the files that a network of one's own is written in, by path below ``folder``; none where it is gone.
+
+    Of what is installed, those of its package.
+    """
+    file = source_of(name.partition(":")[0], Path(folder)) if folder else None
+    if file is None:
+        return {}
+    return {str(one.relative_to(folder)): sha256(one) for one in reachable(file, Path(folder))}
+
+
+def _imported(name: str, folder: str) -> Any:
+    """What the import path ``name`` leads to."""
+    module, _, names = name.partition(":")
+    top = module.partition(".")[0]
+    if top in names_here():
+        raise UsageError(
+            f"{name}: Limbeck has a {top!r} of its own, which Python finds before yours: rename yours, or move it into "
+            f"a package beside the config, and name mine.{name}"
+        )
+    file = f"{module.replace('.', '/')}.py"
+    if not folder:
+        raise UsageError(f"{name}: no module {module}: put {file} beside the config, or in a folder of PYTHONPATH")
+    source = source_of(module, Path(folder))
+    if source is None and not _has(top, folder):
+        raise UsageError(f"{name}: no module {module}: put {file} into {folder}, or into a folder of PYTHONPATH")
+    if source is not None:
+        check_namesakes(source, Path(folder))
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        found = importlib.import_module(module)
+    except ExpectedError:
+        raise
+    except Exception as error:  # a program of the user's
+        raise UsageError(f"{name}: {type(error).__name__}: {error}{_line(error, folder)}") from error
+    where = getattr(found, "__file__", None)
+    if source is not None and where is not None and Path(where).resolve() != source.resolve():
+        raise UsageError(f"{name} is that of {source}, and Python has {module} from {where}: rename one of them")
+    try:
+        return reduce(getattr, names.split("."), found)
+    except AttributeError:
+        raise UsageError(f"{name}: there is no {names} in {where}") from None
+
+
+def _has(top: str, folder: str) -> bool:
+    """Whether a module or package called ``top`` lies in the folder."""
+    return Path(folder, top).is_dir() or source_of(top, Path(folder)) is not None
+
+
+def _line(error: BaseException, folder: str) -> str:
+    """Where in the user's own files an error was raised."""
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if Path(file).is_relative_to(folder):
+            place = f" ({file}, line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return place

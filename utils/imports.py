@@ -1,0 +1,130 @@
+"""Python files of a user's: which of them one imports, and modules that have a namesake in this checkout."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from utils.errors import UsageError
+
+_ROOT = Path(__file__).resolve().parents[1]
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
+
+
+class _Import(NamedTuple):
+    """One name that a file imports.
+
+    Attributes:
+        line: where.
+        module: dotted, from the folder that is searched.
+        name: what is taken out of it; `*` for all, empty where the module itself is imported.
+        relative: whether it is named by where the file stands.
+    """
+
+    line: int
+    module: str
+    name: str
+    relative: bool
+
+
+@cache
+def names_here() -> frozenset[str]:
+    """The modules and packages at the top of this checkout, which Python finds before any others of these names."""
+    return frozenset(path.stem for path in _ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file())
+
+
+def check_namesakes(file: Path, folder: Path) -> None:
+    """See that a file, and those of its ``folder`` that it imports, get the modules that they mean.
+
+    Where this checkout has a package `utils`, `import utils.layers` never reads the user's own `utils/layers.py`.
+
+    Raises:
+        UsageError: one imports what the user has too, beside it or elsewhere on Python's path; with what to do.
+    """
+    places = [one for one in dict.fromkeys([folder, *map(Path, sys.path)]) if one.resolve() != _ROOT]
+    for one in reachable(file, folder):
+        for found in _imports(one, folder):
+            top = found.module.partition(".")[0]
+            own = next(filter(None, (_meant(found, place) for place in places)), None)
+            if top in names_here() and not found.relative and own is not None:
+                wanted = f"{found.module}.{found.name}".rstrip(".")
+                raise UsageError(
+                    f"{one}, line {found.line}: {wanted} is in {own}, but Python finds Limbeck's own {top!r} first, "
+                    f"in {_ROOT}. Rename yours, or move it into a package, such as {folder / 'mine' / top}, and import "
+                    f"mine.{found.module}"
+                )
+
+
+def reachable(file: Path, folder: Path) -> list[Path]:
+    """``file`` and the files below ``folder`` that it imports, directly or through others, by path.
+
+    Of what is installed, those of its own package alone.
+    """
+    alone = _INSTALLED.intersection(folder.parts)
+    found, waiting = {file}, [file]
+    while waiting:
+        for one in _imports(waiting.pop(), folder):
+            top = one.module.partition(".")[0]
+            if (top in names_here() and not one.relative) or (alone and top != file.relative_to(folder).parts[0]):
+                continue
+            parts = f"{one.module}.{one.name}".split(".")
+            candidates = (source_of(".".join(parts[:length]), folder) for length in range(1, len(parts) + 1))
+            new = {path for path in candidates if path is not None} - found
+            found |= new
+            waiting += new
+    return sorted(found)
+
+
+def source_of(module: str, folder: Path) -> Path | None:
+    """The file of a dotted module name, or its package's, below ``folder``."""
+    path = folder.joinpath(*module.split("."))
+    files = (path / "__init__.py", path.with_name(f"{path.name}.py")) if module else ()
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imports(file: Path, folder: Path) -> Iterator[_Import]:
+    """What a file imports, wherever in it; nothing of one that is no Python, which Python itself will say."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (_Import(node.lineno, alias.name, "", relative=False) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                inside = file.relative_to(folder).parts[: -node.level]
+                module = ".".join([*inside, *filter(None, [module])])
+            yield from (_Import(node.lineno, module, alias.name, bool(node.level)) for alias in node.names)
+
+
+def _meant(found: _Import, folder: Path) -> Path | None:
+    """The file below ``folder`` that an import may mean."""
+    module = source_of(found.module, folder)
+    if found.name in ("", "*"):
+        return module
+    return source_of(f"{found.module}.{found.name}", folder) or (
+        module if module is not None and found.name in _defined(module) else None
+    )
+
+
+def _defined(file: Path) -> set[str]:
+    """The names that a module gives at its top level."""
+    try:
+        body = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError):
+        return set()
+    names: set[str] = set()
+    for node in body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        else:
+            names |= {one.id for one in ast.walk(node) if isinstance(one, ast.Name) and isinstance(one.ctx, ast.Store)}
+    return names
