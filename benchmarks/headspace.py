@@ -6,8 +6,8 @@ Trains the last phase of the last run, on one device, as `train_with_distillatio
 round so many steps on batches of the loader, and as many on its first batches again and again, which are on the device
 already. Before each, enough steps are not counted for decoding processes to have filled the ring, or to have emptied
 it. `ratio` is the images/s on those batches over the loader's, medians of the rounds, and `shares` where the time of
-the loader's rounds went (README, What a run leaves behind). Networks begin with random weights, which neither change
-the speed nor must be there. It leaves nothing behind.
+the loader's rounds went (docs/waiting.md). Networks begin with random weights, which neither change the speed nor must
+be there. It leaves nothing behind.
 """
 
 from __future__ import annotations

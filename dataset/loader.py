@@ -120,7 +120,7 @@ class TrainLoader:
         if len(samples) < config.batch_size:
             raise UsageError(f"data.batch_size={config.batch_size} exceeds the {len(samples)} training images")
         share = config.batch_size // world
-        self._mixes = bool(config.mixup or config.cutmix)
+        self._mixes, self._unlabelled = bool(config.mixup or config.cutmix), samples.unlabelled
         if self._mixes and share % 2:
             raise UsageError(
                 f"data.mixup and data.cutmix mix pairs: data.batch_size={config.batch_size} must give each of {world} "
@@ -213,7 +213,7 @@ class TrainLoader:
     def _augmented(self, tensors: dict[str, Tensor], index: np.ndarray, epoch: int) -> Batch:
         """What happens on the device; by each sample's own draws, so that other batches show it alike."""
         jitter = tensors.pop("jitter", None)
-        if self._samples.unlabelled:  # so that nothing takes -1 for a class
+        if self._unlabelled:  # so that nothing takes -1 for a class
             tensors.pop("labels", None)
         batch = _batch(tensors, epoch)
         images, targets = batch.images["weak"], batch.targets

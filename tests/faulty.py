@@ -16,7 +16,7 @@ class Faulty(Samples):
     """``count`` gray squares of 16 x 16, as bright as their number; ``faults`` says which sample does what."""
 
     def __init__(self, count: int, **faults: str) -> None:
-        self.classes = ("one", "two")
+        self.classes, self.labels = ("one", "two"), np.arange(count) % 2
         self._count = count
         self._faults = {int(name[1:]): fault for name, fault in faults.items()}
 

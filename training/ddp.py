@@ -6,7 +6,8 @@ from inspect import signature
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from knowledge_distiller import KnowledgeDistiller
@@ -20,13 +21,27 @@ _OWN_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if _RENAMED else "broadca
 def under_ddp(distiller: KnowledgeDistiller, ranks: Ranks) -> DistributedDataParallel:
     """The distiller, which averages its gradients over the ranks."""
     # Buffers stay each rank's own: a memory of features must not be overwritten by rank 0's.
-    return DistributedDataParallel(
+    module = DistributedDataParallel(
         distiller,
         device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
         find_unused_parameters=not distiller.reaches_everything,
         **_OWN_BUFFERS,
     )
+    if ranks.device.type == "cpu":
+        module.register_comm_hook(None, lambda _state, bucket: _mean_in_double(bucket))
+    return module
+
+
+def _mean_in_double(bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """The mean of a bucket over the ranks, in float64 on the way.
+
+    After its first step DDP lays the buckets out anew, and where a gradient lies decides in which order the ranks' are
+    added. In float32 a run that resumes, whose first step is another, would differ from one that was not stopped.
+    """
+    gradients = bucket.buffer()
+    total = dist.all_reduce(gradients.double(), async_op=True).get_future()
+    return total.then(lambda done: gradients.copy_(done.value()[0] / dist.get_world_size()))
 
 
 @torch.no_grad()
