@@ -212,12 +212,12 @@ def _making(facts: Facts) -> list[str]:
 def _scores(facts: Facts, checked: Checked, primary: str) -> list[str]:
     values = {name: value for name, value in facts.scores.items() if name not in _NOT_SCORES}
     scores = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if math.isfinite(value))
+    points = "" if checked.ranked else f", or {checked.allowed:g} points of {primary},"
     return [
         f"On {counted(facts.data['val']['images'], 'validation image')}, as the run logged them (percent, but for the "
         f"loss): {scores}.\n",
         f"What was exported was compared with the student on {counted(checked.images, 'validation image')}, on a CPU "
-        f"in float32. More than {LARGEST:g} of the largest value, or {checked.allowed:g} points of {primary}, would "
-        "have been an error.\n",
+        f"in float32. More than {LARGEST:g} of the largest value{points} would have been an error.\n",
         _markdown(rows_of(checked, primary, facts.scores.get(primary))),
     ]
 

@@ -56,11 +56,12 @@ class Checked(NamedTuple):
     compared: list[Compared]
     images: int
     whole: bool  # whether these are all images of the split
+    ranked: bool  # whether the score is of neighbours, of whom others are the nearest after a rounding
 
     @property
     def allowed(self) -> float:
         """Points by which the primary score may differ."""
-        return max(POINTS, 100 / max(1, self.images))
+        return math.inf if self.ranked else max(POINTS, 100 / max(1, self.images))
 
 
 def compare(student: Student, forms: Mapping[str, Look], val: Samples, images: int | None = None) -> Checked:
@@ -95,7 +96,8 @@ def compare(student: Student, forms: Mapping[str, Look], val: Samples, images: i
             if student.output == "logits" and "labels" in batch.targets:
                 assert own is not None
                 _count(compared["student"], own, batch.targets["labels"])
-    return Checked(_scored(compared, metrics), min(images or len(val), len(val)), images is None or images >= len(val))
+    whole, count = images is None or images >= len(val), min(images or len(val), len(val))
+    return Checked(_scored(compared, metrics), count, whole, ranked=student.output != "logits")
 
 
 def _scored(compared: Mapping[str, Compared], metrics: Mapping[str, Metrics]) -> list[Compared]:
