@@ -136,7 +136,7 @@ class Several(Samples):
     classes = ("a",)
 
     def __init__(self, files):
-        self._files = files
+        self._files, self.labels = files, np.zeros(len(files), np.int64)
 
     def __len__(self):
         return len(self._files)

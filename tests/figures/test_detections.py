@@ -18,6 +18,7 @@ from dataset.store.writer import ShardWriter
 from figures import detections, outputs
 from figures.outputs import Detected, Detections, Photo
 from models.outputs import Outputs
+from training import checkpoint
 from utils.errors import UsageError
 
 CLASSES = ("dog", "$x$ cat", "Straße")
@@ -196,7 +197,7 @@ def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"is not a run folder with a best\.pt"):
         outputs.detections_of_run(tmp_path, 9)
-    (tmp_path / "best.pt").touch()
+    checkpoint.save(tmp_path / "best.pt", {"position": "{}"})
     asked = []
     monkeypatch.setattr(outputs, "build_network", lambda config, *_, **__: asked.append(config.weights) or Sees())
     seen = outputs.detections_of_run(tmp_path, 9)
