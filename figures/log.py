@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ def highest(row: dict[str, Any]) -> float:
 def best_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The row of the epoch with the best student, which is of the last phase; empty before the first epoch's end."""
     val = of_kind(rows, "val")
-    return max((row for row in val if row.get("phase") == val[-1].get("phase")), key=highest, default={})
+    last = (row for row in val if row.get("phase") == val[-1].get("phase"))
+    return max(last, key=lambda row: -math.inf if math.isnan(highest(row)) else highest(row), default={})
 
 
 def scores(row: dict[str, Any]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The list of runs."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -76,6 +77,12 @@ def test_what_a_run_is_and_how_far(tmp_path):
     assert a.differs == {"terms.cross_entropy.weight": 1.0, "terms.kd.weight": 1.0, "train_params.seed": 1}
     assert b.differs == {"terms.cross_entropy.weight": 2.5, "terms.kd.weight": 2.5, "train_params.seed": 0}
     assert runs.list_runs([tmp_path / "deep/er/a", tmp_path / "deep/er/a"])[0].epochs == 3
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    run_of(tmp_path / "a", [math.nan, 40.0, 30.0])
+    (run,) = runs.list_runs([tmp_path])
+    assert (run.best, run.epoch) == (41.0, 2)
 
 
 def test_states(tmp_path):
