@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +39,13 @@ def digits(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
-    """train_with_distillation.py in this process: its exit code, and what it printed."""
+def command(monkeypatch, capfd):
+    """A command in this process, (main, words) -> its exit code, and what it printed."""
 
-    import train_with_distillation as door
-
-    def call(*words):
-        monkeypatch.setattr("sys.argv", ["train_with_distillation.py", *words])
+    def call(main, *words):
+        monkeypatch.setattr("sys.argv", [sys.modules[main.__module__].__file__, *map(str, words)])
         try:
-            door.main()
+            main()
             code = 0
         except SystemExit as end:
             code = end.code
@@ -56,6 +55,14 @@ def run(monkeypatch, capfd):
         return code, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def run(command):
+    """train_with_distillation.py in this process: its exit code, and what it printed."""
+    import train_with_distillation as door
+
+    return partial(command, door.main)
 
 
 @pytest.fixture(scope="session")

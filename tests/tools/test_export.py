@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -21,21 +22,9 @@ ALL = ["README.md", "model.onnx", "model.pt2", "model.safetensors"]
 
 
 @pytest.fixture
-def export(monkeypatch, capfd):
+def export(command):
     """tools.export in this process: its exit code, and what it printed."""
-
-    def run(*given):
-        monkeypatch.setattr("sys.argv", ["tools.export", *map(str, given)])
-        try:
-            tool.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        printed = capfd.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, printed.err
-
-    return run
+    return partial(command, tool.main)
 
 
 @pytest.fixture(scope="module")

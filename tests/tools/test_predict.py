@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,21 +25,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def predict(monkeypatch, capfd):
+def predict(command):
     """tools.predict in this process: its exit code, and what it printed."""
-
-    def run(*given):
-        monkeypatch.setattr("sys.argv", ["tools.predict", *map(str, given)])
-        try:
-            tool.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code
-        printed = capfd.readouterr()
-        assert "Traceback" not in printed.err
-        return code, printed.out, printed.err
-
-    return run
+    return partial(command, tool.main)
 
 
 def exported(student, folder):
