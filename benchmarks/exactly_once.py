@@ -121,7 +121,7 @@ class Job:
         else:
             end, steps = time.monotonic() + 20 * SECONDS, self._taken(name) + self._draws.randint(1, STEPS)
         while job.poll() is None and time.monotonic() < end and self._taken(name) < steps:
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def _taken(self, name: str) -> int:
         """Steps that were taken, again or for the first time."""
