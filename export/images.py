@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -146,9 +147,8 @@ def _size_of(path: Path) -> tuple[int, int] | str:
 def _reason(path: Path, remarks: Sequence[warnings.WarningMessage]) -> str:
     """What was remarked on a file that was skipped."""
     for remark in remarks:
-        text = str(remark.message)
-        if (start := text.find(f"{path}: ")) >= 0:
-            return text[start + len(f"{path}: ") :].partition("; pack the split again")[0]
+        if named := re.search(rf"(?:^|\s){re.escape(str(path))}: (.*)", str(remark.message), re.DOTALL):
+            return named[1].partition("; pack the split again")[0]
     return "it cannot be read"
 
 

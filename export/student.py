@@ -90,8 +90,11 @@ def student_of(folder: Path) -> Student:
         about = about_of(path)
         if not {"settings", "classes"} <= about.keys():
             raise UsageError(f"{path} was not written by tools.export: nothing in it says what network it is of")
-        settings = _settings(path, json.loads(about["settings"]))
-        return built(folder, settings, str(path.resolve()), tuple(json.loads(about["classes"])))
+        try:
+            values, classes = json.loads(about["settings"]), tuple(json.loads(about["classes"]))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path} is damaged ({error}): export the run again") from None
+        return built(folder, _settings(path, values), str(path.resolve()), classes)
     raise UsageError(f"{folder} is neither a run's folder, with config.json, nor an exported one, with {WEIGHTS}")
 
 

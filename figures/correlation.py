@@ -72,6 +72,8 @@ def main() -> None:
     student, *teachers = outputs_of_run(options.run, teachers=True)
     if not teachers:
         raise UsageError(f"{options.run} has no teacher to compare with")
+    if of_features := [one.name for one in (student, *teachers) if not one.logits.shape[1]]:
+        raise UsageError(f"{options.run}: {', '.join(of_features)} has no classifier, and so no logits to compare")
     output = options.output or options.run / "correlation.png"
     for name, most, mean in draw(student, teachers, output):
         print(f"{name}: greatest difference {most:.3f}, mean {mean:.3f}")

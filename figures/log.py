@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,26 @@ from typing import Any
 
 from old_names import as_today
 from utils.errors import DataError, UsageError
-from utils.rows import read_rows
+from utils.rows import TIME, best_row, highest, of_kind, primary, read_rows
+
+__all__ = [
+    "best_row",
+    "differing",
+    "epochs_done",
+    "epochs_of",
+    "highest",
+    "is_written",
+    "metrics_so_far",
+    "of_kind",
+    "primary",
+    "read_config",
+    "read_metrics",
+    "scores",
+    "settings_of",
+]
 
 NOT_COMPARED = ("name", "train_params.output_path")
 SEED = "train_params.seed"
-
-_PLACE = ("kind", "phase", "stage", "epoch", "step")  # what stands before the scores in a row; older runs have stages
-_TIME = ("seconds", "time")  # what stands behind them
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -60,32 +72,9 @@ def metrics_so_far(run: Path) -> list[dict[str, Any]]:
     return read_metrics(run) if (run / "metrics.jsonl").exists() else []
 
 
-def of_kind(rows: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """The rows of training, `train`, or of validation, `val`."""
-    return [row for row in rows if row["kind"] == kind]
-
-
-def primary(val: Sequence[dict[str, Any]]) -> str | None:
-    """The score by which the run's best student is chosen: a task gives it first. None before the first epoch's end."""
-    return next((name for name in val[0] if name not in _PLACE + _TIME), None) if val else None
-
-
-def highest(row: dict[str, Any]) -> float:
-    """The primary score of the student or of the average of its weights that is best, of a row of validation."""
-    name = primary([row])
-    return max(row[kind] for kind in (name, f"ema_{name}", f"average_{name}") if kind in row)
-
-
-def best_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the epoch with the best student, which is of the last phase; empty before the first epoch's end."""
-    val = of_kind(rows, "val")
-    last = (row for row in val if row.get("phase") == val[-1].get("phase"))
-    return max(last, key=lambda row: -math.inf if math.isnan(highest(row)) else highest(row), default={})
-
-
 def scores(row: dict[str, Any]) -> dict[str, float]:
     """What a row of validation measures, with its epoch and step."""
-    return {name: value for name, value in row.items() if name not in ("kind", "phase", "stage", *_TIME)}
+    return {name: value for name, value in row.items() if name not in ("kind", "phase", "stage", *TIME)}
 
 
 def epochs_done(rows: Sequence[dict[str, Any]]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataset.feed.batch import Batch
 from dataset.feed.stored import in_stored_pixels
 from dataset.feed.targets import Objects
 from dataset.loader import DataConfig, EvalLoader, open_split
 from models.outputs import Scene
 from models.zoo import Network, NetworkConfig, build_network
 from old_names import as_today
+from teachers import Live, TeacherConfig, build_teacher
 from training.state import best_weights
 from utils.config import restore
 from utils.console import progress
@@ -30,7 +32,7 @@ class NetworkOutputs:
 
     name: str
     pooled: np.ndarray  # float32 [N, D]
-    logits: np.ndarray  # float32 [N, K]
+    logits: np.ndarray  # float32 [N, K], [N, 0] of a network without a classifier
     labels: np.ndarray  # int64 [N]
     classes: tuple[str, ...]
 
@@ -47,7 +49,7 @@ def outputs_of_run(
         split: whether the images are the validation images or the training images, these without augmentation.
 
     Raises:
-        UsageError: the folder is no run, or has no checkpoint yet.
+        UsageError: the folder is no run, or has no checkpoint yet; or a teacher lacks some of the classes.
         DataError: its data cannot be read.
     """
     config, data = _config_of(run)
@@ -57,15 +59,14 @@ def outputs_of_run(
     samples = open_split(data, folder, kind)
     if samples.labels.ndim > 1:
         raise UsageError(f"{run}: its images have several labels each, and this picture is of one")
-    configs = {"student": {**config["student"], "weights": best_weights(run / "best.pt")}}
+    networks: dict[str, NetworkConfig] = {"student": student_of(config, run)}
     if teachers:
-        configs |= config["teachers"]
-    networks = {name: restore(NetworkConfig, values)[0] for name, values in configs.items()}
+        networks |= {name: restore(TeacherConfig, values)[0] for name, values in config["teachers"].items()}
     device = _device()
     loader = EvalLoader(samples, data, 0, 1, device)
     try:
         built = {
-            name: build_network(one, len(samples.classes), ["pooled"], data.input_size).to(device).eval()
+            name: build_teacher(one, samples.classes, ["pooled"], data.val_side, name).to(device).eval()
             for name, one in networks.items()
         }
         chosen = loader.spread(images) if images else loader
@@ -74,12 +75,29 @@ def outputs_of_run(
         loader.close()
 
 
+def student_of(config: dict[str, Any], run: Path) -> NetworkConfig:
+    """The best student of a run, by its ``config``.
+
+    Raises:
+        DataError: its checkpoint is damaged.
+    """
+    return restore(NetworkConfig, {**config["student"], "weights": best_weights(run / "best.pt")})[0]
+
+
 class Photo(NamedTuple):
     """A validation image with its objects, in pixels of the stored image."""
 
     key: str
     pixels: np.ndarray  # uint8 [H, W, 3], as the network sees it
     window: np.ndarray  # float64 [4], top, left, height and width of what of the image that is
+    boxes: np.ndarray  # float64 [O, 4]
+    classes: np.ndarray  # int64 [O]
+    ignored: np.ndarray  # bool [O], whether it is difficult, or a crowd
+
+
+class Truth(NamedTuple):
+    """The O objects of an image, in pixels of the stored image."""
+
     boxes: np.ndarray  # float64 [O, 4]
     classes: np.ndarray  # int64 [O]
     ignored: np.ndarray  # bool [O], whether it is difficult, or a crowd
@@ -123,10 +141,8 @@ def detections_of_run(run: Path, images: int) -> Detections:
     device = _device()
     loader = EvalLoader(samples, data, 0, 1, device, targets)
     try:
-        student = {**config["student"], "weights": best_weights(run / "best.pt")}
-        network = build_network(
-            restore(NetworkConfig, student)[0], len(samples.classes), side=data.val_side, classes=tuple(samples.classes)
-        )
+        student, classes = student_of(config, run), tuple(samples.classes)
+        network = build_network(student, len(classes), side=data.val_side, classes=classes)
         keys = list(samples.keys())
         seen = _detections(network.to(device).eval(), loader.spread(images), keys)
     finally:
@@ -141,18 +157,31 @@ def _detections(network: Network, loader: EvalLoader, keys: Sequence[str]) -> di
     seen = {}
     for batch in progress(iterable=loader, desc="student", total=len(loader), unit="batch"):
         scene = Scene(batch.sizes, batch.targets, batch.index)
-        found = {name: value.cpu().numpy() for name, value in network.predict(batch["images"], scene).context.items()}
-        known = {name: value.cpu().numpy() for name, value in batch.named.items()}
-        boxes = in_stored_pixels(found["boxes"], known["windows"], known["sizes"])
-        for row, index in enumerate(known["index"].tolist()):
-            high, wide = known["sizes"][row]
-            here, there = known["classes"][row] >= 0, found["classes"][row] >= 0
-            pixels = known["images"][row, :, :high, :wide].transpose(1, 2, 0).copy()
-            ignored = known["crowd"][row, here] | known["difficult"][row, here]
-            objects = known["original_boxes"][row, here], known["classes"][row, here], ignored
-            photo = Photo(keys[index], pixels, known["windows"][row], *objects)
-            seen[index] = photo, Detected(boxes[row, there], found["classes"][row, there], found["scores"][row, there])
+        found = detected(network.predict(batch["images"], scene).context, batch)
+        images, windows, sizes = (batch[name].cpu().numpy() for name in ("images", "windows", "sizes"))
+        for row, (index, truth, one) in enumerate(zip(batch.index.tolist(), truths(batch), found)):
+            high, wide = sizes[row]
+            pixels = images[row, :, :high, :wide].transpose(1, 2, 0).copy()  # the loader uses its memory again
+            seen[index] = Photo(keys[index], pixels, windows[row].copy(), *truth), one
     return seen
+
+
+def truths(batch: Batch) -> Iterator[Truth]:
+    """What is in each image of a batch."""
+    known = {name: value.cpu().numpy() for name, value in batch.targets.items()}
+    for row, classes in enumerate(known["classes"]):
+        here = classes >= 0
+        ignored = known["crowd"][row, here] | known["difficult"][row, here]
+        yield Truth(known["original_boxes"][row, here], classes[here], ignored)
+
+
+def detected(context: dict[str, Tensor], batch: Batch) -> Iterator[Detected]:
+    """What a detector finds in each image of a batch, given the ``context`` of its outputs."""
+    found = {name: context[name].cpu().numpy() for name in ("boxes", "classes", "scores")}
+    boxes = in_stored_pixels(found["boxes"], batch["windows"].cpu().numpy(), batch.sizes.cpu().numpy())
+    for row, classes in enumerate(found["classes"]):
+        there = classes >= 0
+        yield Detected(boxes[row, there], classes[there], found["scores"][row, there])
 
 
 def _config_of(run: Path) -> tuple[dict[str, Any], DataConfig]:
@@ -172,11 +201,11 @@ def _device() -> torch.device:
 
 
 @torch.no_grad()
-def _outputs(name: str, network: Network, loader: EvalLoader) -> NetworkOutputs:
+def _outputs(name: str, network: Live, loader: EvalLoader) -> NetworkOutputs:
     rows: dict[str, list[Tensor]] = {"pooled": [], "logits": [], "labels": []}
     for batch in progress(iterable=loader, desc=name, total=len(loader), unit="batch"):
-        outputs = network(network.normalize(batch["images"]))
+        outputs = network.predict(batch["images"])
         for key, value in {**outputs.features, "logits": outputs.logits, "labels": batch["labels"]}.items():
             rows[key].append(value.cpu().clone())
     pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
-    return NetworkOutputs(name, pooled, logits, labels, loader.samples.classes)
+    return NetworkOutputs(name, pooled, logits.reshape(len(labels), -1), labels, loader.samples.classes)

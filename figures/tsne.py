@@ -49,8 +49,10 @@ def draw(networks: list[NetworkOutputs], output: Path) -> None:
             axes.scatter(*places[others].T, s=6, color=_REST, label="others", linewidths=0)
         for (name, members), color in zip(groups.items(), colors):
             axes.scatter(*places[np.isin(labels, members)].T, s=6, color=color, label=printable(name), linewidths=0)
-        top1 = 100 * (outputs.logits.argmax(1) == labels).mean()
-        axes.set(title=f"{outputs.name}: {len(labels)} images, top-1 {top1:.1f}", xticks=[], yticks=[])
+        title = f"{outputs.name}: {len(labels)} images"
+        if outputs.logits.shape[1]:
+            title += f", top-1 {100 * (outputs.logits.argmax(1) == labels).mean():.1f}"
+        axes.set(title=title, xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     panels[0][-1].legend(fontsize="small", markerscale=2, **beside)
     figure.savefig(output, dpi=120)

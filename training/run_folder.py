@@ -36,7 +36,7 @@ from training.logs import Logs
 from utils.distributed import Ranks, gather, on_first
 from utils.errors import DataError, Diverged, UsageError
 from utils.files import lock, write_atomically
-from utils.rows import read_rows
+from utils.rows import best_row, of_kind, read_rows
 
 Result = TypeVar("Result")
 ResumeRemarks = Callable[[dict[str, Any]], Iterable[str]]  # (settings that a run began with) -> remarks, or UsageError
@@ -193,20 +193,12 @@ class RunFolder:
 
     def best_scores(self) -> dict[str, float]:
         """The validation scores of the epoch with the best student; none before the first epoch's end."""
-        rows = self._validations()
-        rows = [row for row in rows if row.get("phase") == rows[-1].get("phase")]
-        place = ("kind", "phase", "epoch", "step")
-        primary = next((name for name in rows[0] if name not in place), "") if rows else ""
-
-        def highest(row: dict[str, Any]) -> float:
-            return max(row[name] for name in (primary, f"ema_{primary}", f"average_{primary}") if name in row)
-
-        best: dict[str, Any] = max(rows, key=highest, default={})
-        return {name: value for name, value in best.items() if name not in ("kind", "phase")}
+        best = best_row(self._validations())
+        return {name: value for name, value in best.items() if name not in ("kind", "phase", "stage")}
 
     def _validations(self) -> list[dict[str, Any]]:
         metrics = self.path / "metrics.jsonl"
-        return [row for row in read_rows(metrics)[0] if row["kind"] == "val"] if metrics.exists() else []
+        return of_kind(read_rows(metrics)[0], "val") if metrics.exists() else []
 
     def note_divergence(self, error: Diverged) -> None:
         """Write down why the run is not trained to its end, until it resumes."""

@@ -48,9 +48,9 @@ def write(folders: Sequence[Path], output: Path, images: int, command: Sequence[
         terms = [term for term in group.first.terms.values() if term.get("objective") == "wsld"]
         if terms and group.first.path in looked_at and (effect := _effect(group, terms[0], images)):
             effects[group.number] = effect
-    text = page(groups, seen, effects, command)
-    write_atomically(output, text.encode("utf-8", "backslashreplace"))
-    print(f"{output}: {counted(len(folders), 'run')}, {len(text.encode('utf-8', 'replace')) / 1e6:.1f} MB")
+    content = page(groups, seen, effects, command).encode("utf-8", "backslashreplace")
+    write_atomically(output, content)
+    print(f"{output}: {counted(len(folders), 'run')}, {len(content) / 1e6:.1f} MB")
 
 
 def _effect(group: Group, term: dict, images: int) -> Effect | None:
@@ -58,7 +58,10 @@ def _effect(group: Group, term: dict, images: int) -> Effect | None:
     run = group.first
     try:
         student, *teachers = outputs_of_run(run.path, teachers=True, images=images, split="train")
-        of_term = [one for one in teachers if one.name == term.get("teacher", "teacher")] or teachers
+        named = term.get("teacher", "teacher")
+        of_term = [one for one in teachers if one.name in ([named] if isinstance(named, str) else named)]
+        if len(of_term) != 1:
+            raise UsageError(f"its term has {counted(len(of_term), 'teacher')}, and the picture is of one")
         return measure(student, of_term[0])
     except (UsageError, DataError) as error:
         run.notes.append(f"the weights of WSLD are not known: {error}")

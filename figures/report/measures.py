@@ -13,9 +13,9 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import box_iou
 
-from figures.outputs import Detected
+from figures.outputs import Detected, Truth
 from figures.report.data import Group
-from figures.report.seen import Bench, Truth
+from figures.report.seen import Bench
 
 SCORE = 0.5  # from which a detection counts
 _OVERLAP = 0.5  # intersection over union from which it may be an object's

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dataset.class_names import names_for_people
-from figures.outputs import Detected
+from figures.outputs import Detected, Truth
 from figures.regularization import Effect
 from figures.report.charts import COLORS, Chart, Line, chart, heat
 from figures.report.data import Group
@@ -23,7 +23,7 @@ from figures.report.measures import (
     recalls,
     wrong,
 )
-from figures.report.seen import Bench, Truth
+from figures.report.seen import Bench
 from utils.errors import DataError
 from utils.text import printable
 
@@ -41,6 +41,7 @@ def sections(groups: Sequence[Group], benches: Sequence[Bench], effects: Mapping
     single = [(bench, some) for bench, some in of_bench if bench.task == "single_label"]
     detecting = [(bench, some) for bench, some in of_bench if bench.task == "detection"]
     with_logits = [(bench, some) for bench, some in of_bench if bench.task != "detection"]
+    agreeing = [(bench, _agreeing(bench, some)) for bench, some in with_logits]
     return {
         "benches": [_about(bench, some) for bench, some in of_bench],
         "classes": [*(_recalls(bench, some) for bench, some in single), *_tables(groups)],
@@ -51,8 +52,8 @@ def sections(groups: Sequence[Group], benches: Sequence[Bench], effects: Mapping
             for number, (bench, some) in enumerate(detecting)
             if (one := _scenes(bench, some))["cards"]
         ],
-        "agreement": _agreement(with_logits),
-        "agreeing": [one for bench, some in with_logits for one in _agreeing(bench, some)],
+        "agreement": _agreement(agreeing),
+        "agreeing": [row for _, rows in agreeing for row in rows],
         "found": [row for bench, some in detecting for row in _found(bench, some)],
         "weights": _weights(groups, effects),
     }
@@ -237,11 +238,11 @@ def _agreeing(bench: Bench, groups: Sequence[Group]) -> list[dict[str, Any]]:
     return made
 
 
-def _agreement(benches: Sequence[tuple[Bench, list[Group]]]) -> list[Chart]:
-    """Equal predictions and divergence by what the teacher gives."""
+def _agreement(benches: Sequence[tuple[Bench, list[dict[str, Any]]]]) -> list[Chart]:
+    """Equal predictions and divergence by what the teacher gives, of each bench and its rows of `_agreeing`."""
     charts = []
-    for bench, groups in benches:
-        rows = [(one["group"], one["found"]) for one in _agreeing(bench, groups)]
+    for bench, agreeing in benches:
+        rows = [(one["group"], one["found"]) for one in agreeing]
         if not rows:
             continue
         x = (np.arange(len(rows[0][1].counts)) + 0.5) / len(rows[0][1].counts) * 100

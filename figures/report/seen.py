@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,18 +19,15 @@ import torch
 from PIL import Image
 
 from dataset.class_names import names_for_people
-from dataset.feed.batch import Batch
-from dataset.feed.stored import in_stored_pixels
 from dataset.feed.targets import Labels, Objects, Present, Targets
 from dataset.jpeg.decode import decode
 from dataset.loader import DataConfig, EvalLoader, open_split
 from dataset.store.samples import Samples
-from figures.outputs import Detected
+from figures.outputs import Detected, Truth, detected, student_of, truths
 from figures.report.data import Run
 from models.outputs import Scene
 from models.zoo import NetworkConfig
 from teachers import Live, TeacherConfig, averaged, build_teacher
-from training.state import best_weights
 from utils.config import restore
 from utils.console import progress
 from utils.errors import DataError, UsageError
@@ -42,14 +39,6 @@ _SHOWN_BY = (  # settings on which validation images depend
     "longest_side",
 )
 _QUALITY = 80  # of the pictures
-
-
-class Truth(NamedTuple):
-    """The objects of an image."""
-
-    boxes: np.ndarray  # float64 [O, 4], pixels of the stored image
-    classes: np.ndarray  # int64 [O]
-    ignored: np.ndarray  # bool [O], whether it is difficult, or a crowd
 
 
 class Picture(NamedTuple):
@@ -190,19 +179,24 @@ def _networks(bench: Bench, classes: tuple[str, ...], data: DataConfig) -> dict[
     def build(run: Run, name: str, config: NetworkConfig, called: str) -> bool:
         try:
             if name not in made:
-                made[name] = build_teacher(config, classes, side=data.input_size, key=called, knows_all=False)
+                made[name] = build_teacher(config, classes, side=data.val_side, key=called, knows_all=False)
         except (UsageError, DataError) as error:
             run.notes.append(f"{called} cannot be built and is left out: {error}")
-        return name in made and made[name].places is None
+            return False
+        if not made[name].network.num_classes:
+            run.notes.append(f"{called} gives features alone and is left out")
+        elif made[name].places is not None:
+            run.notes.append(f"{called} knows some of the classes alone and is left out")
+        return _knows_all(made[name])
 
     for run in bench.runs:
         try:
-            student = {**run.config["student"], "weights": best_weights(run.path / "best.pt")}
+            student = student_of(run.config, run.path)
         except DataError as error:
             run.notes.append(f"the student cannot be built and is left out: {error}")
             continue
         name = f"student of {run.path}"
-        if not build(run, name, restore(NetworkConfig, student)[0], "the student"):
+        if not build(run, name, student, "the student"):
             continue
         bench.students[run.path], bench.teachers[run.path] = name, {}
         for called, config in run.config.get("teachers", {}).items():
@@ -211,9 +205,12 @@ def _networks(bench: Bench, classes: tuple[str, ...], data: DataConfig) -> dict[
             name = f"{network}, {teacher.classes}, {run.facts.get('teachers', {}).get(called)}"
             if build(run, name, teacher, f"teachers.{called}"):
                 bench.teachers[run.path][called] = name
-            elif name in made:
-                run.notes.append(f"teachers.{called} knows some of the classes alone and is left out")
-    return {name: network for name, network in made.items() if network.places is None}
+    return {name: network for name, network in made.items() if _knows_all(network)}
+
+
+def _knows_all(network: Live) -> bool:
+    """Whether it gives logits of all classes."""
+    return network.places is None and network.network.num_classes > 0
 
 
 @torch.no_grad()
@@ -228,14 +225,14 @@ def _look(bench: Bench, networks: dict[str, Live], loader: EvalLoader, device: t
     for batch in progress(iterable=loader, total=len(loader), **bar):
         index.append(batch.index.cpu().numpy().copy())
         if bench.task == "detection":
-            bench.truth += _objects(batch)
+            bench.truth += truths(batch)
         else:
             labels.append(batch["labels" if bench.task == "single_label" else "present"].cpu().numpy().copy())
         scene = Scene(batch.sizes, batch.targets, batch.index)
         for name, network in networks.items():
             outputs = network.predict(batch["images"], scene)
             if bench.task == "detection":
-                bench.found.setdefault(name, []).extend(_detected(outputs.context, batch))
+                bench.found.setdefault(name, []).extend(detected(outputs.context, batch))
             else:
                 logits[name].append(outputs.logits.float().cpu().numpy().copy())
     if not index:
@@ -244,19 +241,3 @@ def _look(bench: Bench, networks: dict[str, Live], loader: EvalLoader, device: t
     if bench.task != "detection":
         bench.labels = np.concatenate(labels)
         bench.logits = {name: np.concatenate(rows) for name, rows in logits.items()}
-
-
-def _objects(batch: Batch) -> Iterator[Truth]:
-    known = {name: value.cpu().numpy() for name, value in batch.targets.items()}
-    for row, classes in enumerate(known["classes"]):
-        here = classes >= 0
-        ignored = known["crowd"][row, here] | known["difficult"][row, here]
-        yield Truth(known["original_boxes"][row, here].copy(), classes[here].copy(), ignored)
-
-
-def _detected(context: dict[str, torch.Tensor], batch: Batch) -> Iterator[Detected]:
-    found = {name: context[name].cpu().numpy() for name in ("boxes", "classes", "scores")}
-    boxes = in_stored_pixels(found["boxes"], batch["windows"].cpu().numpy(), batch.sizes.cpu().numpy())
-    for row, classes in enumerate(found["classes"]):
-        there = classes >= 0
-        yield Detected(boxes[row, there], classes[there].copy(), found["scores"][row, there].copy())

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from made_runs import CLASSES, KEY, write_data, write_run
 
-from figures.outputs import Detected, outputs_of_run
+from figures.outputs import Detected, Truth, outputs_of_run
 from figures.report import __main__ as report
 from figures.report import measures, seen
 from figures.report.charts import PLACES, aligned, banded, chart
 from figures.report.data import differing, duration, folders_of, grouped, read_run
-from figures.report.seen import Bench, Truth, benches
+from figures.report.seen import Bench, benches
 from knowledge_distiller import Term
 from utils.errors import DataError, UsageError
 
