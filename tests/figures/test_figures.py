@@ -12,11 +12,14 @@ import torch
 from conftest import call
 from matplotlib import pyplot as plt
 from PIL import Image
+from safetensors.torch import load_file
 
 from dataset.class_names import _of_cifar100, _of_imagenet, superclasses
 from figures import bias_variance, correlation, regularization, tsne
 from figures.correlation import mean_logits
 from figures.outputs import NetworkOutputs, outputs_of_run
+from figures.report.data import read_run
+from figures.report.seen import benches
 from objectives.logits import kd, wsld_weights
 from training import checkpoint
 from utils.errors import UsageError
@@ -69,6 +72,35 @@ def test_pictures_are_of_the_weights_whose_scores_are_the_best(run, tmp_path, be
     checkpoint.save(folder / "best.pt", saved)
     (student,), (same,) = (outputs_of_run(one, teachers=False, images=4) for one in (folder, run))
     assert np.array_equal(student.logits, same.logits) == (best_of == "student")
+
+
+def changed(run, folder, **teacher):
+    """A copy of the run with other settings of its teacher."""
+    shutil.copytree(run, folder)
+    config = json.loads((run / "config.json").read_text())
+    config["teachers"]["teacher"] |= teacher
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_teacher_that_knows_the_classes_in_another_order_is_put_in_order(run, tmp_path):
+    student, teacher = outputs_of_run(run, teachers=True, images=4)
+    torch.save(load_file(run.with_name("teacher") / "student.safetensors"), tmp_path / "bare.pth")  # without notes
+    other = {"classes": student.classes[::-1], "weights": str(tmp_path / "bare.pth")}
+    _, turned = outputs_of_run(changed(run, tmp_path / "run", **other), teachers=True, images=4)
+    assert np.array_equal(turned.logits, teacher.logits[:, ::-1])
+
+
+def test_a_teacher_without_a_classifier_has_features_alone(run, tmp_path):
+    folder = changed(run, tmp_path / "run", head={"name": "none", "options": {}})
+    student, teacher = outputs_of_run(folder, teachers=True, images=12)
+    assert (teacher.logits.shape, teacher.pooled.shape) == ((12, 0), (12, 64))
+    tsne.draw([student, teacher], tmp_path / "tsne.png")
+    done = call("-m", "figures.correlation", str(folder), code=2)
+    assert "teacher has no classifier, and so no logits to compare" in done.stderr
+    (bench,) = benches([read_run(folder)], 12)
+    assert bench.teachers == {folder: {}}
+    assert bench.runs[0].notes == ["teachers.teacher gives features alone and is left out"]
 
 
 def test_pictures_are_drawn(run, monkeypatch, capsys):
