@@ -84,10 +84,11 @@ def changed(run, folder, **teacher):
 
 
 def test_a_teacher_that_knows_the_classes_in_another_order_is_put_in_order(run, tmp_path):
-    student, teacher = outputs_of_run(run, teachers=True, images=4)
-    torch.save(load_file(run.with_name("teacher") / "student.safetensors"), tmp_path / "bare.pth")  # without notes
-    other = {"classes": student.classes[::-1], "weights": str(tmp_path / "bare.pth")}
-    _, turned = outputs_of_run(changed(run, tmp_path / "run", **other), teachers=True, images=4)
+    bare = tmp_path / "bare.pth"  # without notes on the classes
+    torch.save(load_file(run.with_name("teacher") / "student.safetensors"), bare)
+    same = changed(run, tmp_path / "same", weights=str(bare))
+    other = changed(run, tmp_path / "other", weights=str(bare), classes=[*"9876543210"])
+    (_, teacher), (_, turned) = (outputs_of_run(one, teachers=True, images=4) for one in (same, other))
     assert np.array_equal(turned.logits, teacher.logits[:, ::-1])
 
 
