@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dataset.class_names import _of_cifar100, _of_imagenet, superclasses
-from figures import bias_variance, correlation, regularization, tsne
+from dataset.loader import open_split
+from figures import bias_variance, correlation, outputs, regularization, tsne
 from figures.correlation import mean_logits
 from figures.outputs import NetworkOutputs, outputs_of_run
 from figures.report.data import read_run
@@ -83,11 +84,17 @@ def changed(run, folder, **teacher):
     return folder
 
 
-def test_a_teacher_that_knows_the_classes_in_another_order_is_put_in_order(run, tmp_path):
+def test_a_teacher_that_knows_the_classes_in_another_order_is_put_in_order(run, tmp_path, monkeypatch):
+    def named(*given):
+        samples = open_split(*given)
+        samples.classes = tuple("abcdefghij")
+        return samples
+
+    monkeypatch.setattr(outputs, "open_split", named)
     bare = tmp_path / "bare.pth"  # without notes on the classes
     torch.save(load_file(run.with_name("teacher") / "student.safetensors"), bare)
     same = changed(run, tmp_path / "same", weights=str(bare))
-    other = changed(run, tmp_path / "other", weights=str(bare), classes=[*"9876543210"])
+    other = changed(run, tmp_path / "other", weights=str(bare), classes=[*"jihgfedcba"])
     (_, teacher), (_, turned) = (outputs_of_run(one, teachers=True, images=4) for one in (same, other))
     assert np.array_equal(turned.logits, teacher.logits[:, ::-1])
 
