@@ -129,6 +129,6 @@ class KnowledgeDistiller(nn.Module):
         sound: dict[str, Tensor] = {}
         for name, teacher in self.teachers.items():
             for outputs in views.all_outputs_of(cast(Teacher, teacher)):
-                sound[name] = outputs.logits.isfinite().all() & sound.get(name, True)
+                sound[name] = outputs.is_finite() & sound.get(name, True)
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
         return Distilled(shown, weighted, self._with_teacher, student["weak"].detached(), sound)

@@ -323,11 +323,11 @@ class Match(nn.Module):
         self._check_detector(networks)
         if len(term.teachers) > 1 and not all(map(are_logits, reads)):
             raise UsageError(f"{name}: only logits can be averaged over teachers, not {', '.join(sorted(reads))}")
+        of_classifier = sorted(what for what in reads if are_logits(what) or what in ("head_weight", "head_bias"))
         for teacher in self.teachers:
             if teacher not in networks:
                 others = ", ".join(networks.keys() - {"student"}) or "none"
                 raise UsageError(f"{name}.teacher: no teacher {teacher!r}; there is {others}")
-            of_classifier = sorted(what for what in reads if are_logits(what) or what in ("head_weight", "head_bias"))
             if of_classifier and not networks[teacher].num_classes:
                 raise UsageError(
                     f"{name}: {objective.name} reads {', '.join(of_classifier)} of {teacher}, which gives features "
@@ -365,7 +365,7 @@ class Distilled(NamedTuple):
         weighted: [number of terms], the same times their weights, to be learned from.
         with_teacher: [number of terms], 1 for those that read a teacher.
         student: its outputs for the weak view, without features, for the task's scores.
-        sound: of each teacher by name, whether its logits are finite.
+        sound: of each teacher by name, whether all that it gives is finite.
     """
 
     values: dict[str, Tensor]

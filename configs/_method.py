@@ -105,6 +105,7 @@ class Setup:
         for key, name in teachers.items():
             if name and key not in self.teachers:
                 raise UsageError(f"{key}={name}: method={method} has no such teacher")
+        plain = replace(plain, task=self.task or plain.task)
         names = {key: teachers[key] or usual[key] for key in self.teachers}
         teacher = names.get("teacher", ALONE)
         terms = self.terms if isinstance(self.terms, dict) else self.terms(teacher, student)
@@ -124,7 +125,6 @@ class Setup:
             name=(self.name or default).format(**named),
             data=replace(plain.data, batch_size=batch, strong_view=strong_view),
             student=replace(plain.student, **self.student(teacher)),
-            task=self.task or plain.task,
             teachers={key: replace(network(name), **self.teacher) for key, name in names.items()},
             phases={**phases, "distillation" if self.teachers else "training": last},
         )

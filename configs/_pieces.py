@@ -66,7 +66,7 @@ def repdistiller(first: float, second: float | None = None) -> Published:
 
 def readme(first: float) -> Published:
     """By the authors' README, of ResNet-32x4 to ResNet-8x4."""
-    return on_cifar100("the authors' README", None, None, first)
+    return on_cifar100(README, None, None, first)
 
 
 def alone(by: str, **scores: float) -> Published:

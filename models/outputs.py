@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from utils.errors import UsageError
 
 FOUND = ("boxes", "scores", "classes")  # the context of what a detector finds
-_BY_CLASS = {"label_embeddings": 1, "head_weight": 0, "head_bias": 0}  # and the dimension of the classes
+_BY_CLASS = {"label_embeddings": 1, "token": 1, "head_weight": 0, "head_bias": 0}  # and the dimension of the classes
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Outputs:
         features: by canonical name: `stage1`..`stage4` [B, C, H, W], shallow to deep, after the last ReLU of the
             stage; `stageN_pre` before it (the same where a stage ends without one); `last` [B, C, H, W], the map that
             is pooled; `pooled` [B, C], what the classifier is given, before any dropout; `label_embeddings` [B, K, D],
-            one for each class, of heads that have them, whose `pooled` is the average of `last`. Of a detector the
+            one for each class, of heads that have them, whose `pooled` is the average of `last`; `token` [B, K], what a
+            second classifier gives, of those that have one, whose `pooled` is that of the first. Of a detector the
             stages and `fpn0`..`fpn7` [B, C, H, W], the maps that its heads look at, by log2 of their stride; with
             regions `pooled` [R, C], what their classifier is given; else by level `tower3`.. [B, C, H, W], the last map
             of the classification tower, and `cross_tower3`.., `cross_box_tower3`.., those after the third of four
@@ -70,12 +71,18 @@ class Outputs:
             if name not in _BY_CLASS:
                 return tensor
             if tensor.shape[_BY_CLASS[name]] != self.logits.shape[1]:
-                raise UsageError(f"{name} is not one a class: set head.options.groups=0")
+                of_groups = ": of the head label_embeddings set head.options.groups=0"
+                raise UsageError(f"{name} is not one a class{of_groups if name == 'label_embeddings' else ''}")
             return tensor.index_select(_BY_CLASS[name], places)
 
         features = {name: chosen(name, tensor) for name, tensor in self.features.items()}
         context = {name: chosen(name, tensor) for name, tensor in self.context.items()}
         return Outputs(self.logits.index_select(1, places), features, context)
+
+    def is_finite(self) -> Tensor:
+        """Whether all of it is; bool scalar. By sums, which read each tensor once and copy none."""
+        tensors = self.logits, *self.features.values(), *self.context.values()
+        return torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors]).isfinite().all()
 
     def detached(self) -> Outputs:
         """Logits and context, through which nothing is learned; without features, which would hold on to memory."""
@@ -136,9 +143,11 @@ class Body(nn.Module):
 
     Attributes:
         features: names of those that it gives.
+        classified_by: path of the linear layer that gives the logits, where another is as wide; found where empty.
     """
 
     features: tuple[str, ...]
+    classified_by = ""
 
 
 class Tapped(Body):

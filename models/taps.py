@@ -74,6 +74,8 @@ def find_taps(network: nn.Module, num_classes: int, side: int, named: Mapping[st
 
 def classifier_of(network: nn.Module, num_classes: int) -> str | None:
     """Path of the linear layer that gives the logits [B, K]; None when there is none."""
+    if isinstance(network, Body) and network.classified_by:
+        return network.classified_by
     paths = [
         path
         for path, module in network.named_modules()

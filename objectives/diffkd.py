@@ -14,7 +14,7 @@ _TIMES = 1000  # of the diffusion
 _BETAS = (1e-4, 0.02)  # variance of the noise that is added at the first time and at the last
 
 
-@objective("diffkd", reads="last", latent=NOT_NEGATIVE, steps=Range(1, _TIMES // 2))
+@objective(reads="last", latent=NOT_NEGATIVE, steps=Range(1, _TIMES // 2))
 class DiffKd(nn.Module):
     """Mean squared distance of the teacher's map from the student's, with its noise removed by a diffusion model.
 

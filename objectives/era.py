@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, NOT_NEGATIVE, SHARE, objective
+from objectives.numerics import summed
 
 
 @objective(reads="pooled", branches=COUNT, depth=COUNT, feature=NOT_NEGATIVE, decay=SHARE)
@@ -75,7 +75,7 @@ class Era(nn.Module):
             residual = (teacher - made).detach()
             made = made + step
             losses.append(self.decay**number / len(self.branches) * (F.mse_loss(step, residual) + hard(made)))
-        return torch.stack(losses).sum()
+        return summed(losses)
 
 
 def _layers(channels: int, depth: int) -> nn.Sequential:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import COUNT, NOT_NEGATIVE, objective
-from objectives.layers import conv1x1, normalised, pointwise, same_size
+from objectives.layers import conv1x1, pointwise, same_size
+from objectives.numerics import summed
 
 _EPSILON = 1e-5  # beside variances, as the authors' code has it
 
@@ -57,8 +58,8 @@ class WkdF(nn.Module):
         student, teacher = same_size(self.connector(student), teacher)
         if self.full:
             pairs = list(zip(_cells(student, self.grid), _cells(teacher, self.grid)))
-            means = torch.stack([(s.mean(2) - t.mean(2)).square().sum() for s, t in pairs]).sum()
-            covariances = torch.stack([_between_covariances(s, t) for s, t in pairs]).sum()
+            means = summed((s.mean(2) - t.mean(2)).square().sum() for s, t in pairs)
+            covariances = summed(_between_covariances(s, t) for s, t in pairs)
         else:
             ours, theirs = (_moments(x, self.grid) for x in (student, teacher))
             means, covariances = ((s - t).square().sum() for s, t in zip(ours, theirs))
@@ -70,9 +71,7 @@ def _connector(channels_in: int, channels: int, hidden: int) -> nn.Sequential:
     if not hidden:
         return pointwise(channels_in, channels, nn.ReLU())
     between = nn.Conv2d(hidden, hidden, 3, padding=1)
-    return nn.Sequential(
-        conv1x1(channels_in, hidden), between, normalised(nn.Conv2d(hidden, channels, 1, bias=False), nn.ReLU())
-    )
+    return nn.Sequential(conv1x1(channels_in, hidden), between, pointwise(hidden, channels, nn.ReLU()))
 
 
 def _moments(x: Tensor, grid: int) -> tuple[Tensor, Tensor]:

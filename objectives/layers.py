@@ -1,4 +1,4 @@
-"""What brings maps of two networks together: average pooling to equal sizes, convolutions to equal channels.
+"""What brings maps of two networks together: pooling or interpolation to equal sizes, layers to equal channels.
 
 B samples, C channels, H x W pixels. Stages come as sequences of maps, shallow to deep, those of student and teacher in
 pairs.
@@ -27,6 +27,13 @@ def pooled_to(x: Tensor, y: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, (y.shape[2], y.shape[3]))
 
 
+def resized(x: Tensor, y: Tensor) -> Tensor:
+    """x with the height and width of y, by bilinear interpolation; [B, C, H, W], [B, D, H', W'] -> [B, C, H', W']."""
+    if x.shape[2:] == y.shape[2:]:
+        return x
+    return F.interpolate(x, (y.shape[2], y.shape[3]), mode="bilinear", align_corners=False)
+
+
 def normalised(conv: nn.Conv2d | nn.ConvTranspose2d, *behind: nn.Module) -> nn.Sequential:
     """A convolution, batch norm, and what comes ``behind``."""
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), *behind)
@@ -46,6 +53,13 @@ def generator(channels: int) -> nn.Sequential:
     """Two 3 x 3 convolutions with a ReLU between them; [B, channels, H, W] -> the same shape."""
     first, second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
     return nn.Sequential(first, nn.ReLU(), second)
+
+
+def perceptron(channels_in: int, between: int, channels: int) -> nn.Sequential:
+    """Two linear layers with layer norm and GELU between them; [..., channels_in] -> [..., channels]."""
+    return nn.Sequential(
+        nn.Linear(channels_in, between), nn.LayerNorm(between), nn.GELU(), nn.Linear(between, channels)
+    )
 
 
 def where_channels_differ(student: Maps, teacher: Maps, connector: Callable[[int, int], nn.Module]) -> nn.ModuleList:

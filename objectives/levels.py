@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from objectives.contract import POSITIVE, SHARE, objective
-from objectives.layers import Maps, conv1x1, generator, same_size, where_channels_differ
+from objectives.layers import Maps, conv1x1, generator, resized, same_size, where_channels_differ
 from objectives.numerics import centred, in_float64, summed, unit
 
 
@@ -40,7 +39,7 @@ def pkd(student: Maps, teacher: Maps) -> Tensor:
             f"pkd compares levels of equal channels, not {channels} of student and teacher: cwd, mgd, fgd and "
             f"reviewkd_levels bring them together"
         )
-    pairs = ((_standard(_resized(s, t)), _standard(t)) for s, t in zip(student, teacher))
+    pairs = ((_standard(resized(s, t)), _standard(t)) for s, t in zip(student, teacher))
     return summed((s - t).square().sum() / (2 * t.shape[1]) for s, t in pairs)
 
 
@@ -48,13 +47,6 @@ def _standard(x: Tensor) -> Tensor:
     """Each channel of a map [B, C, H, W] with mean 0 and length 1."""
     over = (0, 2, 3)
     return unit(centred(x, over), over)
-
-
-def _resized(x: Tensor, y: Tensor) -> Tensor:
-    """[B, C, H, W], [B, C, H', W'] -> [B, C, H', W']."""
-    if x.shape[2:] == y.shape[2:]:
-        return x
-    return F.interpolate(x, (y.shape[2], y.shape[3]), mode="bilinear", align_corners=False)
 
 
 @objective(reads="levels", temperature=POSITIVE)

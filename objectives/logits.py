@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectives.contract import NOT_NEGATIVE, POSITIVE, SHARE, objective
-from objectives.numerics import centred, in_float64, reduced
+from objectives.numerics import centred, in_float64, reduced, summed
 
 _EPSILON = 1e-7  # in the denominator of WSLD's weight, as its authors' code has it
 
@@ -277,7 +277,7 @@ def mlkd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tenso
     """
     levels = (kd, class_correlation, batch_correlation)
     values = [level(student, teacher, temperature=t) for t in (temperature, 2.0, 3.0, 5.0, 6.0) for level in levels]
-    return torch.stack(values).sum()
+    return summed(values)
 
 
 @objective(

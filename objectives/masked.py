@@ -83,4 +83,4 @@ class ViTKD(nn.Module):
         """Which tokens of [B, C, H, W] are missing, as many of each sample; bool [B, 1, H, W]."""
         tokens = x.shape[2] * x.shape[3]
         order = torch.rand(len(x), tokens, device=x.device).argsort(1).argsort(1)
-        return (order >= int(tokens * (1 - self.masked))).view(len(x), 1, *x.shape[2:])
+        return (order >= int(round(tokens * (1 - self.masked), 6))).view(len(x), 1, *x.shape[2:])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 Function = TypeVar("Function", bound=Callable[..., Tensor])
 
-_ROUNDING = 1e-6  # relative, of what a network computes in float32
+ROUNDING = 1e-6  # relative, of what a network computes in float32
 
 
 def in_float64(function: Function) -> Function:
@@ -57,7 +57,7 @@ def centred(x: Tensor, dim: int | tuple[int, ...] = 1) -> Tensor:
         dim: of the vectors, or several whose entries are one vector.
     """
     rest = x - x.mean(dim, keepdim=True)
-    constant = rest.abs().amax(dim, keepdim=True) <= _ROUNDING * x.abs().amax(dim, keepdim=True)
+    constant = rest.abs().amax(dim, keepdim=True) <= ROUNDING * x.abs().amax(dim, keepdim=True)
     return rest * ~constant  # `masked_fill` would change the memory format of maps
 
 

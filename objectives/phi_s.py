@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from objectives.contract import NOT_NEGATIVE, objective
-from objectives.layers import same_size
+from objectives.layers import perceptron, same_size
+from objectives.numerics import ROUNDING
 from utils.distributed import all_cat, all_mean
-
-_ROUNDING = 1e-6  # relative, of what a network computes in float32
 
 
 @objective("phi_s", reads="last", hidden=NOT_NEGATIVE)
@@ -26,7 +25,8 @@ class PhiS(nn.Module):
 
     Mean and covariance are those of the first training batch, of all ranks, and are kept; the authors' code follows
     them for 3000 steps. Where no Hadamard matrix of C rows is known here (2^n, or 2^n (q + 1) with q a prime 4 k - 1),
-    H is the Hartley transform, which spreads the variance nearly as evenly.
+    H is the Hartley transform: the variance is then 1 on the average over the channels, so that teachers weigh the same
+    still, but that of a channel lies between 0 and 2, far from 1 where a few directions hold most of the variance.
 
     Args:
         student: an example of the last map [B, C_s, H, W].
@@ -41,10 +41,7 @@ class PhiS(nn.Module):
     def __init__(self, student: Tensor, teacher: Tensor, *, hidden: int = 0) -> None:
         super().__init__()
         channels = teacher.shape[1]
-        between = hidden or channels
-        self.head = nn.Sequential(
-            nn.Linear(student.shape[1], between), nn.LayerNorm(between), nn.GELU(), nn.Linear(between, channels)
-        )
+        self.head = perceptron(student.shape[1], hidden or channels, channels)
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("rotation", torch.eye(channels))
 
@@ -62,7 +59,7 @@ class PhiS(nn.Module):
         mean, squares = all_mean(pixels.mean(0)), all_mean(pixels.mT @ pixels / len(pixels))
         values, vectors = torch.linalg.eigh(squares - mean.outer(mean))
         scale = values.clamp(min=0).mean().sqrt()
-        constant = scale <= _ROUNDING * squares.diagonal().mean().sqrt()
+        constant = scale <= ROUNDING * squares.diagonal().mean().sqrt()
         turned = (hadamard(len(mean)).to(vectors) @ vectors.mT / scale.masked_fill(constant, math.inf)).float()
         self.mean.copy_(mean)
         self.rotation.copy_(all_cat(turned, 0)[: len(mean)])  # vectors have any sign: those of the first rank
@@ -79,9 +76,10 @@ class PhiS(nn.Module):
 
 
 def hadamard(order: int) -> Tensor:
-    """Rows of length one at right angles, entries alike but for their sign, or nearly: see `PhiS`.
+    """Rows of length one at right angles, entries alike but for their sign; float64 [order, order].
 
-    Sylvester's doubling of Paley's first construction; float64 [order, order].
+    Sylvester's doubling of Paley's first construction; for an order that it does not reach the Hartley transform, whose
+    squared entries lie between 0 and 2 / order.
     """
     doublings = 0
     while order % 2**doublings == 0:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import Range, objective
-from objectives.layers import check_head, pointwise, same_size
+from objectives.layers import check_head, perceptron, pointwise, resized, same_size
 from objectives.numerics import mean_squared_distance, unit
 
 
@@ -160,7 +160,7 @@ class FeatureDistance(nn.Module):
 
 
 @objective("map_distance", reads="last")
-class MapDistance(nn.Module):
+class MapDistance(FeatureDistance):
     """As `feature_distance`, of the last maps, at each location of the teacher's, such as the patches of a transformer.
 
     Ranzinger et al., AM-RADIO, CVPR 2024, arXiv 2312.06709, section 3. The student's map is projected, and brought to
@@ -176,19 +176,10 @@ class MapDistance(nn.Module):
         ValueError: there is no such distance or projector.
     """
 
-    def __init__(
-        self, student: Tensor, teacher: Tensor, *, distance: str = "cosine", projector: str = "linear"
-    ) -> None:
-        super().__init__()
-        self.distance = _distance(distance)
-        self.projector = _projector(projector, student.shape[1], teacher.shape[1])
-
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar, of maps [B, C_s, H, W] and [B, C_t, H', W']."""
         projected = self.projector(student.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # [B, C_t, H, W]
-        if projected.shape[2:] != teacher.shape[2:]:
-            projected = F.interpolate(projected, teacher.shape[2:], mode="bilinear", align_corners=False)
-        return self.distance(projected.permute(0, 2, 3, 1), teacher.permute(0, 2, 3, 1))
+        return self.distance(resized(projected, teacher).permute(0, 2, 3, 1), teacher.permute(0, 2, 3, 1))
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
@@ -211,6 +202,4 @@ def _projector(name: str, channels_in: int, channels: int) -> nn.Module:
         return nn.Linear(channels_in, channels)
     if name != "mlp":
         raise ValueError(f"projector={name}: expected linear or mlp")
-    return nn.Sequential(
-        nn.Linear(channels_in, channels), nn.LayerNorm(channels), nn.GELU(), nn.Linear(channels, channels)
-    )
+    return perceptron(channels_in, channels, channels)

@@ -80,7 +80,7 @@ def test_a_teacher_whose_logits_are_not_finite_is_named():
         distiller.teachers["other"].network.classifier.bias[0] = float("nan")
     for step in (2, 3):
         meters.add(distiller(data), data, step)
-    with pytest.raises(Diverged, match=r"^teachers\.other gives logits that are not finite at step 2: "):
+    with pytest.raises(Diverged, match=r"^teachers\.other gives outputs that are not finite at step 2: "):
         meters.raise_if_diverged()
 
 

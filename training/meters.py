@@ -28,7 +28,7 @@ class Meters:
         self._sums = torch.zeros(len(self._terms) + len(self._scores) + 1, dtype=torch.float64, device=device)
         self._bad_step = torch.full((), -1, dtype=torch.int64, device=device)
         self._bad_values = torch.zeros(len(self._terms), device=device)
-        self._sound: dict[str, Tensor] = {}  # whether each teacher's logits were finite then
+        self._sound: dict[str, Tensor] = {}  # whether what each teacher gave was finite then
 
     @torch.no_grad()
     def add(self, given: Distilled, batch: Batch, step: int) -> None:
@@ -76,7 +76,7 @@ class Meters:
         step, values, broken = min(reports)
         if broken:
             raise Diverged(
-                f"{' and '.join(broken)} gives logits that are not finite at step {step}: check its weights, mean and "
+                f"{' and '.join(broken)} gives outputs that are not finite at step {step}: check its weights, mean and "
                 "std, or use bf16 in place of fp16"
             )
         raise Diverged(

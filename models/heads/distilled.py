@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.heads.contract import Backbone, Head, head
 from models.outputs import Body, Outputs, Tap, Tapped
+from models.taps import classifier_of
 from utils.errors import UsageError
 
 _INSIDE = "body.network.network."  # before the names that the network's library has
@@ -31,12 +32,12 @@ class Distilled(Head):
         Raises:
             UsageError: it has no second classifier.
         """
-        if not hasattr(backbone.network, "head_dist"):
+        if getattr(backbone.network, "head_dist", None) is None:
             raise UsageError(
                 f"head.name=distilled: {type(backbone.network).__name__} has no distillation token, as "
                 "timm/deit_tiny_distilled_patch16_224 has"
             )
-        return TwoClassifiers(backbone.giving("last"))
+        return TwoClassifiers(backbone.giving("last"), backbone.num_classes)
 
     def is_in(self, state: Mapping[str, Tensor]) -> bool:
         """Whether ``state`` is of such a network as it is trained."""
@@ -52,19 +53,24 @@ class Distilled(Head):
 class TwoClassifiers(Body):
     """A network with two classifiers: the first gives the logits in training, the average of both in evaluation.
 
-    `token` [B, K] is what the second gives.
+    `pooled` [B, C] is what the first is given, `token` [B, K] what the second gives.
 
     Args:
         body: images -> the average of both.
+        num_classes: K.
     """
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, num_classes: int) -> None:
         super().__init__()
-        self.features = (*body.features, "token")
-        self.body = Tapped(body, {"first": Tap("network.head"), "token": Tap("network.head_dist")})
+        self.features = (*dict.fromkeys((*body.features, "pooled", "token")),)
+        first = "network.head"
+        linear = f"{first}.{classifier_of(body.get_submodule(first), num_classes)}".rstrip(".")
+        taps = {"first": Tap(first), "pooled": Tap(linear, "input"), "token": Tap("network.head_dist")}
+        self.body = Tapped(body, taps)
+        self.classified_by = f"body.network.{linear}"
 
     def forward(self, images: Tensor) -> Outputs:
-        """images: [B, 3, H, W] -> logits [B, K]; `token` [B, K] and the other features."""
+        """images: [B, 3, H, W] -> logits [B, K]; `pooled` [B, C], `token` [B, K] and the other features."""
         given = self.body(images)
         features = dict(given.features)
         first = features.pop("first")

@@ -3,10 +3,15 @@
 import pytest
 import safetensors.torch
 import torch
+from batches import batch_of
+from torch.nn import functional as F
 
+from knowledge_distiller import KnowledgeDistiller, Term
 from models.heads import HeadConfig
+from models.outputs import Outputs
 from models.weights import read_weights
 from models.zoo import NetworkConfig, build_network
+from teachers import TeacherConfig, build_teacher
 from utils.errors import UsageError
 
 timm = pytest.importorskip("timm")
@@ -31,6 +36,41 @@ def test_the_first_classifier_gives_the_logits_in_training_and_the_average_is_sc
 
 
 @torch.no_grad()
+def test_what_is_pooled_is_what_the_first_classifier_is_given():
+    for name, side in ((NAME, 32), ("timm/levit_128s", 224)):  # a linear layer, and one behind a norm
+        images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+        network = build_network(NetworkConfig(name, head=DISTILLED), 10, ["pooled", "token"], side).train()
+        given = network.predict(images)
+        made = given.features["pooled"] @ given.context["head_weight"].T + given.context["head_bias"]
+        torch.testing.assert_close(made, given.logits)
+        assert (made - given.features["token"]).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_a_teacher_of_some_classes_teaches_the_second_classifier_these_alone():
+    torch.manual_seed(0)
+    names = [*"abcdefghij"]
+    config = TeacherConfig("cifar_resnet8", classes=("g", "b", "d"))
+    teacher = build_teacher(config, names, (), 32, knows_all=False)
+    student = build_network(NetworkConfig(NAME, head=DISTILLED), 10, ["token"], 32, classes=tuple(names))
+    terms = {"token": Term("distillation_token")}
+    distiller = KnowledgeDistiller(student, {"teacher": teacher}, terms, IMAGES)
+    token, (b, d, g) = student.predict(IMAGES).features["token"], teacher.predict(IMAGES).logits.T
+    taught = torch.stack([b, d, g], 1).argmax(1)
+    value = distiller(batch_of(IMAGES, torch.zeros(2, dtype=torch.long))).values["token"]
+    torch.testing.assert_close(value, F.cross_entropy(token[:, [1, 3, 6]], taught))
+
+
+def test_what_is_by_class_must_be_one_a_class():
+    for name, message in (
+        ("token", "token is not one a class$"),
+        ("label_embeddings", r"label_embeddings is not one a class: of the head label_embeddings set head\.options"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            Outputs(torch.zeros(2, 5), {name: torch.zeros(2, 4, 3)}).of_classes(torch.tensor([1, 0]))
+
+
+@torch.no_grad()
 def test_exported_weights_are_those_of_the_library(student, tmp_path):
     scored = student.eval().predict(IMAGES).logits
     state = student.network.state_dict()
@@ -47,6 +87,8 @@ def test_exported_weights_are_those_of_the_library(student, tmp_path):
 def test_a_network_without_a_second_classifier_is_refused():
     with pytest.raises(UsageError, match=r"^head\.name=distilled: ResNet has no distillation token, as timm/deit_tiny"):
         build_network(NetworkConfig("resnet18", head=DISTILLED), 10, side=32)
+    with pytest.raises(UsageError, match=r"^head\.name=distilled: PoolingVisionTransformer has no distillation token"):
+        build_network(NetworkConfig("timm/pit_ti_224", head=DISTILLED), 10)
     with pytest.raises(UsageError, match="gives no token; it gives logits"):
         build_network(NetworkConfig(NAME), 10, ["token"], 32)
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from batches import batch_of
@@ -13,10 +14,12 @@ import tasks
 from imagenet_train_cfg import cfg as imagenet
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.heads import HeadConfig
+from models.outputs import Outputs
 from models.zoo import NetworkConfig, build_network
 from teachers import Live, TeacherConfig, build_teacher, scene_of
+from training.meters import Meters
 from training.teacher_check import check_teachers
-from utils.errors import UsageError
+from utils.errors import Diverged, UsageError
 
 NONE = HeadConfig("none")
 IMAGES = torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -93,14 +96,16 @@ def test_patches_are_in_their_places():
     assert set(change.flatten(1).argmax(1).tolist()) == {1 * 4 + 3}
 
 
-def test_a_file_of_another_size_and_with_dinov2s_names_fits_timms_network(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "module.", "teacher.backbone."])
+def test_a_file_of_another_size_and_with_dinov2s_names_fits_timms_network(prefix, tmp_path):
     """Names are those of facebookresearch/dinov2's checkpoints: mask_token, and cls_token within pos_embed."""
     pytest.importorskip("timm")
     import timm
 
     made = timm.create_model("test_vit", num_classes=0, img_size=96)
     state = {name: value.clone() for name, value in made.state_dict().items()}
-    torch.save({**state, "mask_token": torch.zeros(1, 64)}, tmp_path / "dinov2.pth")
+    held = {**state, "mask_token": torch.zeros(1, 64)}
+    torch.save({f"{prefix}{name}": value for name, value in held.items()}, tmp_path / "dinov2.pth")
     config = NetworkConfig(VIT, str(tmp_path / "dinov2.pth"), head=NONE)
     network = build_network(config, 10, ["pooled"], 96).network
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
@@ -131,6 +136,21 @@ def test_a_student_learns_from_features_without_labels_or_logits():
     assert student.classifier.weight.grad is None
 
 
+def test_a_teacher_whose_features_are_not_finite_is_named():
+    teacher = build_teacher(TeacherConfig("cifar_resnet8", head=NONE), [*"0123456789"], ["pooled"], 32)
+    student = build_network(NetworkConfig("cifar_resnet8"), 10, ["pooled"], 32)
+    images = IMAGES[:, :, :32, :32]
+    terms = {"pooled": Term("feature_distance", teacher="big")}
+    distiller = KnowledgeDistiller(student, {"big": teacher}, terms, images)
+    batch, meters = batch_of(images, torch.full((4,), -1)), Meters([*terms], tasks.get("features"), torch.device("cpu"))
+    assert distiller(batch).sound["big"]
+    with torch.no_grad():
+        next(teacher.network.parameters())[0] = math.nan
+    meters.add(distiller(batch), batch, 1)
+    with pytest.raises(Diverged, match=r"^teachers\.big gives outputs that are not finite at step 1: "):
+        meters.raise_if_diverged()
+
+
 @pytest.mark.parametrize(
     ("objective", "lacking"), [("kd", "logits"), ("srrl", "head_bias, head_weight"), ("crld", "logits, strong_logits")]
 )
@@ -158,16 +178,23 @@ def test_where_a_classifier_is_needed_it_may_not_be_left_out():
         build_network(NetworkConfig("cifar_resnet8", head=NONE), 10, ["stage4"], 32)
 
 
-def checked(change=lambda features: features, task="single_label", head=NONE):
-    """Check a teacher whose features are changed."""
+def checked(change=lambda features: features, task="single_label", head=NONE, rows=4):
+    """Check a teacher whose features are changed, which sees so many images at a time."""
     teacher = build_network(NetworkConfig("cifar_resnet8", head=head), 10, ["pooled"], 32)
     outputs = given(teacher, IMAGES[:, :, :32, :32])
-    outputs.features["pooled"] = change(outputs.features["pooled"])
-    teacher.predict = lambda _images, _scene: outputs
+    logits = outputs.logits.split(rows) if outputs.logits.numel() else [outputs.logits] * 4
+    parts = iter(zip(logits, change(outputs.features["pooled"]).split(rows)))
+
+    def predict(_images, _scene):
+        logits, pooled = next(parts)
+        return Outputs(logits, {"pooled": pooled})
+
+    teacher.predict = predict
     batch = batch_of(IMAGES[:, :, :32, :32], torch.full((4,), -1))
 
     def look(predict):
-        predict(batch.images["weak"], scene_of(batch))
+        for _ in range(4 // rows):
+            predict(batch.images["weak"], scene_of(batch))
         return 4
 
     scorer = SimpleNamespace(look=look)
@@ -179,12 +206,22 @@ def checked(change=lambda features: features, task="single_label", head=NONE):
 
 def test_the_check_of_teachers_looks_at_features_and_scores_none(capsys):
     checked()
-    checked(task="features", head=HeadConfig())
+    checked(task="features", head=HeadConfig(), rows=1)
     line = "teachers.big, cifar_resnet8: gives features of 4 validation images; they are not scored"
     assert capsys.readouterr().out.splitlines() == [line, line]
     with pytest.raises(
         UsageError, match=r"teachers\.big gives features that are not finite: check its weights, w\.pth"
     ):
         checked(lambda features: features * math.nan)
-    with pytest.raises(UsageError, match=r"teachers\.big gives the same for all images"):
-        checked(lambda features: features[:1].expand(4, -1))
+    for rows in (4, 1):
+        with pytest.raises(UsageError, match=r"teachers\.big gives the same for all images"):
+            checked(lambda features: features[:1].expand(4, -1), rows=rows)
+
+
+def test_ranks_that_see_an_image_each_cannot_tell_whether_a_teacher_gives_the_same(monkeypatch):
+    monkeypatch.setattr("training.teacher_check.gather", lambda images: [images, images])
+    seen = SimpleNamespace(look=lambda predict: predict(None, None) or 1)
+    teacher = build_network(NetworkConfig("cifar_resnet8", head=NONE), 10, ["pooled"], 32)
+    teacher.predict = lambda _images, _scene: Outputs(torch.empty(0), {"pooled": torch.ones(1, 3)})
+    configs = {"big": TeacherConfig("cifar_resnet8", "w.pth", head=NONE)}
+    check_teachers(nn.ModuleDict({"big": Live(teacher)}), configs, tasks.get("features"), np.zeros(2, int), seen)

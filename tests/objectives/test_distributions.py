@@ -96,6 +96,19 @@ def test_every_channel_of_a_teacher_has_mean_0_and_variance_1_and_nothing_is_los
     torch.testing.assert_close(torch.pdist(standard[:9]) * phi, torch.pdist(pixels[:9]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [5, 36])
+def test_without_a_hadamard_matrix_channels_have_variance_1_on_the_average_alone(channels):
+    mixed = numbers(9, channels, 6, 6) * (2.0 ** -torch.arange(channels))[:, None, None]
+    _, standard = measured(torch.einsum("dc,bchw->bdhw", numbers(channels, channels, seed=1), mixed))
+    variances = standard.var(0, correction=0)
+    assert variances.mean().item() == pytest.approx(1, rel=1e-5)
+    assert variances.max() > 1.3
+    assert variances.max() < 2
+    # Those of a cosine and of the sine that mirrors it: 1 + sin and 1 - sin.
+    pairs = variances[1:] + variances[1:].flip(0)
+    torch.testing.assert_close(pairs, torch.full_like(pairs, 2), rtol=1e-5, atol=0)
+
+
 def test_teachers_weigh_the_same_whatever_their_scale():
     teacher = numbers(4, 8, 5, 5)
     for scale, shift in ((1, 0), (1e3, 0), (1e-3, 0), (1, 50)):

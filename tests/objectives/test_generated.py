@@ -71,6 +71,13 @@ def test_vitkd_hides_as_many_tokens_of_each_sample_and_compares_them_alone():
     assert not torch.autograd.grad(value, student)[0].any()  # what stays is not compared, what is hidden not seen
 
 
+def test_vitkd_counts_tokens_as_decimals_do():
+    # 0.1 of 10 is one, though 10 (1 - 0.9) is 0.9999999999999998 in floating point.
+    for tokens, masked, kept in ((10, 0.9, 1), (100, 0.9, 10), (10, 0.93, 0), (10, 0.5, 5)):
+        x = torch.zeros(2, 1, 1, tokens)
+        assert (~ViTKD([x, x], [x, x], masked=masked).missing(x)).sum((1, 2, 3)).tolist() == [kept] * 2
+
+
 def test_diffkd_takes_the_noise_away_that_its_model_tells():
     # Song et al.: steps without chance lead back to the map, if the noise is told exactly at each of them.
     student, teacher = numbers(3, 4, 2, 2), numbers(3, 6, 2, 2, seed=1)

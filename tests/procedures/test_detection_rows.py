@@ -81,6 +81,7 @@ def test_a_row_learns_for_a_step(row, batch):
     before = {name: one.detach().clone() for name, one in parameters.items()}
     ((given, _),) = step_on(state, distiller, batch, 0.01)
     assert given.loss.isfinite()
+    assert all(given.sound.values())
     assert given.values.keys() == cfg.last.terms.keys()
     moved = {name for name, one in parameters.items() if not torch.equal(one, before[name])}
     assert not [name for name in moved if ".bn" in name] or cfg.last.freeze_norms == "statistics"

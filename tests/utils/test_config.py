@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import objectives
+import tasks
 from configs._pieces import PAIRS
 from configs.methods import METHODS
 from imagenet_train_cfg import cfg
@@ -267,6 +268,13 @@ def test_a_method_of_ones_own_is_one_entry_in_one_file(tmp_path):
     assert toy.name == "imagenet_resnet50_toy_resnet34"
     assert toy.last.terms == {"cross_entropy": Term("cross_entropy"), "toy": Term("kd", 3.0)}
     assert (toy.data.batch_size, toy.last.optim.init_lr) == (512, 0.2)
+
+
+def test_a_method_with_a_task_of_its_own_has_the_hard_loss_of_that(tmp_path):
+    (tmp_path / "toy.py").write_text(METHOD.replace("batch_size=512", 'task="multi_label"'))
+    toy, _ = read_config(tmp_path / "toy.py", Recipe, [])
+    assert toy.task == "multi_label"
+    assert [*toy.last.terms] == [tasks.get("multi_label").hard_loss, "toy"] != ["cross_entropy", "toy"]
 
 
 @pytest.mark.parametrize(
