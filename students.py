@@ -158,7 +158,7 @@ def check_shared(runs: Mapping[str, Recipe]) -> None:
         if cfg.train_params.wandb_project is not None:
             raise UsageError(
                 f"{name}: train_params.wandb_project: Weights & Biases takes one run a process: leave it out, "
-                "TensorBoard and comparison.json have them all"
+                "TensorBoard and the comparison at the end have them all"
             )
 
 

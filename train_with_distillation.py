@@ -29,10 +29,15 @@ import sys
 from collections.abc import Mapping
 from contextlib import closing
 
+sys.path.insert(0, __file__.rpartition("/")[0])  # also with -m, from a project that has folders of these names
+if __name__ == "__main__":  # the imports take seconds
+    from utils.starting import begin
+
+    begin()
+
 from torch import nn
 from torch.distributed.elastic.multiprocessing.errors import record
 
-sys.path.insert(0, __file__.rpartition("/")[0])  # also with -m, from a project that has folders of these names
 from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader
 from evaluate import evaluate
@@ -106,7 +111,8 @@ def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) ->
             trainers[name].begin(scorer, dataclasses.asdict(cfg), clock)
         diverged = Together([*trainers.values()], loader, keeping, has_ended).train(clock, stop)
     if ranks.first and len(cfgs) > 1:
-        Extra("comparison").do(lambda: print(comparison.compare([cfg.folder for cfg in cfgs.values()])))
+        table = first.folder.with_name(f"{first.folder.name}.comparison.json")
+        Extra("comparison").do(lambda: print(comparison.compare([cfg.folder for cfg in cfgs.values()], table)))
     if diverged:
         raise Diverged(f"{', '.join(diverged)}: not trained to the end, as said above")
 

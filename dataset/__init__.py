@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dataset.config import DataConfig
     from dataset.loader import EvalLoader, TrainLoader, open_split
-    from dataset.store.record import Record
+    from dataset.store.record import Boxes, Record
     from dataset.store.samples import Samples
 
-__all__ = ["DataConfig", "EvalLoader", "Record", "Samples", "TrainLoader", "open_split"]
+__all__ = ["Boxes", "DataConfig", "EvalLoader", "Record", "Samples", "TrainLoader", "open_split"]
 
-_HOMES = {"DataConfig": "config", "Record": "store.record", "Samples": "store.samples"}
+_HOMES = {"Boxes": "store.record", "DataConfig": "config", "Record": "store.record", "Samples": "store.samples"}
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.sources.cifar import find_cifar
 from dataset.store.options import add_flags, options_of

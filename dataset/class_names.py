@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from torchvision.models import ResNet18_Weights
-
 OTHER = "other"  # the superclass of what is in none of the others
 
 _WORDNET_ID = re.compile(r"n\d{8}")
@@ -50,8 +48,9 @@ def names_for_people(classes: Sequence[str]) -> list[str]:
     The ids of ImageNet's 1000 classes are known, and where timm is installed those of the whole of ImageNet. Where two
     of the classes are called the same, each has its id behind the name.
     """
-    known = _imagenet_names()
-    if any(_WORDNET_ID.fullmatch(one) and one not in known for one in classes):
+    ids = {one for one in classes if _WORDNET_ID.fullmatch(one)}
+    known = _imagenet_names() if ids else {}
+    if ids - known.keys():
         known = {**_names_of_timm(), **known}
     names = [known.get(one, one) for one in classes]
     counts = Counter(names)
@@ -83,6 +82,8 @@ def _of_imagenet() -> dict[str, str]:
 @cache
 def _imagenet_names() -> dict[str, str]:
     """torchvision lists the names in the order of the labels, which is that of the sorted ids."""
+    from torchvision.models import ResNet18_Weights  # torchvision takes seconds
+
     return dict(zip(_of_imagenet(), ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True))
 
 

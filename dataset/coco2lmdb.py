@@ -25,6 +25,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.sources.coco import ORDERS, find_coco
 from dataset.sources.imagenet import SPLITS

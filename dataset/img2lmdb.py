@@ -29,6 +29,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.sources.files import find_listed
 from dataset.store.options import add_flags, fitting_of, options_of, photo_flags, split_folder

@@ -17,6 +17,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.inspection.report import find_splits, inspect
 from dataset.store.index import INDEX

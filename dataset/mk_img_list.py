@@ -25,6 +25,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.sources.imagenet import (
     CLASSES,
@@ -86,6 +89,8 @@ def main() -> None:
     if classes:
         names = b"".join(os.fsencode(f"{name}\n") for name in classes)
         write_atomically(options.output_path / CLASSES, names)
+    else:
+        (options.output_path / CLASSES).unlink(missing_ok=True)  # of other lists
     for split, entries in found.items():
         target = options.output_path / f"{split}_list.txt"
         write_atomically(target, list_bytes(entries))

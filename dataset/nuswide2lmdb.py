@@ -23,6 +23,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.nuswide import ORDERS, find_concepts, find_nuswide

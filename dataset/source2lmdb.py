@@ -26,6 +26,9 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from utils.starting import begin
+
+    begin()
 
 from dataset.sources.functions import Yielding
 from dataset.sources.iterated import find_yielded, forget_images

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from dataset.store.record import UNLABELLED
 from evaluation.contract import Metrics
-from utils.distributed import all_cat, gather
+from utils.distributed import all_cat, any_rank, gather
 from utils.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,10 +61,12 @@ class Neighbours(Metrics):
         counts = gather(sum(len(index) for *_, index in self._rows))
         if not sum(counts):
             raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
+        if any_rank(self._lacks_features):
+            return {"knn": math.nan, "images": sum(counts)}
         features, labels, index = self._of_all_ranks(counts)
         order = index.argsort()  # the same whatever rank had which
         features, labels = features[order], labels[order]
-        if self._lacks_features or bool((labels == UNLABELLED).any()) or len(labels) < 2:
+        if bool((labels == UNLABELLED).any()) or len(labels) < 2:
             return {"knn": math.nan, "images": len(labels)}
         right = [self._right(features, labels, start) for start in range(0, len(labels), _ROWS)]
         return {"knn": 100 * float(torch.cat(right).double().mean()), "images": len(labels)}

@@ -13,7 +13,6 @@ prints a table, and writes it as comparison.json, and the learning curves as com
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,20 @@ from utils.text import counted
 _SHOWN = 4  # settings in a row of the table
 
 
-def compare(runs: Sequence[Path], folder: Path | None = None) -> str:
-    """The table of some runs, best first, that is also written to ``folder``, with their curves; beside the first run
-    when not given.
+def compare(runs: Sequence[Path], output: Path) -> str:
+    """The table of some runs, best first, that is also written to ``output``, a JSON file, with their curves beside it.
 
     Raises:
         UsageError: one is no run folder.
         DataError: a file in one is damaged.
     """
-    folder = folder or runs[0].parent
     configs = [log.read_config(run) for run in runs]
     rows = [_row(run, config) for run, config in zip(runs, configs)]
     for row, differs in zip(rows, log.differing(configs)):
         row["differs"] = differs
-    write_atomically(folder / "comparison.json", json.dumps(rows, indent=1).encode())
+    write_atomically(output, log.as_json(rows).encode())
     if begun := [run for run in runs if (run / "metrics.jsonl").exists()]:
-        curves.draw(begun, folder / "comparison.png")
+        curves.draw(begun, output.with_suffix(".png"))
     return _table(rows)
 
 
@@ -80,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.output or options.runs[0].parent
     make_folder(folder, "--output")
-    print(compare(options.runs, folder))
+    print(compare(options.runs, folder / "comparison.json"))
 
 
 if __name__ == "__main__":

@@ -32,11 +32,11 @@ from figures.log import primary, read_metrics
 from utils.console import exit_with_its_code, png
 from utils.errors import ExpectedError
 
-__all__ = ["draw", "groups", "primary", "read_metrics"]
+__all__ = ["PROCESSES", "TRAINER", "draw", "groups", "primary", "read_metrics"]
 
 # Shares of time in a row of training, as `training.spent` has them; older runs have none.
-_TRAINER = ("student", "teacher", "optimizer", "copy", "data")
-_PROCESSES = ("read", "decode", "resize", "slot")
+TRAINER = ("student", "teacher", "optimizer", "copy", "data")
+PROCESSES = ("read", "decode", "resize", "slot")
 
 _DECADES = 20  # greatest loss over the least from which the axis is logarithmic
 _AVERAGES = {"ema": "--", "average": ":"}  # of the weights: what their scores begin with, and their line
@@ -81,8 +81,8 @@ def draw(runs: Sequence[Path], output: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     if has_time:
-        _draw_time(figure.add_subplot(grid[0, 2]), timed, _TRAINER, "Time of the trainer")
-        _draw_time(figure.add_subplot(grid[1, 2]), timed, _PROCESSES, "Time of the decoding processes")
+        _draw_time(figure.add_subplot(grid[0, 2]), timed, TRAINER, "Time of the trainer")
+        _draw_time(figure.add_subplot(grid[1, 2]), timed, PROCESSES, "Time of the decoding processes")
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     figure.savefig(output, dpi=120)
@@ -95,7 +95,8 @@ def groups(runs: Sequence[Path]) -> list[Group]:
     for run in runs:
         try:
             settings = log.settings_of(log.read_config(run))
-            key = json.dumps([(name, settings[name]) for name in settings if name not in (*log.NOT_COMPARED, log.SEED)])
+            compared = [name for name in settings if log.is_compared(name) and name != log.SEED]
+            key = json.dumps([(name, settings[name]) for name in compared])
         except ExpectedError:  # its settings are not known
             settings, key = {}, str(run)
         alike.setdefault(key, []).append((run, settings.get(log.SEED)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +16,13 @@ from utils.errors import DataError, UsageError
 from utils.rows import TIME, best_row, highest, of_kind, primary, read_rows
 
 __all__ = [
+    "as_json",
     "best_row",
     "differing",
     "epochs_done",
     "epochs_of",
     "highest",
+    "is_compared",
     "is_written",
     "metrics_so_far",
     "of_kind",
@@ -29,8 +33,14 @@ __all__ = [
     "settings_of",
 ]
 
-NOT_COMPARED = ("name", "train_params.output_path")
 SEED = "train_params.seed"
+
+# Settings that change nothing of what a run learns, nor of what it learns from and how it computes.
+_NOT_COMPARED = re.compile(
+    r"name|train_params\.(output_path|print_freq|checkpoint_steps|timeout_minutes|wandb_project)"
+    r"|data\.(num_workers|worker_timeout|val_batch_size|cache_path|cache_gb)"
+    r"|teachers\.[^.]+\.(store|on_damage|expect)"
+)
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -107,7 +117,25 @@ def differing(configs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for one in every:
         for key, value in one.items():
             values.setdefault(key, set()).add(json.dumps(value))
-    return [{key: one[key] for key in one if len(values[key]) > 1 and key not in NOT_COMPARED} for one in every]
+    return [{key: one[key] for key in one if len(values[key]) > 1 and is_compared(key)} for one in every]
+
+
+def is_compared(key: str) -> bool:
+    """Whether runs that differ in a setting are told apart by it."""
+    return _NOT_COMPARED.fullmatch(key) is None
+
+
+def as_json(value: Any) -> str:
+    """As JSON, which has no NaN and no infinity: null stands for these."""
+    return json.dumps(_finite(value), indent=1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:

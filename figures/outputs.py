@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from dataset.feed.batch import Batch
 from dataset.feed.stored import in_stored_pixels
 from dataset.feed.targets import Objects
 from dataset.loader import DataConfig, EvalLoader, open_split
+from figures import log
 from models.outputs import Scene
 from models.zoo import Network, NetworkConfig, build_network
-from old_names import as_today
 from teachers import Live, TeacherConfig, build_teacher
 from training.state import best_weights
 from utils.config import restore
@@ -189,10 +188,10 @@ def _config_of(run: Path) -> tuple[dict[str, Any], DataConfig]:
     path = run / "config.json"
     if not path.exists() or not (run / "best.pt").exists():
         raise UsageError(f"{run} is not a run folder with a best.pt: train it for an epoch first")
+    config = log.read_config(run)
     try:
-        config = as_today(json.loads(path.read_bytes()))
         return config, restore(DataConfig, config["data"])[0]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, DataError) as error:
         raise DataError(f"{path} is damaged, or of another version ({error})") from None
 
 

@@ -4,7 +4,8 @@ python -m figures.runs [FOLDER ...] [--sort date] [--json]
 
 Of each run first the best score and its epoch, epochs that are done of all, state, time trained, date of the last line
 of its log, and folder; below it student and teachers, the terms of each phase, and settings in which it differs from
-the others of these networks and terms, or from most of the runs. A run is
+the others of these networks and terms, or from most of the runs; but for those that change nothing of its result: where
+it writes, how often it prints, workers, the cache. A run is
 
     training         going on: a process holds its folder
     done             trained to its end
@@ -231,7 +232,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = sorted(list_runs(options.folders), key=_ORDERS[options.sort])
     if options.json:
-        print(json.dumps([asdict(run) for run in runs], indent=1))
+        print(log.as_json([asdict(run) for run in runs]))
     elif runs:
         print(table(runs, shutil.get_terminal_size((_WIDE, 24)).columns))
     else:

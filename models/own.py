@@ -6,13 +6,11 @@ A class or a function that takes `num_classes` by name, and the options of the c
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
 from collections.abc import Mapping
-from functools import reduce
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from models.outputs import Body, Outputs
 from models.taps import run_once
 from utils.errors import ExpectedError, UsageError
 from utils.files import sha256
-from utils.imports import check_namesakes, names_here, reachable, source_of
+from utils.imports import line_in, module_of, names_here, no_module, reachable, source_of
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _OF_A_CONFIG = ("__main__", "<run_path>")  # modules that no one can import
@@ -78,9 +76,9 @@ def own_network(name: str, folder: str, options: Mapping[str, Any], num_classes:
     except (TypeError, ValueError):
         raise UsageError(f"{name} is no class or function") from None
     takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    by_name = {one.name for one in parameters.values() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    by_name = [one.name for one in parameters.values() if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     if unknown := [] if takes_any else [one for one in ("num_classes", *options) if one not in by_name]:
-        takes = ", ".join(by_name - {"num_classes"}) or "no options"
+        takes = ", ".join(one for one in by_name if one != "num_classes") or "no options"
         do = "give it a parameter num_classes" if unknown[0] == "num_classes" else f"it takes {takes}"
         raise UsageError(f"{name} takes no {unknown[0]}: {do}")
     try:
@@ -88,7 +86,7 @@ def own_network(name: str, folder: str, options: Mapping[str, Any], num_classes:
     except ExpectedError:
         raise
     except Exception as error:  # a program of the user's
-        raise UsageError(f"{name} raised {type(error).__name__}: {error}{_line(error, folder)}") from error
+        raise UsageError(f"{name} raised {type(error).__name__}: {error}{line_in(error, Path(folder))}") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} makes an object of {type(network).__name__}, which is no torch.nn.Module")
     return network
@@ -105,7 +103,7 @@ def check_outputs(name: str, folder: str, network: nn.Module, side: int, num_cla
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a program of the user's
-        raised = f"{type(error).__name__}: {error}{_line(error, folder)}"
+        raised = f"{type(error).__name__}: {error}{line_in(error, Path(folder))}"
         raise UsageError(f"{name} does not take images [1, 3, {side}, {side}]: {raised}") from error
     if isinstance(given, Outputs) and not isinstance(network, Body):
         raise UsageError(f"{name} returns Outputs: derive it from models.outputs.Body, and list its `features`")
@@ -132,47 +130,16 @@ def _imported(name: str, folder: str) -> Any:
     """What the import path ``name`` leads to."""
     module, _, names = name.partition(":")
     top = module.partition(".")[0]
-    if top in names_here():
-        raise UsageError(
-            f"{name}: Limbeck has a {top!r} of its own, which Python finds before yours: rename yours, or move it into "
-            f"a package beside the config, and name mine.{name}"
-        )
-    file = f"{module.replace('.', '/')}.py"
-    if not folder:
-        raise UsageError(f"{name}: no module {module}: put {file} beside the config, or in a folder of PYTHONPATH")
-    source = source_of(module, Path(folder))
-    if source is None and not _has(top, folder):
-        raise UsageError(f"{name}: no module {module}: put {file} into {folder}, or into a folder of PYTHONPATH")
-    if source is not None:
-        check_namesakes(source, Path(folder))
-    if folder not in sys.path:
-        sys.path.append(folder)
+    if top not in names_here() and not (folder and _has(top, folder)):
+        raise no_module(name, folder)
+    found = module_of(name, Path(folder))
     try:
-        found = importlib.import_module(module)
-    except ExpectedError:
-        raise
-    except Exception as error:  # a program of the user's
-        raise UsageError(f"{name}: {type(error).__name__}: {error}{_line(error, folder)}") from error
-    where = getattr(found, "__file__", None)
-    if source is not None and where is not None and Path(where).resolve() != source.resolve():
-        raise UsageError(f"{name} is that of {source}, and Python has {module} from {where}: rename one of them")
-    try:
-        return reduce(getattr, names.split("."), found)
+        return attrgetter(names)(found)
     except AttributeError:
+        where = getattr(found, "__file__", None) or module
         raise UsageError(f"{name}: there is no {names} in {where}") from None
 
 
 def _has(top: str, folder: str) -> bool:
     """Whether a module or package called ``top`` lies in the folder."""
     return Path(folder, top).is_dir() or source_of(top, Path(folder)) is not None
-
-
-def _line(error: BaseException, folder: str) -> str:
-    """Where in the user's own files an error was raised."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if Path(file).is_relative_to(folder):
-            place = f" ({file}, line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return place

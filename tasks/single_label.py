@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dataset.feed.targets import Labels
-from dataset.store.record import UNLABELLED
+from dataset.store.record import UNLABELLED, is_unlabelled
 from tasks.contract import Task, task
 from utils.errors import UsageError
 from utils.text import counted
@@ -59,4 +59,4 @@ class SingleLabel(Task):
 
     def chance(self, labels: np.ndarray) -> float:
         """One of the classes that occur; nan without labels."""
-        return math.nan if (labels == UNLABELLED).all() else 100 / len(np.unique(labels))
+        return math.nan if is_unlabelled(labels) else 100 / len(np.unique(labels))

@@ -34,6 +34,7 @@ from utils.config import read_configs
 from utils.console import exit_with_its_code
 from utils.distributed import barrier, print_on_first, ranks
 from utils.errors import UsageError
+from utils.files import expanded
 from utils.text import counted
 
 
@@ -78,7 +79,7 @@ def _only_read(teacher: TeacherConfig) -> TeacherConfig:
     Raises:
         UsageError: there is none.
     """
-    if teacher.store and not Path(teacher.store).expanduser().is_dir():
+    if teacher.store and not expanded(teacher.store, "--check").is_dir():
         raise UsageError(f"--check: {teacher.store} is no folder: fill it first, without --check")
     return replace(teacher, on_damage="stop")
 

@@ -46,7 +46,7 @@ def described(
     stored: dict[str, str] = {}
     for name, teacher in distiller.teachers.items():
         if isinstance(teacher, Stored):
-            stored[name] = f"{configs[name].name}, outputs in {teacher.store.path}, {teacher.bytes} bytes a view"
+            stored[name] = f"{configs[name].name}, outputs in {teacher.store.path}, {teacher.record.size} bytes a view"
         else:
             networks[name] = teacher.network
     train, val = splits

@@ -6,10 +6,11 @@ import errno
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Any, cast
 
+from utils import starting
 from utils.errors import Stopped
+from utils.starting import say
 
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT)  # SIGUSR1 is Slurm's warning
 _AT_ONCE = 130  # a shell's exit code for Ctrl-C
@@ -28,6 +29,7 @@ class Stop:
         self._deferred = False
 
     def __enter__(self) -> Stop:
+        starting.end()
         kept = [number for number in _SIGNALS if not (number == signal.SIGHUP and _is_ignored(number))]  # nohup
         self._handlers = {number: signal.signal(number, self._note) for number in kept}
         self._streams = sys.stdout, sys.stderr
@@ -49,14 +51,14 @@ class Stop:
     def ask(self, who: str, *, why: str = "", at_once: bool = False) -> None:
         """Stop as soon as may be, because of ``who``; ``why`` is printed behind it."""
         if not self._deferred:
-            _print(f"{Stopped.__name__}: stopped by {who}{why} before the first step; the same command begins again")
+            say(f"{Stopped.__name__}: stopped by {who}{why} before the first step; the same command begins again")
             raise SystemExit(Stopped.exit_code)
         if self.asked and at_once:
-            _print("stopped at once; the same command resumes from the last checkpoint, if there is one")
+            say("stopped at once; the same command resumes from the last checkpoint, if there is one")
             os._exit(_AT_ONCE)
         if not self.asked:
             self.asked = who
-            _print(f"stopped by {who}{why}: saving after this step; Ctrl-C again to stop at once")
+            say(f"stopped by {who}{why}: saving after this step; Ctrl-C again to stop at once")
 
     def _note(self, number: int, _frame: object) -> None:
         self.ask("a signal", why=f" ({signal.Signals(number).name})", at_once=number == signal.SIGINT)
@@ -102,10 +104,3 @@ class _Stream:
 
 def _is_ignored(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
-
-
-def _print(line: str) -> None:
-    """Past Python's buffers, which a signal may have found half written; on a terminal below the bar."""
-    if os.environ.get("RANK", "0") == "0":
-        with suppress(OSError):
-            os.write(2, f"{chr(10) * os.isatty(2)}{line}\n".encode())

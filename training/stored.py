@@ -93,7 +93,7 @@ class Stored(nn.Module):
         for view, records in whole.items():
             covered = np.full(self.store.samples, records is not None)
             if records is None:
-                records = np.zeros((self.store.samples, self.bytes), np.uint8)
+                records = np.zeros((self.store.samples, self.record.size), np.uint8)
                 for index, part in self.store.parts(view, epoch):
                     records[index], covered[index] = part, True
             self._table[view] = torch.from_numpy(records).to(device)
@@ -126,11 +126,6 @@ class Stored(nn.Module):
     def stored(self, view: str, index: Tensor) -> Outputs:
         """What is there of samples ``index``, int64 [B], in the epoch that was begun."""
         return self.decoded(self._table[view].index_select(0, index), index, view)
-
-    @property
-    def bytes(self) -> int:
-        """Of a record."""
-        return self.record.size
 
     def encoded(self, outputs: Outputs, batch: Batch, view: str) -> Tensor:
         """Records, uint8 [B, size], of what the teacher gives for a batch."""
@@ -176,7 +171,7 @@ class Stored(nn.Module):
             return
         tables, seen = {}, np.ones(store.samples, bool)
         for view in self.views:
-            tables[view] = np.zeros((store.samples, self.bytes), np.uint8)
+            tables[view] = np.zeros((store.samples, self.record.size), np.uint8)
             covered = np.zeros(store.samples, bool)
             for index, records in store.parts(view, epoch):
                 tables[view][index], covered[index] = records, True

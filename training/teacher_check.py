@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from models.outputs import Outputs, Scene
@@ -90,19 +91,24 @@ def _check_features(name: str, config: TeacherConfig, teacher: Live, scorer: Sco
         UsageError: its features, or logits, are not finite, or the same for all images.
     """
     finite, varied = [True], [False]
+    first: dict[tuple[str, torch.Size], Tensor] = {}  # of each output and shape, [1, ...] for the first image
 
     def look(images: Tensor, scene: Scene) -> None:
         given = teacher.predict(images, scene)
-        for value in (given.logits, *given.features.values()) if given.logits.numel() else given.features.values():
+        outputs = {**given.features, "logits": given.logits} if given.logits.numel() else given.features
+        for output, value in outputs.items():
             finite[0] &= bool(value.isfinite().all())
-            varied[0] |= bool((value != value[:1]).any())
+            start = first.setdefault((output, value.shape[1:]), value[:1].clone())
+            varied[0] |= bool((value != start).any())
 
-    images = sum(gather(scorer.look(look)))
+    counts = gather(scorer.look(look))
     if any_rank(not finite[0]):
         raise UsageError(f"teachers.{name} gives features that are not finite: check its weights, {config.weights}")
-    if not any_rank(varied[0]) and images > 1:
+    if not any_rank(varied[0]) and max(counts) > 1:
         raise UsageError(f"teachers.{name} gives the same for all images: check its weights, {config.weights}")
-    print_on_first(f"teachers.{name}, {config.name}: gives features of {images} validation images; they are not scored")
+    print_on_first(
+        f"teachers.{name}, {config.name}: gives features of {sum(counts)} validation images; they are not scored"
+    )
 
 
 def least_expected(chance: float) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from utils import starting
 from utils.errors import ExpectedError, UsageError
 
 tqdm.set_lock(RLock())  # its own is a semaphore too, which a kill would leave in /dev/shm
@@ -24,6 +25,7 @@ def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
     @wraps(main)
     def command() -> None:
         try:
+            starting.end()
             main()
         except ExpectedError as error:
             sys.exit(report(error))

@@ -6,10 +6,13 @@ import ast
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
 from typing import NamedTuple
 
-from utils.errors import UsageError
+from utils.errors import ExpectedError, UsageError
 
 _ROOT = Path(__file__).resolve().parents[1]
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
@@ -37,6 +40,55 @@ def names_here() -> frozenset[str]:
     return frozenset(path.stem for path in _ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file())
 
 
+def module_of(path: str, folder: Path) -> ModuleType:
+    """The module of an import path, `module:name`, which lies in ``folder`` or on Python's path.
+
+    Raises:
+        UsageError: there is no such module, or one of this checkout or from elsewhere is found before it; or it raises
+            an error.
+    """
+    module = path.partition(":")[0]
+    top = module.partition(".")[0]
+    if top in names_here():
+        raise UsageError(
+            f"{path}: Limbeck has a {top!r} of its own, which Python finds before yours: rename yours, or move it into "
+            f"a package, and name mine.{path}"
+        )
+    source = source_of(module, folder)
+    if source is not None:
+        check_namesakes(source, folder)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    try:
+        found = import_module(module)
+    except ExpectedError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            raise no_module(path, str(folder)) from None
+        raise UsageError(f"{path}: {error}{line_in(error, folder)}: install it, or take the import out") from None
+    except Exception as error:  # a program of the user's
+        raise UsageError(f"{path}: {type(error).__name__}: {error}{line_in(error, folder)}") from error
+    where = getattr(found, "__file__", None)
+    if source is not None and where is not None and Path(where).resolve() != source.resolve():
+        raise UsageError(f"{path} is that of {source}, and Python has {module} from {where}: rename one of them")
+    return found
+
+
+def no_module(path: str, folder: str) -> UsageError:
+    """What is wrong with an import path whose module is neither in ``folder``, empty for none, nor on Python's path."""
+    module = path.partition(":")[0]
+    place = f"into {folder}, or into" if folder else "beside the config, or in"
+    file = f"{module.replace('.', '/')}.py"
+    return UsageError(f"{path}: no module {module}: put {file} {place} a folder of PYTHONPATH")
+
+
+def line_in(error: BaseException, folder: Path) -> str:
+    """Where in the user's own files an error was raised, in brackets; empty where it was elsewhere."""
+    places = [one for one in extract_tb(error.__traceback__) if Path(one.filename).is_relative_to(folder)]
+    return f" ({places[-1].filename}, line {places[-1].lineno})" if places else ""
+
+
 def check_namesakes(file: Path, folder: Path) -> None:
     """See that a file, and those of its ``folder`` that it imports, get the modules that they mean.
 
@@ -49,8 +101,10 @@ def check_namesakes(file: Path, folder: Path) -> None:
     for one in reachable(file, folder):
         for found in _imports(one, folder):
             top = found.module.partition(".")[0]
+            if found.relative or top not in names_here():
+                continue
             own = next(filter(None, (_meant(found, place) for place in places)), None)
-            if top in names_here() and not found.relative and own is not None:
+            if own is not None:
                 wanted = f"{found.module}.{found.name}".rstrip(".")
                 raise UsageError(
                     f"{one}, line {found.line}: {wanted} is in {own}, but Python finds Limbeck's own {top!r} first, "

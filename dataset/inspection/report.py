@@ -21,7 +21,7 @@ from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
 from dataset.store.index import INDEX, REPORT, Shard, describe
 from dataset.store.reader import ShardReader
-from dataset.store.record import UNLABELLED
+from dataset.store.record import is_unlabelled
 from dataset.store.samples import Samples
 from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.console import progress
@@ -158,7 +158,7 @@ def _coding(samples: Samples, index: int, faults: Faults) -> Coding | None:
 
 
 def _print_classes(classes: tuple[str, ...], labels: np.ndarray) -> None:
-    if labels.ndim == 1 and (labels == UNLABELLED).all():
+    if is_unlabelled(labels):
         _line("classes", f"{len(classes):,}; no image has a label")
         return
     counts = images_a_class(labels, len(classes))

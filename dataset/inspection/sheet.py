@@ -18,7 +18,7 @@ from dataset.feed import crops
 from dataset.inspection.boxes import draw_boxes
 from dataset.jpeg.decode import decode, window_intervals
 from dataset.jpeg.header import jpeg_header
-from dataset.store.record import UNLABELLED, Boxes, Record, classes_of
+from dataset.store.record import Boxes, Record, classes_of, is_unlabelled
 from dataset.store.samples import Samples
 from utils.errors import DataError
 from utils.files import write_atomically
@@ -63,7 +63,7 @@ def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Fault
 def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
     """At most ``count`` samples, spread evenly over the classes that have any and over the images of each, or over all
     where none is labelled."""
-    if labels.ndim == 1 and (labels == UNLABELLED).all():
+    if is_unlabelled(labels):
         return np.unique(np.linspace(0, len(labels) - 1, min(count, len(labels))).astype(np.int64)).tolist()
     present = np.flatnonzero(images_a_class(labels, classes))
     shown = present[np.arange(count) * len(present) // count] if len(present) else present

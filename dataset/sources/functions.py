@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from dataset.store.record import Record
 from utils.errors import ExpectedError, UsageError
-from utils.imports import check_namesakes, names_here, source_of
+from utils.imports import module_of
 from utils.settings import in_words, parse
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
@@ -93,22 +91,7 @@ def _imported(path: str, folder: Path) -> Callable[..., Any]:
     if not _PATH.fullmatch(path):
         raise UsageError(f"{path}: expected module:function, such as my_data:train for train in my_data.py")
     module, _, name = path.partition(":")
-    top = module.partition(".")[0]
-    if top in names_here():
-        raise UsageError(f"{path}: Limbeck has a {top!r} of its own, which Python finds before yours: rename yours")
-    if (file := source_of(module, folder)) is not None:
-        check_namesakes(file, folder)
-    sys.path.append(str(folder))
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        if error.name == top:
-            raise UsageError(f"{path}: no module {module} in {folder} or on Python's path (PYTHONPATH)") from None
-        raise UsageError(f"{path}: {error}; install it, or take the import out") from None
-    except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raised = f"{type(error).__name__}: {error}"
-        raise UsageError(f"{path}: {frame.filename}, line {frame.lineno} raised {raised}") from error
+    found = getattr(module_of(path, folder), name, None)
     if not callable(found):
         raise UsageError(f"{path}: {module} has no function {name}")
     return found
@@ -117,7 +100,6 @@ def _imported(path: str, folder: Path) -> Callable[..., Any]:
 def _parsed(path: str, function: Callable[..., Any], given: Sequence[str]) -> dict[str, Any]:
     """The options by name, of the types that the function's parameters are annotated with, else text."""
     parameters = inspect.signature(function).parameters
-    hints = get_type_hints(function) if inspect.isroutine(function) else {}
     options: dict[str, Any] = {}
     for one in given:
         name, equals, text = one.partition("=")
@@ -125,9 +107,10 @@ def _parsed(path: str, function: Callable[..., Any], given: Sequence[str]) -> di
             raise UsageError(f"{one}: expected key=value, an option of {path}")
         if name not in parameters:
             raise UsageError(f"{one}: {path} has no option {name}; it has {', '.join(parameters) or 'none'}")
-        kind = hints.get(name, str)
+        annotation = parameters[name].annotation  # a text with `from __future__ import annotations`
+        kind = next((one for one in (int, float, bool) if annotation in (one, one.__name__)), str)
         try:
-            options[name] = parse(text, kind if kind in (int, float, bool) else str)
+            options[name] = parse(text, kind)
         except ValueError:
             raise UsageError(f"{one}: expected {in_words(kind)}") from None
     lacking = [

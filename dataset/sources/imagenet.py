@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset.sources.walk import entries_of, folders_in, look_into
+from dataset.sources.walk import Found, entries_of, folders_in, look_into
 from dataset.store.record import UNLABELLED
 from utils.errors import UsageError
 from utils.text import counted, first_few, look_alike, printable, spelled
@@ -40,23 +40,23 @@ def find_classes(image_path: Path, listed: tuple[str, ...] | None = None, split:
     Raises:
         UsageError: the split is missing or has no class folder, or one that is not listed, or two of the same letters.
     """
-    train = image_path / split
+    folder = image_path / split
     try:
-        names = folders_in(train)
+        names = folders_in(folder)
     except UsageError as error:
         raise UsageError(f"{error}; expected {split}/<class>/<image>") from None
     if not names:
         raise UsageError(
-            f"{train} has no class folders: expected {split}/<class>/<image>; images without labels are listed by "
+            f"{folder} has no class folders: expected {split}/<class>/<image>; images without labels are listed by "
             f"dataset/mk_img_list.py --no_labels {split}"
         )
     if alike := look_alike(names):
         shown = " and ".join(map(spelled, alike))
-        raise UsageError(f"{train}: the folders {shown} are the same letters (NFC and NFD): move the images into one")
+        raise UsageError(f"{folder}: the folders {shown} are the same letters (NFC and NFD): move the images into one")
     if listed is None:
         return tuple(names)
     if strangers := sorted(set(names) - set(listed)):
-        raise UsageError(f"{train} has {_folders(strangers)} not listed: {first_few([*map(spelled, strangers)])}")
+        raise UsageError(f"{folder} has {_folders(strangers)} not listed: {first_few([*map(spelled, strangers)])}")
     if odd := [name for name in listed if "/" in name or "\0" in name or name in ("", ".", "..")]:
         raise UsageError(f"{spelled(odd[0])} is listed as a class, and cannot be the name of a folder")
     return listed
@@ -80,9 +80,7 @@ def find_images(folder: Path, classes: tuple[str, ...]) -> tuple[list[Entry], li
             f"{folder} has {_folders(strangers)} not among the classes of train: {shown}. "
             "Sort the images into the folders of train"
         )
-    found = look_into(folder)
-    images = [path for path in found.files if path.lower().endswith(EXTENSIONS)]
-    _check_names(images)
+    found, images = _images_of(folder)
     entries = [Entry(path, labels[path.split("/")[0]]) for path in images if "/" in path]
     flat = sorted(path for path in images if "/" not in path)
     if not entries and flat:
@@ -113,9 +111,7 @@ def find_unlabelled(folder: Path) -> tuple[list[Entry], list[str]]:
     Raises:
         UsageError: there are none; what cannot be read; a link that leads nowhere; a name with a line break.
     """
-    found = look_into(folder)
-    images = [path for path in found.files if path.lower().endswith(EXTENSIONS)]
-    _check_names(images)
+    found, images = _images_of(folder)
     if not images:
         raise UsageError(f"{folder} holds no images")
     entries = [Entry(path, UNLABELLED) for path in sorted(images, key=os.fsencode)]
@@ -237,9 +233,17 @@ def lines_of(path: Path) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def _check_names(images: list[str]) -> None:
+def _images_of(folder: Path) -> tuple[Found, list[str]]:
+    """What lies below ``folder``, and the images in it.
+
+    Raises:
+        UsageError: one has a name with a line break; what cannot be read.
+    """
+    found = look_into(folder)
+    images = [path for path in found.files if path.lower().endswith(EXTENSIONS)]
     if broken := [path for path in images if "\n" in path or "\r" in path]:
         raise UsageError(f"{printable(broken[0])}: a list cannot hold a name with a line break; rename the file")
+    return found, images
 
 
 def _others(files: list[str], images: list[str]) -> list[str]:

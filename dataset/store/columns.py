@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from dataset.store.record import UNLABELLED, split_ignored
+from dataset.store.record import is_unlabelled, split_ignored
 from utils.errors import DataError
 
 COLUMNS = {
@@ -45,7 +45,7 @@ def parse_columns(data: bytes, records: int, classes: int, *, single: bool) -> d
     counts, labels = columns["label_count"], columns["label"]
     if (counts < 0).any() or counts.sum() != len(labels) or (single and (counts != 1).any()):
         raise DataError("label and label_count disagree")
-    if single and (labels == UNLABELLED).all():
+    if single and is_unlabelled(labels):
         named = labels[:0]
     else:
         named = labels if single else split_ignored(labels)[0]

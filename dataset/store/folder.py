@@ -32,7 +32,7 @@ class ImageFolder(Samples):
 
     def __init__(self, root: Path, split: str) -> None:
         self._folder, self.classes = root / split, ()
-        unlabelled = is_flat(root / "train") if (root / "train").is_dir() else False
+        unlabelled = (root / "train").is_dir() and is_flat(root / "train")
         if unlabelled and is_flat(self._folder):
             entries, remarks = find_unlabelled(self._folder)
         else:

@@ -123,6 +123,11 @@ def classes_of(target: Target) -> tuple[list[int], list[int]]:
     return [label for label in labels if label >= 0], [-1 - label for label in labels if label < 0]
 
 
+def is_unlabelled(labels: np.ndarray) -> bool:
+    """Whether no sample has a label, given those of all as `Samples` has them."""
+    return labels.ndim == 1 and bool((labels == UNLABELLED).all())
+
+
 def multi_label(objects: Iterable[tuple[int, bool]]) -> tuple[int, ...]:
     """A multi-label target, of objects, each with its class and whether it is difficult."""
     named = {(label, difficult) for label, difficult in objects}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dataset.store.index import Index
-from dataset.store.record import UNLABELLED, Record
+from dataset.store.record import Record, is_unlabelled
 from utils.errors import UsageError
 
 
@@ -45,7 +45,7 @@ class Samples(ABC):
     @property
     def unlabelled(self) -> bool:
         """Whether no sample has a label."""
-        return self.labels.ndim == 1 and bool((self.labels == UNLABELLED).all())
+        return is_unlabelled(self.labels)
 
     def mapped(self, index: int) -> Record:
         """As `read`; the image may be a memoryview, valid until `close`."""

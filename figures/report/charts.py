@@ -20,6 +20,7 @@ _WIDE, _HIGH = 360, 216
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 8, 30
 _LETTER, _LINE = 5.6, 13  # width of a letter and height of a line in what the pointer shows
 _NAME = 26  # letters of a name there
+_SIDE_NAME = 14  # letters of a name beside a matrix
 _SHOWN = 9  # lines there
 _STEEP = 30  # from this ratio of greatest to least on, losses are drawn on a log scale
 _STEPS = [1, 2, 2.5, 5, 10]
@@ -298,7 +299,7 @@ def _pointed_at(
         if not here:
             continue
         heads = [f"{x_name} {number(float(x[place]))}", *notes[place : place + 1]]
-        rows = [(one.color, f"{_cut(one.name)}  {number(float(one.values[place]))}") for one, _ in here[:_SHOWN]]
+        rows = [(one.color, f"{_cut(one.name, _NAME)}  {number(float(one.values[place]))}") for one, _ in here[:_SHOWN]]
         marks = [_dot(at.color, middles[place], y_of(float(at.values[place]))) for _, at in here if kind == "lines"]
         made.append(
             Markup(
@@ -337,8 +338,8 @@ def _dot(color: int, x: float, y: float) -> Markup:
     return Markup('<circle class="c{} dot" cx="{:.1f}" cy="{:.1f}" r="3"/>').format(color, x, y)
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+def _cut(name: str, letters: int) -> str:
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def heat(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Markup:
@@ -349,7 +350,7 @@ def heat(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Mar
         rows: R names.
         columns: C names, the first R those of the rows.
     """
-    longest = min(14, max(map(len, (*rows, *columns))))
+    longest = min(_SIDE_NAME, max(map(len, (*rows, *columns))))
     turned = -60 if longest > 2 else 0  # the names of the columns, degrees
     margin, side = 10 + 6.2 * longest, 28 if len(columns) <= 16 else 18
     wide, high = margin + side * len(columns) + 4, margin + side * len(rows) + 4
@@ -375,19 +376,15 @@ def heat(counts: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Mar
         )
     names = [
         Markup('<text class="row" x="{:.1f}" y="{:.1f}">{}</text>').format(
-            margin - 6, margin + side * (place + 0.5) + 3, _short(name)
+            margin - 6, margin + side * (place + 0.5) + 3, _cut(name, _SIDE_NAME)
         )
         for place, name in enumerate(rows)
     ] + [
         Markup('<text class="column" transform="translate({:.1f} {:.1f}) rotate({})">{}</text>').format(
-            margin + side * (place + 0.5) + (2 if turned else -4), margin - 6, turned, _short(name)
+            margin + side * (place + 0.5) + (2 if turned else -4), margin - 6, turned, _cut(name, _SIDE_NAME)
         )
         for place, name in enumerate(columns)
     ]
     return Markup(
         '<svg class="heat" width="{:.0f}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="confusion">{}{}</svg>'
     ).format(1.4 * (wide + 30), wide + 30, high, Markup("").join(cells), Markup("").join(names))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}…"

@@ -17,7 +17,6 @@ from utils.rows import read_rows
 from utils.settings import show
 from utils.text import counted, printable
 
-_OF_A_SEED = (log.SEED, *log.NOT_COMPARED)  # settings in which the runs of a group may differ
 _NAMED_BY_USERS = {"teachers", "terms", "phases", "options", "task_options", "taps"}  # what is in these may be absent
 _MANIFEST = ".manifest.json"
 _LATELY = 20  # lines of the log by which the time left is estimated
@@ -206,7 +205,9 @@ def differing(groups: Sequence[Group]) -> dict[str, list[str]]:
     return {
         key: [brief(one) for one in values]
         for key, values in rows
-        if key not in _OF_A_SEED and (_ABSENT not in values or key == "phases" or _parent(key) in _NAMED_BY_USERS)
+        if key != log.SEED
+        and log.is_compared(key)
+        and (_ABSENT not in values or key == "phases" or _parent(key) in _NAMED_BY_USERS)
     }
 
 

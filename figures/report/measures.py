@@ -6,6 +6,7 @@ N images, K outputs, C classes, S students of a group (its seeds); O objects of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -43,13 +44,6 @@ class Agreement(NamedTuple):
     counts: np.ndarray
     equal_by: np.ndarray
     divergence_by: np.ndarray
-
-
-class Missed(NamedTuple):
-    """An image on which students do worse than their teacher, or simply badly where there is none."""
-
-    place: int  # in the bench
-    groups: list[Group]  # whose students do
 
 
 class Match(NamedTuple):
@@ -133,19 +127,15 @@ def agreement(bench: Bench, students: Sequence[np.ndarray], teacher: np.ndarray)
     return Agreement(*each, both, student, alone, none, counts, equal_by, divergence_by)
 
 
-def missed(bench: Bench, groups: Sequence[Group], count: int) -> list[Missed]:
-    """At most ``count`` images on which students of the groups are worse than their teachers, by turns those of each
-    group, the worst ones first. A group without a teacher is compared with that of the first group that has one; where
-    there is none at all, the greatest losses come first.
+def missed(bench: Bench, groups: Sequence[Group], count: int) -> list[int]:
+    """Places of at most ``count`` images on which students of the groups are worse than their teachers, by turns those
+    of each group, the worst ones first. A group without a teacher is compared with that of the first group that has
+    one; where there is none at all, the greatest losses come first.
     """
     first = next((group for group in groups if bench.teachers[group.first.path]), groups[0])
     worst = [_worst(bench, group, group if bench.teachers[group.first.path] else first) for group in groups]
-    of_place: dict[int, list[Group]] = {}
-    for turn in range(max(map(len, worst), default=0)):
-        for group, places in zip(groups, worst):
-            if turn < len(places) and (len(of_place) < count or places[turn] in of_place):
-                of_place.setdefault(places[turn], []).append(group)
-    return [Missed(place, some) for place, some in of_place.items()]
+    by_turns = (place for turn in zip_longest(*worst) for place in turn if place is not None)
+    return list(dict.fromkeys(by_turns))[:count]
 
 
 def _worst(bench: Bench, group: Group, taught: Group) -> list[int]:

@@ -184,18 +184,18 @@ def _missed(bench: Bench, groups: Sequence[Group]) -> dict[str, Any]:
     ]
     said_by += [(-1, called, [logits]) for called, logits in _teachers(bench, groups).items()]
     mistaken = [[wrong(bench, logits) for logits in some] for *_, some in said_by]  # [N] or [N, C] each
-    for one in missed(bench, groups, _MISSED):
+    for place in missed(bench, groups, _MISSED):
         try:
-            picture = bench.picture(one.place, _SIDE)
+            picture = bench.picture(place, _SIDE)
         except DataError:
             unread += 1
             continue
         said = []
         for (color, name, some), mistakes in zip(said_by, mistaken):
-            right = sum(not each[one.place].any() for each in mistakes)
+            right = sum(not each[place].any() for each in mistakes)
             of_seeds = f"{right} of {len(some)} right" if len(some) > 1 else ""
-            said.append((color, name, _said(bench, some[0], mistakes[0], one.place), of_seeds, 2 * right > len(some)))
-        cards.append({"picture": picture, "truth": _truth(bench, one.place), "said": said})
+            said.append((color, name, _said(bench, some[0], mistakes[0], place), of_seeds, 2 * right > len(some)))
+        cards.append({"picture": picture, "truth": _truth(bench, place), "said": said})
     taught = any(bench.teachers[group.first.path] for group in groups)
     names = [(color, name) for color, name, _ in said_by]
     return {"about": _about(bench, groups), "names": names, "cards": cards, "taught": taught, "unread": unread}
@@ -288,22 +288,25 @@ def _found(bench: Bench, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Of each group, how many objects its students and its teacher find."""
     made = []
     for group in groups:
-        teachers = list(bench.teachers[group.first.path].values())
+        teachers, theirs = list(bench.teachers[group.first.path].values()), None
+        if teachers:
+            theirs = _hits(bench, [matched(*pair) for pair in zip(bench.truth, bench.found[teachers[0]])])
         rows = []
         for run in group.runs:
-            pairs = zip(bench.truth, bench.found[bench.students[run.path]])
-            student = [matched(truth, found) for truth, found in pairs]
-            scored = [~truth.ignored for truth in bench.truth]
-            hits = np.concatenate([one.hit[some] for one, some in zip(student, scored)])
+            student = [matched(*pair) for pair in zip(bench.truth, bench.found[bench.students[run.path]])]
+            hits = _hits(bench, student)
             row = {"objects": len(hits), "student": int(hits.sum())}
             row["false"] = sum(int((one.shown & ~one.right).sum()) for one in student)
-            if teachers:
-                pairs = zip(bench.truth, bench.found[teachers[0]])
-                theirs = np.concatenate([matched(*pair).hit[some] for pair, some in zip(pairs, scored)])
+            if theirs is not None:
                 row |= {"teacher": int(theirs.sum()), "both": int((hits & theirs).sum())}
             rows.append(row)
         made.append({"group": group, **{name: mean(row[name] for row in rows) for name in rows[0]}})
     return made
+
+
+def _hits(bench: Bench, matches: Sequence[Match]) -> np.ndarray:
+    """Which of the objects of all images that are scored are found, bool."""
+    return np.concatenate([one.hit[~truth.ignored] for one, truth in zip(matches, bench.truth)])
 
 
 def _scenes(bench: Bench, groups: Sequence[Group]) -> dict[str, Any]:
@@ -313,28 +316,22 @@ def _scenes(bench: Bench, groups: Sequence[Group]) -> dict[str, Any]:
         networks += [(called, name) for called, name in bench.teachers[group.first.path].items()]
     networks = list({name: (title, name) for title, name in networks}.values())[: _PANELS + 1]
     cards, unread = list[dict[str, Any]](), 0
-    for one in missed(bench, groups, _SCENES):
+    for place in missed(bench, groups, _SCENES):
         try:
-            picture = bench.picture(one.place, _SCENE_SIDE)
+            picture = bench.picture(place, _SCENE_SIDE)
         except DataError:
             unread += 1
             continue
-        truth = bench.truth[one.place]
+        truth = bench.truth[place]
         panels = [{"title": "true boxes", "boxes": _true_boxes(bench, truth), "sum": f"{len(truth.boxes)}"}]
         for title, name in networks:
-            found = bench.found[name][one.place]
+            found = bench.found[name][place]
             match = matched(truth, found)
             hits = f"{int(match.hit.sum())} found, {int((match.shown & ~match.right).sum())} false"
             panels.append({"title": title, "boxes": _boxes(bench, truth, found, match), "sum": hits})
         cards.append({"picture": picture, "panels": panels, "number": len(cards)})
     taught = any(bench.teachers[group.first.path] for group in groups)
-    return {
-        "about": _about(bench, groups),
-        "cards": cards,
-        "taught": taught,
-        "unread": unread,
-        "columns": len(networks) + 1,
-    }
+    return {"about": _about(bench, groups), "cards": cards, "taught": taught, "unread": unread}
 
 
 def _true_boxes(bench: Bench, truth: Truth) -> list[dict[str, Any]]:

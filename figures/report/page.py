@@ -16,6 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from figures import log
+from figures.curves import PROCESSES, TRAINER
 from figures.regularization import Effect
 from figures.report.charts import COLORS, Chart, Line, aligned, banded, chart
 from figures.report.data import Group, Run, ago, brief, differing, duration
@@ -24,10 +25,7 @@ from figures.report.seen import Bench
 from figures.runs import DIVERGED
 from utils.text import counted, printable
 
-_PARTS = {
-    "trainer": ("student", "teacher", "optimizer", "copy", "data"),
-    "decoding processes": ("read", "decode", "resize", "slot"),
-}
+_PARTS = {"trainer": TRAINER, "decoding processes": PROCESSES}
 _NOT_SCORES = {"kind", "phase", "stage", "epoch", "step", "seconds", "time", "images"}
 _NOT_TERMS = _NOT_SCORES | {"lr", "loss", "images_per_second", "data_wait"}
 _AVERAGES = ("ema_", "average_")
@@ -121,7 +119,6 @@ def _run(run: Run) -> dict[str, Any]:
     scores = {name: value for name, value in row.items() if name not in _NOT_SCORES and isinstance(value, int | float)}
     return {
         "run": run,
-        "path": printable(str(run.path)),
         "seed": run.config.get("train_params", {}).get("seed", "?"),
         "score": run.score,
         "epoch": row.get("epoch"),

@@ -1,6 +1,7 @@
 """source2lmdb.py: what a function of one's own yields, with all that packing tools can do."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,7 @@ import os, signal
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from dataset import Record
-from dataset.store.record import Boxes
+from dataset import Boxes, Record
 
 HERE = Path(__file__).parent
 PIXELS = np.load(HERE / "pixels.npy")
@@ -34,6 +34,10 @@ def files(most: int = 9, name: str = "a"):
 
 def few(**options):
     yield from (record for record in files() if record.target != "cat")
+
+def annotated(most: "int", rate: float = 0.5, place: "Path | os.Unknown" = "", *, flip: "bool" = False):
+    assert (most, rate, place, flip) == (2, 0.25, "there", True)
+    yield from files(most)
 
 def slow():
     for record in files(600):
@@ -242,8 +246,6 @@ WRONG = {
 
 @pytest.mark.parametrize("how", WRONG)
 def test_a_wrong_record_is_named_with_its_line(pack, how):
-    import re
-
     assert re.search(WRONG[how], pack("bad", f"how={how}", code=2))
 
 
@@ -261,6 +263,21 @@ def test_a_wrong_record_is_named_with_its_line(pack, how):
 )
 def test_a_wrong_call_is_named(pack, name, words, said):
     assert said in pack(name, *words, code=2)
+
+
+def test_options_are_typed_by_annotations_that_nothing_resolves(pack):
+    """As those are which `from __future__ import annotations` makes of names that type checkers alone import."""
+    assert len(pack("annotated", "most=2", "rate=0.25", "place=there", "flip=true")) == 2
+    assert "most=x: expected a whole number" in pack("annotated", "most=x", split="val", code=2)
+
+
+def test_a_module_of_the_same_name_from_elsewhere_is_never_taken_for_it(pack, mine, tmp_path_factory, monkeypatch):
+    pack("files")
+    other = tmp_path_factory.mktemp("other")
+    (other / "my_records.py").write_text(MODULE)
+    monkeypatch.chdir(other)
+    printed = pack("files", split="val", code=2)
+    assert f"my_records:files is that of {other}/my_records.py, and Python has my_records from {mine}" in printed
 
 
 def test_another_function_does_not_go_on(pack, mine):

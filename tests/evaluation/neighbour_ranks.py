@@ -35,11 +35,15 @@ def added(features, labels, parts, nearest=5):
 
 
 def join(rank, folder):
-    """Be a rank of two, and print what it finds where they have different numbers of samples, and one has none."""
+    """Be a rank of two, and print what it finds: of different numbers of samples, of none on one, without features."""
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     uneven = [[range(0, 41, 3)], [range(40, 0, -3), range(2, 41, 3)]][rank]
     for parts in (uneven, [[], [range(41)]][rank]):
         print(added(*sample(), parts).compute(), flush=True)
+    metrics = added(*sample(), [range(rank, 41, 2)])
+    if rank:
+        metrics.add(Outputs(torch.empty(0)), batch_of(torch.zeros(1, 3, 1, 1), torch.zeros(1, dtype=torch.int64)))
+    print(metrics.compute(), flush=True)
     dist.destroy_process_group()
 
 

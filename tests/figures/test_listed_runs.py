@@ -1,5 +1,6 @@
 """The list of runs."""
 
+import dataclasses
 import json
 import math
 import os
@@ -11,8 +12,11 @@ from datetime import datetime, timezone
 import pytest
 from conftest import call
 
-from figures import log, runs
+from figures import comparison, log, runs
+from imagenet_train_cfg import cfg as imagenet
+from teachers import TeacherConfig
 from utils.errors import DataError, UsageError
+from utils.settings import settings
 
 HOLD = """\
 import fcntl, sys
@@ -55,6 +59,34 @@ def run_of(folder, scores=(), minute=0, **settings):
 
 def states(folder):
     return {os.path.relpath(run.folder, folder): run.state for run in runs.list_runs([folder])}
+
+
+def test_settings_that_change_nothing_of_the_result_are_not_compared():
+    """Each of them is one that a run may resume with; the others of these say from what and how it learned."""
+    teacher = TeacherConfig("resnet34", "x.pth", options={"store": 1})
+    cfg = dataclasses.replace(imagenet, teachers={"teacher": teacher})
+    free = {one.key for one in settings(cfg) if not one.affects_result}
+    left_out = {
+        key for key in log.settings_of(json.loads(json.dumps(dataclasses.asdict(cfg)))) if not log.is_compared(key)
+    }
+    assert left_out <= free
+    assert {"name", "train_params.print_freq", "data.num_workers", "teachers.teacher.store"} < left_out
+    told = {"data.data_path", "data.on_fault", "student.folder", "teachers.teacher.folder"}
+    assert free - left_out == told | {
+        f"train_params.{name}" for name in ("amp", "channels_last", "compile", "accumulate")
+    }
+
+
+def test_json_has_null_for_what_is_no_number(tmp_path, monkeypatch, capsys):
+    run_of(tmp_path / "a", [math.nan])
+    run_of(tmp_path / "b", [50.0], weight=math.inf)
+    monkeypatch.setattr("sys.argv", ["", str(tmp_path), "--json", "--sort", "name"])
+    runs.main()
+    a, b = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert (a["best"], a["epoch"], b["best"], b["differs"]["terms.kd.weight"]) == (None, 1, 51.0, None)
+    comparison.compare([tmp_path / "a", tmp_path / "b"], tmp_path / "both.json")
+    a, b = json.loads((tmp_path / "both.json").read_text(), parse_constant=pytest.fail)
+    assert (a["scores"]["top1"], b["scores"]["top1"]) == (None, 50.0)
 
 
 def test_what_a_run_is_and_how_far(tmp_path):

@@ -238,14 +238,14 @@ def test_missed_samples_are_those_the_teacher_gets_right(runs):
     (bench,) = benches([run for group in groups for run in group.runs], 2000)
     teacher = bench.taught_by(groups[0].first)
     known = ~measures.wrong(bench, teacher)
-    places = {one.place for one in measures.missed(bench, groups, 100)}
+    places = {*measures.missed(bench, groups, 100)}
     wrong = [np.mean([measures.wrong(bench, one) for one in measures.logits_of(bench, group)], 0) for group in groups]
     assert places == {n for n in range(12) if known[n] and any(one[n] >= 0.5 for one in wrong)}
     only = grouped([read_run(runs[2])])
     (bench,) = benches(only[0].runs, 2000)
     (logits,) = bench.logits.values()
     losses = measures.losses(bench, logits)
-    order = [one.place for one in measures.missed(bench, only, 5)]
+    order = measures.missed(bench, only, 5)
     every = sorted(np.flatnonzero(measures.wrong(bench, logits)), key=lambda n: -losses[n])
     assert order == every[:5]
 

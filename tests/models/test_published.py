@@ -9,6 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.models._api import WeightsEnum
 
+from models.published import File, torchvision_network
 from models.zoo import NetworkConfig, build_network
 from utils.errors import DataError, UsageError
 
@@ -174,6 +175,14 @@ def test_published_weights_of_another_size_bring_it(monkeypatch):
     assert build_network(config, 1000, side=384).network.image_size == 384
     with pytest.raises(UsageError, match=r"data\.input_size=224: vit_b_16 does not take .* it takes 384"):
         build_network(config, 1000, side=224)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_file_of_another_size_brings_it(prefix, tmp_path):
+    shapes = {"encoder.pos_embedding": (1, 1 + 6 * 6, 768), "conv_proj.weight": (768, 3, 16, 16)}
+    file = File(tmp_path / "w.safetensors", {f"{prefix}{name}": torch.zeros(shape) for name, shape in shapes.items()})
+    with torch.device("meta"):
+        assert torchvision_network("vit_b_16", file, 10, new_classifier=False).network.image_size == 6 * 16
 
 
 def test_a_damaged_download_is_found(tmp_path, monkeypatch):

@@ -123,6 +123,18 @@ def test_other_facts_are_named_and_refused(tmp_path):
         Store(tmp_path / "store", facts, 20).begin(SHAPE._replace(classes=6))
 
 
+def test_a_manifest_of_an_older_version_has_no_checksum_and_a_changed_one_another(tmp_path):
+    store = filled(tmp_path / "store")
+    manifest = tmp_path / "store/manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "shape": {**content["shape"], "classes": 6}}))
+    with pytest.raises(DataError, match="its checksum is another"):
+        made(tmp_path / "store")
+    del content["sha256"]
+    manifest.write_text(json.dumps(content))
+    assert np.array_equal(made(tmp_path / "store").read_whole("weak", 0), store.read_whole("weak", 0))
+
+
 def test_blocks_that_nothing_says_the_origin_of_are_refused(tmp_path):
     store = filled(tmp_path / "store")
     (tmp_path / "store/manifest.json").unlink()

@@ -67,6 +67,13 @@ def test_a_flat_folder_is_listed_packed_and_read_without_labels(flat, tmp_path, 
     train.close()
 
 
+def test_classes_of_other_lists_do_not_stay_beside_lists_without_any(flat):
+    words = ["--image_path", str(flat / "images"), "--output_path", str(flat / "lists"), "--no_labels", "train"]
+    call("dataset/mk_img_list.py", *words)
+    call("dataset/mk_img_list.py", *words, "val")
+    assert sorted(path.name for path in (flat / "lists").iterdir()) == ["train_list.txt", "val_list.txt"]
+
+
 def test_a_flat_folder_is_read_in_place(flat):
     read = config(flat / "images", train_data_type="img", val_data_type="img")
     train, val = (open_split(read, split, "img") for split in ("train", "val"))

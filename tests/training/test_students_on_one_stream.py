@@ -89,10 +89,10 @@ def test_each_learns_bit_for_bit_what_it_learns_alone_and_the_teacher_sees_a_bat
     assert batches == ["weak"] * 18  # 3 epochs of 6
     assert "short: epoch 2/3, step 12: lr" in output
     assert "long: epoch 3: top1" in output
-    rows = json.loads((tmp_path / "comparison.json").read_text())
+    rows = json.loads((tmp_path / "long.comparison.json").read_text())
     assert [(row["name"], row["epochs"], row["of"]) for row in rows] == [("long", 3, 3), ("short", 2, 2)]
     assert [row["differs"]["student.name"] for row in rows] == ["cifar_resnet8", "cifar_resnet14"]
-    assert (tmp_path / "comparison.png").exists()
+    assert (tmp_path / "long.comparison.png").exists()
     assert output.index("short: best after epoch") < output.index("long: epoch 3") < output.index("differs in")
     code, again, _ = run(*words(tmp_path))
     assert not code

@@ -1,0 +1,76 @@
+"""Signals in the seconds in which a command imports its modules."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from training.signals import Stop
+from utils.console import exit_with_its_code
+from utils.starting import begin, end
+
+COMMANDS = ["train_with_distillation.py", "-m tools.export", "-m figures.tsne", "-m partition", "dataset/img2lmdb.py"]
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A function that starts a command, which gets a signal when it imports torch or NumPy."""
+
+    def start(command, name, **environment):
+        for module in ("torch", "numpy"):
+            (tmp_path / f"{module}.py").write_text(
+                f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\ntime.sleep(60)\n"
+            )
+        return subprocess.run(
+            [sys.executable, *command.split()],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(tmp_path), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return start
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_modules_load_is_one_line(started, command, name, code):
+    done = started(command, name)
+    line = f"stopped by a signal ({name}) before it had begun; the same command begins again\n"
+    assert (done.returncode, done.stderr, done.stdout) == (code, line, "")
+
+
+def test_of_several_ranks_the_first_says_so(started):
+    assert started(COMMANDS[0], "SIGINT", RANK="1").stderr == ""
+
+
+def test_a_command_that_has_begun_takes_signals_itself(capsys):
+    of_python = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        begin()
+        with pytest.raises(SystemExit) as ended:
+            exit_with_its_code(lambda: signal.raise_signal(signal.SIGINT))()
+        assert ended.value.code == 130
+        assert capsys.readouterr().err == "stopped; the same command resumes from here\n"
+        begin()
+        with Stop() as stop:
+            stop.defer()
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.asked == "a signal"
+    finally:
+        end()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == of_python
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        begin()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        end()
+        signal.signal(signal.SIGINT, before)
