@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,18 +66,25 @@ def run(command):
     return partial(command, door.main)
 
 
+@pytest.fixture
+def train(run):
+    """The same; it must end with ``code``. What it printed is in `stdout` and `stderr`."""
+
+    def ran(*words, code=0):
+        ended, out, err = run(*words)
+        assert ended == code, f"exit code {ended}\n{out}\n{err}"
+        return SimpleNamespace(stdout=out, stderr=err)
+
+    return ran
+
+
 @pytest.fixture(scope="session")
 def finished(digits, tmp_path_factory):
     """A run of three epochs that nothing befell, in a folder called run."""
     from small_run import words
 
-    import train_with_distillation as door
-
     runs = tmp_path_factory.mktemp("finished")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["", *words(digits, runs)])
-        door.main()
-    gc.collect()
+    trained(*words(digits, runs))
     return runs / "run"
 
 
@@ -88,6 +96,16 @@ def copy(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     return tmp_path / "run"
+
+
+def trained(*words: str) -> None:
+    """train_with_distillation.py in this process, for fixtures of a module."""
+    import train_with_distillation as door
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["", *words])
+        door.main()
+    gc.collect()  # shards that were open
 
 
 def call(*command: str, code: int = 0, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-SLURM = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "a[1-2]", "SLURM_NTASKS": "2"}
+SLURM = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NODELIST": "a[1-2]", "SLURM_NTASKS": "2", "SLURM_CPUS_PER_TASK": "12"}
 SKY = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NUM_GPUS_PER_NODE": "8"}
 
 
@@ -23,7 +23,7 @@ def under_slurm(folder, code, **more):
     stub(folder, "scontrol", f'[ "$1" = show ] && echo -e "a1\\na2" || echo "$@" >> {folder}/requeued')
     tasks = "for rank in 0 1; do SLURM_PROCID=$rank SLURM_LOCALID=$rank"
     stub(folder, "srun", f'shift; {tasks} "$@" || code=$?; done; exit ${{code:-0}}')
-    names = "$RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT"
+    names = "$RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT $SRUN_CPUS_PER_TASK"
     stub(folder, "python", f'echo "{names}: $*" >> {folder}/ranks; exit {code}')
     path = f"{folder}:{os.environ['PATH']}"
     env = {**os.environ, **SLURM, "PATH": path, "PYTHON": str(folder / "python"), **more}
@@ -35,7 +35,7 @@ def under_slurm(folder, code, **more):
 def test_slurm_starts_the_ranks(tmp_path):
     assert under_slurm(tmp_path, 0) == (0, False)
     wanted = "train_with_distillation.py --cfg my config.py method=wsld"
-    lines = [f"{rank} {rank} 2 a1 23456: {wanted}" for rank in (0, 1)]
+    lines = [f"{rank} {rank} 2 a1 23456 12: {wanted}" for rank in (0, 1)]
     assert (tmp_path / "ranks").read_text().splitlines() == lines
 
 

@@ -51,6 +51,6 @@ def test_killed_runs_take_every_sample_once(digits, tmp_path):
     words += ["data.batch_size=24", "epochs=3", "data.num_workers=0"]
     row = json.loads(call("-m", "benchmarks.exactly_once", *words).stdout)
     assert (row["ranks"], row["steps"], row["lost"], row["doubled"], row["other"]) == (3, 15, 0, 0, 0)
-    assert row["kills_of_ranks"] + row["kills_of_jobs"] <= 2
+    assert 1 <= row["kills_of_ranks"] + row["kills_of_jobs"] <= 2
     assert row["logs_equal"]
     assert row["checkpoints_equal"]

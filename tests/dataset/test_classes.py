@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import call
 from dataset_helpers import image_bytes, image_tree
 from splits import records, write_split, write_wsld
 
@@ -92,11 +91,11 @@ def test_shards_and_folders_agree(tmp_path):
         check_same_classes(packed(tmp_path, "others", ("class0", "other"), [0, 1]), folder)
 
 
-def test_a_run_refuses_them(tmp_path):
+def test_a_run_refuses_them(tmp_path, train):
     for split, classes in (("train", ("a", "b")), ("val", ("b", "a"))):
         images = {f"{name}/1.jpg": (image_bytes(1, 16, 16), label) for label, name in enumerate(classes)}
         write_wsld(tmp_path / split, images)
     words = (f"data.data_path={tmp_path}", f"train_params.output_path={tmp_path}", "data.num_workers=0")
-    error = call("train_with_distillation.py", "--cfg", "configs/digits.py", *words, code=2).stderr
+    error = train("--cfg", "configs/digits.py", *words, code=2).stderr
     assert "UsageError: label 0 is 'a' in train and 'b' in val" in error
     assert not np.any([path.suffix == ".pt" for path in tmp_path.rglob("*")])

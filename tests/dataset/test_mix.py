@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import call
 from torch.nn import functional as F
 
 from dataset import DataConfig, TrainLoader, open_split
@@ -87,7 +86,7 @@ def test_cross_entropy_of_two_labels_is_weighted_by_their_shares():
     torch.testing.assert_close(smoothed, F.cross_entropy(logits, soft, label_smoothing=0.1))
 
 
-def test_an_objective_of_one_label_is_refused(digits, tmp_path):
+def test_an_objective_of_one_label_is_refused(digits, tmp_path, train):
     words = [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.mixup=0.2"]
     config = [
         "--cfg",
@@ -98,8 +97,8 @@ def test_an_objective_of_one_label_is_refused(digits, tmp_path):
         "teachers.teacher.weights=none",
     ]
     words.append("teachers.teacher.expect=0")
-    done = call("train_with_distillation.py", *config, *words, code=2)
+    done = train(*config, *words, code=2)
     assert "terms.dkd: dkd knows one label an image; set data.mixup=0 data.cutmix=0" in done.stderr
     config[2] = "method=kd"
     sizes = ["data.batch_size=40", "train_params.epochs=1", "data.num_workers=0"]
-    call("train_with_distillation.py", *config, *words, *sizes, "data.input_size=16", "data.val_resize=16")
+    train(*config, *words, *sizes, "data.input_size=16", "data.val_resize=16")

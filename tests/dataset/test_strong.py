@@ -235,16 +235,16 @@ def test_a_method_with_strong_views_is_timed():
     assert '"method": "crld"' in done.stdout
 
 
-def test_a_term_without_a_strong_view_is_refused(digits, tmp_path):
+def test_a_term_without_a_strong_view_is_refused(digits, tmp_path, train):
     with pytest.raises(UsageError, match=r"terms\.crld\.view: crld compares both views by itself: leave it weak"):
         distiller({"crld": Term("crld", view="strong")})
     words = ["--cfg", "configs/digits.py", "method=wsld", f"data.data_path={digits / 'lmdb'}"]
     words += [f"train_params.output_path={tmp_path}", "terms.wsld.objective=crld"]
-    done = call("train_with_distillation.py", *words, code=2)
+    done = train(*words, code=2)
     assert "terms.wsld: crld reads strong views; set data.strong_view=True" in done.stderr
 
 
-def test_mlkd_trains_on_both_views(digits, tmp_path):
+def test_mlkd_trains_on_both_views(digits, tmp_path, train):
     config = tmp_path / "config.py"
     config.write_text(
         "from dataclasses import replace\n"
@@ -264,5 +264,5 @@ def test_mlkd_trains_on_both_views(digits, tmp_path):
     )
     words = ["--cfg", str(config), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
     words += ["data.batch_size=20", "data.num_workers=1", "epochs=1", "train_params.accumulate=2"]
-    done = call("train_with_distillation.py", *words)
+    done = train(*words)
     assert "best after epoch 1" in done.stdout

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import call
+from conftest import call, trained
 from matplotlib import pyplot as plt
 from PIL import Image
 from safetensors.torch import load_file
@@ -33,7 +33,7 @@ def run(digits, tmp_path_factory):
     words = [f"data.data_path={digits / 'lmdb'}", "train_params.epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words += [f"train_params.output_path={folder}", "data.input_size=16", "data.val_resize=16"]
     alone = ["--cfg", "configs/cifar100.py", "method=none", "student=resnet8", "name=teacher"]
-    call("train_with_distillation.py", *alone, *words)
+    trained(*alone, *words)
     weights = f"teachers.teacher.weights={folder / 'teacher' / 'student.safetensors'}"
     distilled = [
         "--cfg",
@@ -45,7 +45,7 @@ def run(digits, tmp_path_factory):
         weights,
     ]
     distilled.append("teachers.teacher.expect=0")
-    call("train_with_distillation.py", *distilled, *words)
+    trained(*distilled, *words)
     return folder / "distilled"
 
 

@@ -77,7 +77,7 @@ def test_what_cannot_be_reused_is_refused(reusing):
         build(reads=["stage4"], head=HeadConfig("reused"))
 
 
-def test_a_run_trains_resumes_evaluates_and_exports(digits, tmp_path):
+def test_a_run_trains_resumes_evaluates_and_exports(digits, tmp_path, train):
     config = tmp_path / "config.py"
     config.write_text(
         "from dataclasses import replace\n"
@@ -93,16 +93,16 @@ def test_a_run_trains_resumes_evaluates_and_exports(digits, tmp_path):
     )
     words = ["--cfg", str(config), f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}"]
     words += ["data.batch_size=20", "data.num_workers=0", "epochs=1"]
-    call("train_with_distillation.py", *words)
-    call("train_with_distillation.py", *words)
+    train(*words)
+    train(*words)
     exported = read_weights(tmp_path / "run" / "student.safetensors")
     assert exported["teacher_classifier.weight"].shape == (10, 64)
     scores = [
-        call("train_with_distillation.py", *words, "--eval", str(tmp_path / "run" / name)).stdout.rsplit(":", 1)[1]
+        train(*words, "--eval", str(tmp_path / "run" / name)).stdout.rsplit(":", 1)[1]
         for name in ("best.pt", "student.safetensors")
     ]
     assert scores[0] == scores[1]
     assert "top1" in scores[0]
     call("-m", "figures.tsne", str(tmp_path / "run"))
     hard = ["name=hard", "terms.simkd.objective=cross_entropy"]  # no term reads the teacher whose classifier it has
-    assert "best after epoch 1" in call("train_with_distillation.py", *words, *hard).stdout
+    assert "best after epoch 1" in train(*words, *hard).stdout

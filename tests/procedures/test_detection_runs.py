@@ -143,16 +143,16 @@ def words(folder, runs):
     return ["--cfg", str(path), f"train_params.output_path={runs}"]
 
 
-def test_a_killed_run_resumes_bit_for_bit_and_leaves_what_others_do(folder, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_bit_for_bit_and_leaves_what_others_do(folder, tmp_path, monkeypatch, train):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     runs = tmp_path / "whole", tmp_path / "killed"
-    call("train_with_distillation.py", *words(folder, runs[0]))
+    train(*words(folder, runs[0]))
     call("tests/door.py", KILL_AT_STEP.format(step=5, signal="SIGKILL"), *words(folder, runs[1]), code=-signal.SIGKILL)
-    resumed = call("train_with_distillation.py", *words(folder, runs[1])).stdout
+    resumed = train(*words(folder, runs[1])).stdout
     assert "resumes after step 4" in resumed
     assert learned(runs[0] / "run") == learned(runs[1] / "run")
     assert (runs[0] / "run" / "per_class.csv").exists()
-    evaluated = call("train_with_distillation.py", *words(folder, runs[0]), "--eval", str(runs[0] / "run"))
+    evaluated = train(*words(folder, runs[0]), "--eval", str(runs[0] / "run"))
     best = [row for row in learned(runs[0] / "run")[1] if row["kind"] == "val"]
     assert f"AP {max(row['AP'] for row in best):.3f}" in evaluated.stdout
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, call
+from conftest import ROOT, call, trained
 from small_multi_label import CLASSES, words, write_data
 from small_run import KILL_AT_STEP, learned
 
@@ -38,23 +38,23 @@ def partitions(folder):
 def l2d(folder, tmp_path_factory):
     """The folder of both runs, which nothing befell."""
     runs = tmp_path_factory.mktemp("l2d")
-    call("train_with_distillation.py", *words(folder, runs))
+    trained(*words(folder, runs))
     return runs
 
 
 @pytest.fixture(scope="module")
 def cpsd(folder, partitions, tmp_path_factory):
     runs = tmp_path_factory.mktemp("cpsd")
-    call("train_with_distillation.py", *words(folder, runs, "method=cpsd", *partitions))
+    trained(*words(folder, runs, "method=cpsd", *partitions))
     return runs
 
 
-def test_the_teacher_comes_first_and_is_used_again(folder, l2d):
+def test_the_teacher_comes_first_and_is_used_again(folder, l2d, train):
     rows = read_manifest(l2d / f"{STUDENT}.manifest.json")
     assert [(name, row["state"]) for name, row in rows.items()] == [("teacher", "trained"), ("distillation", "trained")]
     assert rows["teacher"]["classes"] == list(CLASSES)
     before = learned(l2d / TEACHER)
-    again = call("train_with_distillation.py", *words(folder, l2d, "name=other", "epochs=1")).stdout
+    again = train(*words(folder, l2d, "name=other", "epochs=1")).stdout
     assert f"{TEACHER}: trained before" in again
     assert learned(l2d / TEACHER) == before
     config = json.loads((l2d / "other/config.json").read_text())
@@ -67,20 +67,20 @@ def killed_once(folder_exists, step):
     return "from pathlib import Path\n" + KILL_AT_STEP.format(step=step, signal="SIGKILL").replace("if step ==", there)
 
 
-def test_killed_in_the_middle_of_the_second_run_it_resumes_bit_for_bit(folder, l2d, tmp_path):
+def test_killed_in_the_middle_of_the_second_run_it_resumes_bit_for_bit(folder, l2d, tmp_path, train):
     kill = killed_once(tmp_path / STUDENT, 5)  # of eight
     call("tests/door.py", kill, *words(folder, tmp_path), code=-signal.SIGKILL)
-    resumed = call("train_with_distillation.py", *words(folder, tmp_path)).stdout
+    resumed = train(*words(folder, tmp_path)).stdout
     assert f"{TEACHER}: trained before" in resumed
     assert "resumes after step 4" in resumed
     for run in (TEACHER, STUDENT):
         assert learned(tmp_path / run) == learned(l2d / run)
 
 
-def test_a_manifest_of_parts_goes_on_where_it_was_killed(folder, partitions, cpsd, tmp_path):
+def test_a_manifest_of_parts_goes_on_where_it_was_killed(folder, partitions, cpsd, tmp_path, train):
     command = words(folder, tmp_path, "method=cpsd", *partitions)
     call("tests/door.py", killed_once(tmp_path / "coco_tiny_448_cgp_1", 5), *command, code=-signal.SIGKILL)
-    assert "coco_tiny_448_cgp_0: trained before" in call("train_with_distillation.py", *command).stdout
+    assert "coco_tiny_448_cgp_0: trained before" in train(*command).stdout
     names = sorted(path.name for path in cpsd.iterdir() if path.is_dir())
     assert len(names) == 5
     for name in names:
@@ -89,17 +89,17 @@ def test_a_manifest_of_parts_goes_on_where_it_was_killed(folder, partitions, cps
     assert {row["state"] for row in read_manifest(manifest).values()} == {"trained"}
 
 
-def test_several_at_a_time_are_the_same(folder, partitions, cpsd, tmp_path):
-    out = call("train_with_distillation.py", *words(folder, tmp_path, "method=cpsd", *partitions, "--at_a_time", "2"))
+def test_several_at_a_time_are_the_same(folder, partitions, cpsd, tmp_path, train):
+    out = train(*words(folder, tmp_path, "method=cpsd", *partitions, "--at_a_time", "2"))
     assert "trained; 4 runs of 4" in out.stdout
     for path in cpsd.iterdir():
         if path.is_dir():
             assert learned(tmp_path / path.name) == learned(path)
 
 
-def test_one_that_fails_is_named_and_the_others_are_kept(folder, partitions, tmp_path):
+def test_one_that_fails_is_named_and_the_others_are_kept(folder, partitions, tmp_path, train):
     command = words(folder, tmp_path, "method=cpsd", partitions[0], "cgp1.optim.init_lr=1e30", "--at_a_time=2")
-    error = call("train_with_distillation.py", *command, code=3).stderr
+    error = train(*command, code=3).stderr
     assert "1 run failed; the same command resumes" in error
     assert "coco_tiny_448_cgp_1.log" in error
     assert "the loss is not finite" in error
@@ -108,7 +108,7 @@ def test_one_that_fails_is_named_and_the_others_are_kept(folder, partitions, tmp
     assert (states["cgp0"], states["cgp1"], states["distillation"]) == ("trained", "failed", "waiting")
 
 
-def test_a_signal_ends_all_of_them_and_the_same_command_resumes(folder, partitions, cpsd, tmp_path):
+def test_a_signal_ends_all_of_them_and_the_same_command_resumes(folder, partitions, cpsd, tmp_path, train):
     command = words(folder, tmp_path, "method=cpsd", partitions[0], "--at_a_time=2")
     process = subprocess.Popen(
         [sys.executable, "train_with_distillation.py", *command],
@@ -122,27 +122,27 @@ def test_a_signal_ends_all_of_them_and_the_same_command_resumes(folder, partitio
     process.terminate()
     _, error = process.communicate()
     assert process.returncode == 75, error
-    resumed = call("train_with_distillation.py", *command[:-1], "--only", "cgp1").stdout
+    resumed = train(*command[:-1], "--only", "cgp1").stdout
     assert "step 8" in resumed
     assert learned(tmp_path / "coco_tiny_448_cgp_1") == learned(cpsd / "coco_tiny_448_cgp_1")
 
 
-def test_teachers_of_a_manifest_teach_another_student(folder, partitions, cpsd, tmp_path):
+def test_teachers_of_a_manifest_teach_another_student(folder, partitions, cpsd, tmp_path, train):
     (manifest,) = cpsd.glob("*.manifest.json")
     more = ["method=cpsd", f"manifest={manifest}", "name=other", "epochs=1"]
-    out = call("train_with_distillation.py", *words(folder, tmp_path, *partitions, *more)).stdout
+    out = train(*words(folder, tmp_path, *partitions, *more)).stdout
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["other"]
     assert out.count("teachers.cgp") == out.count("teachers.dgp") == 2
     Partition((("a", "b"), ("c", "d"))).write(tmp_path / "third.json")
     cgp = [f"cgp={tmp_path / 'third.json'}", "dgp="]
-    error = call("train_with_distillation.py", *words(folder, tmp_path, *cgp, *more), code=2).stderr
+    error = train(*words(folder, tmp_path, *cgp, *more), code=2).stderr
     assert "no trained teacher of cgp part 0 (a, b); of classes that are no part of it: cgp0, cgp1, dgp0" in error
 
 
-def test_a_partition_of_other_classes_is_refused(folder, partitions, tmp_path):
+def test_a_partition_of_other_classes_is_refused(folder, partitions, tmp_path, train):
     Partition((("a", "z"), ("b", "c", "d"))).write(tmp_path / "foreign.json")
     command = words(folder, tmp_path, "method=cpsd", f"cgp={tmp_path / 'foreign.json'}", "dgp=")
-    error = call("train_with_distillation.py", *command, code=2).stderr
+    error = train(*command, code=2).stderr
     assert "teachers.cgp0 knows 1 class that the data lacks: 'z'; the data has 'a', 'b', 'c', 'd'\n" in error
     assert not (tmp_path / "coco_tiny_448_foreign_0").exists()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from batches import batch_of
-from conftest import ROOT, call
+from conftest import ROOT, call, trained
 from small_run import KILL_AT_STEP, KILL_BEFORE_RENAME, learned
 
 import tasks
@@ -74,7 +74,7 @@ def words(config, digits, runs, *more):
 @pytest.fixture(scope="module")
 def uninterrupted(config, digits, tmp_path_factory):
     runs = tmp_path_factory.mktemp("uninterrupted")
-    call("train_with_distillation.py", *words(config, digits, runs))
+    trained(*words(config, digits, runs))
     return runs / "run"
 
 
@@ -94,9 +94,9 @@ def test_each_phase_logs_its_own_terms(uninterrupted):
         pytest.param(KILL_AT_STEP.format(step=20, signal="SIGKILL"), id="in the last phase"),
     ],
 )
-def test_a_killed_run_of_phases_resumes_bit_for_bit(config, digits, tmp_path, uninterrupted, breaking):
+def test_a_killed_run_of_phases_resumes_bit_for_bit(config, digits, tmp_path, uninterrupted, breaking, train):
     call("tests/door.py", breaking, *words(config, digits, tmp_path), code=-signal.SIGKILL)
-    call("train_with_distillation.py", *words(config, digits, tmp_path))
+    train(*words(config, digits, tmp_path))
     assert learned(tmp_path / "run") == learned(uninterrupted)
 
 
@@ -176,14 +176,14 @@ def test_a_term_of_another_phase_is_frozen():
         state_of([first, replace(second, trainable=("terms.hint",))])
 
 
-def test_a_schedule_begins_with_its_phase(config, digits, tmp_path):
-    call("train_with_distillation.py", *words(config, digits, tmp_path, "optim.schedule=cosine", "optim.init_lr=0.02"))
+def test_a_schedule_begins_with_its_phase(config, digits, tmp_path, train):
+    train(*words(config, digits, tmp_path, "optim.schedule=cosine", "optim.init_lr=0.02"))
     rates = [row["lr"] for row in read_metrics(tmp_path / "run") if row["kind"] == "train"]
     assert rates[:2] == [0.01, 0.01]
     assert rates[2] == pytest.approx(0.02 * (1 + torch.cos(torch.tensor(torch.pi * 5 / 12)).item()) / 2)
 
 
-def test_what_does_not_go_together_is_refused(config, digits, tmp_path):
+def test_what_does_not_go_together_is_refused(config, digits, tmp_path, train):
     with pytest.raises(UsageError, match=r"^terms\.ft differs from phases\.0\.terms\.ft: set both alike"):
         state_of([Phase(1, {"ft": Term("ft", options={"rate": 0.25})}), Phase(1, {"ft": Term("ft")})])
     with pytest.raises(UsageError, match=r"nothing to train is called student\.layer9; near: student\.layer"):
@@ -191,19 +191,19 @@ def test_what_does_not_go_together_is_refused(config, digits, tmp_path):
     with pytest.raises(UsageError, match=r"terms\.hint: the loss has no gradient for student\.fc; see trainable"):
         moved(state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("student.fc",))]))
     # What is wrong in the last phase shows before the first.
-    done = call("train_with_distillation.py", *words(config, digits, tmp_path, "trainable=teacher"), code=2)
+    done = train(*words(config, digits, tmp_path, "trainable=teacher"), code=2)
     assert "nothing to train is called teacher" in done.stderr
     with pytest.raises(UsageError, match=r"called studnet; near: student"):
         state_of([Phase(1, {"hint": Term("fitnet")}, trainable=("studnet",))])
     assert not (tmp_path / "run").exists()
 
 
-def test_the_order_of_phases_is_part_of_the_configuration(config, digits, tmp_path, uninterrupted):
+def test_the_order_of_phases_is_part_of_the_configuration(config, digits, tmp_path, uninterrupted, train):
     shutil.copytree(uninterrupted, tmp_path / "run")
     other = tmp_path / "other.py"
     swapped = '{"paraphraser": paraphraser, "hint": hint,'
     other.write_text(config.read_text().replace('{"hint": hint, "paraphraser": paraphraser,', swapped))
-    done = call("train_with_distillation.py", *words(other, digits, tmp_path), code=2)
+    done = train(*words(other, digits, tmp_path), code=2)
     assert "settings: phases ['hint', 'paraphraser', 'last'] -> ['paraphraser', 'hint', 'last']" in done.stderr
     assert "--fresh" in done.stderr
 
@@ -221,9 +221,9 @@ def test_two_momenta_need_a_teacher_in_their_phase():
         state_of([Phase(1, {"kd": Term("kd")}), Phase(1, {"cross_entropy": Term("cross_entropy")}, dot)])
 
 
-def test_overrides_reach_into_a_first_phase(config, digits, tmp_path):
+def test_overrides_reach_into_a_first_phase(config, digits, tmp_path, train):
     old = "first.hint.epochs=2"  # as older versions called it
-    done = call("train_with_distillation.py", *words(config, digits, tmp_path, old, "epochs=1"))
+    done = train(*words(config, digits, tmp_path, old, "epochs=1"))
     assert done.stderr.count(f"{old} is now phases.hint.epochs=2") == 1
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert written["phases"]["hint"]["epochs"] == 2

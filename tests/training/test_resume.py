@@ -17,10 +17,8 @@ from figures.curves import read_metrics
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(digits, tmp_path_factory):
-    runs = tmp_path_factory.mktemp("uninterrupted")
-    call("train_with_distillation.py", *words(digits, runs))
-    return learned(runs / "run")
+def uninterrupted(finished):
+    return learned(finished)
 
 
 @pytest.mark.parametrize(
@@ -32,39 +30,39 @@ def uninterrupted(digits, tmp_path_factory):
         pytest.param(KILL_BEFORE_RENAME.format(number=4), id="between best and last"),
     ],
 )
-def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, breaking):
+def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, breaking, train):
     call("tests/door.py", breaking, *words(digits, tmp_path), code=-signal.SIGKILL)
-    call("train_with_distillation.py", *words(digits, tmp_path))
+    train(*words(digits, tmp_path))
     assert learned(tmp_path / "run") == uninterrupted
 
 
-def test_a_lengthened_run_equals_one_that_was_as_long_from_the_start(digits, tmp_path):
+def test_a_lengthened_run_equals_one_that_was_as_long_from_the_start(digits, tmp_path, train):
     steps = ["optim.schedule=step", "optim.milestones=1"]
-    call("train_with_distillation.py", *words(digits, tmp_path, *steps, "epochs=2"))
-    longer = call("train_with_distillation.py", *words(digits, tmp_path, *steps))
+    train(*words(digits, tmp_path, *steps, "epochs=2"))
+    longer = train(*words(digits, tmp_path, *steps))
     assert "resumes with other settings: epochs 2 -> 3" in longer.stdout
-    call("train_with_distillation.py", *words(digits, tmp_path, *steps, "name=whole"))
+    train(*words(digits, tmp_path, *steps, "name=whole"))
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
     # Any run may start from its student.
     weights = f"student.weights={tmp_path / 'run' / 'student.safetensors'}"
-    call("train_with_distillation.py", *words(digits, tmp_path, weights, "name=on", "epochs=1"))
+    train(*words(digits, tmp_path, weights, "name=on", "epochs=1"))
 
 
-def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted):
+def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted, train):
     stopped = call("tests/door.py", KILL_AT_STEP.format(step=9, signal="SIGTERM"), *words(digits, tmp_path), code=75)
     assert "stopped by a signal after step 9" in stopped.stderr
-    resumed = call("train_with_distillation.py", *words(digits, tmp_path))
+    resumed = train(*words(digits, tmp_path))
     assert "resumes after step 9" in resumed.stdout
     assert learned(tmp_path / "run") == uninterrupted
 
 
-def test_two_ranks_stop_and_one_resumes(digits, tmp_path):
+def test_two_ranks_stop_and_one_resumes(digits, tmp_path, train):
     run = tmp_path / "run"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     stop = KILL_AT_STEP.format(step=9, signal="SIGTERM")
     stopped = call(*torchrun, "tests/door.py", stop, *words(digits, tmp_path), code=1)
     assert stopped.stderr.count("stopped by a signal after step 10") == 1  # ranks agree every ten steps
-    resumed = call("train_with_distillation.py", *words(digits, tmp_path))
+    resumed = train(*words(digits, tmp_path))
     assert "resumes after step 10" in resumed.stdout
     assert [row["step"] for row in read_metrics(run) if row["kind"] == "train"] == [3, 6, 9, 12, 15, 18]
 

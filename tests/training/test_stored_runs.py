@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import small_store
-from conftest import call
+from conftest import call, trained
 from small_run import KILL_AT_STEP, learned, words
 from small_store import files
 
@@ -25,7 +25,7 @@ def given(digits, weights, runs, store, *more):
 def filled(digits, weights, tmp_path_factory):
     """A run that nothing befell, and the store that it filled."""
     folder = tmp_path_factory.mktemp("filled")
-    call("train_with_distillation.py", *given(digits, weights, folder, folder / "store"))
+    trained(*given(digits, weights, folder, folder / "store"))
     return folder
 
 
@@ -47,11 +47,11 @@ def test_float32_outputs_are_those_of_the_live_teacher(digits, weights, tmp_path
     assert learned(tmp_path / "stored") == learned(tmp_path / "run")
 
 
-def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_path):
+def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_path, train):
     command = given(digits, weights, tmp_path, tmp_path / "store")
     for step in (6, 9, 14):
         call("tests/door.py", KILL_AT_STEP.format(step=step, signal="SIGKILL"), *command, code=-9)
-    call("train_with_distillation.py", *command)
+    train(*command)
     assert learned(tmp_path / "run") == learned(filled / "run")
     assert files(tmp_path / "store") == files(filled / "store")
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from batches import batch_of
-from conftest import call
 from torch import nn
 
 import tasks
@@ -112,7 +111,7 @@ def test_spread_images_are_seen_once_over_the_ranks_by_the_same_processes(digits
     assert len(loader.spread(1000)) == len(loader)
 
 
-def test_a_run_with_an_untrained_teacher_stops_before_it_begins(digits, tmp_path):
+def test_a_run_with_an_untrained_teacher_stops_before_it_begins(digits, tmp_path, train):
     words = ["--cfg", "configs/cifar100.py", "method=kd", "teacher=resnet8", "student=resnet8", "name=run"]
     words += [f"data.data_path={digits / 'lmdb'}", f"train_params.output_path={tmp_path}", "data.num_workers=0"]
     words += [
@@ -122,10 +121,10 @@ def test_a_run_with_an_untrained_teacher_stops_before_it_begins(digits, tmp_path
         "epochs=1",
         "teachers.teacher.weights=none",
     ]
-    done = call("train_with_distillation.py", *words, code=2)
+    done = train(*words, code=2)
     assert "teachers.teacher: weights=none: nothing has trained it" in done.stdout
     assert "on 41 validation images, where at least 30.0 is expected" in done.stderr
     assert not (tmp_path / "run").exists()  # nothing that the next try would have to agree with
-    done = call("train_with_distillation.py", *words, "teachers.teacher.expect=0")
+    done = train(*words, "teachers.teacher.expect=0")
     assert "teachers.teacher, cifar_resnet8: top-1 " in done.stdout
     assert json.loads((tmp_path / "run" / "config.json").read_text())["teachers"]["teacher"]["expect"] == 0

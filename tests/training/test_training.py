@@ -46,11 +46,11 @@ def test_bf16_stays_near_float32_and_keeps_float32_weights():
     torch.testing.assert_close(half, full, rtol=0.05, atol=0.05)
 
 
-def test_evaluation_is_the_same_on_two_ranks_and_counts_every_image_once(digits, tmp_path):
+def test_evaluation_is_the_same_on_two_ranks_and_counts_every_image_once(digits, tmp_path, train):
     trained = words(digits, tmp_path, "train_params.epochs=1", "train_params.amp=bf16", "optim.optimizer=adamw")
-    output = call("train_with_distillation.py", *trained, "data.input_size=24", "data.val_resize=32").stdout
+    output = train(*trained, "data.input_size=24", "data.val_resize=32").stdout
     evaluate = ["--eval", str(tmp_path / "run")]  # at the run's size and precision, without its config
-    one = call("train_with_distillation.py", *evaluate).stdout
+    one = train(*evaluate).stdout
     two = call(*TORCHRUN, "train_with_distillation.py", *evaluate).stdout
     assert scores(one)["images"] == "41"
     assert scores(one) == scores(two)
@@ -61,7 +61,7 @@ def test_evaluation_is_the_same_on_two_ranks_and_counts_every_image_once(digits,
     for name, value in scores(one).items():
         assert float(value) == pytest.approx(logged[f"{better}{name}"], abs=6e-4)
     assert logged["ema_loss"] != logged["loss"]
-    exported = call("train_with_distillation.py", *evaluate[:-1], str(tmp_path / "run" / "student.safetensors")).stdout
+    exported = train(*evaluate[:-1], str(tmp_path / "run" / "student.safetensors")).stdout
     assert scores(exported) == scores(one)
     # The run began by saying what it does.
     beginning = output.partition("epoch 1/1")[0].splitlines()
@@ -72,8 +72,8 @@ def test_evaluation_is_the_same_on_two_ranks_and_counts_every_image_once(digits,
     assert [part for part in parts if part not in output] == []
 
 
-def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
-    call("train_with_distillation.py", *words(digits, tmp_path, "name=teacher", "train_params.epochs=1"))
+def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path, train):
+    train(*words(digits, tmp_path, "name=teacher", "train_params.epochs=1"))
     teacher = tmp_path / "teacher" / "student.safetensors"
     distilled = words(digits, tmp_path, "name=student", "train_params.epochs=1", "teachers.teacher.name=cifar_resnet8")
     distilled.append("method=wsld")
@@ -83,7 +83,7 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
         "teachers.teacher.expect=0",
     ]
     before = teacher.read_bytes()
-    call("train_with_distillation.py", *distilled)
+    train(*distilled)
     run = tmp_path / "student"
     assert teacher.read_bytes() == before
     names = {path.name for path in run.iterdir()}
@@ -95,14 +95,14 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path):
     assert row["loss"] == pytest.approx(row["cross_entropy"] + 2.5 * row["wsld"], rel=1e-5)
     assert load_file(run / "student.safetensors").keys() == load_file(teacher).keys()
     # A teacher alone is evaluated by its name.
-    assert scores(call("train_with_distillation.py", *distilled, "--eval", "teacher").stdout)["images"] == "41"
+    assert scores(train(*distilled, "--eval", "teacher").stdout)["images"] == "41"
     # The finished run, repeated, trains no further.
-    again = call("train_with_distillation.py", *distilled)
+    again = train(*distilled)
     assert "ended after step 6" in again.stdout
     assert len(read_metrics(run)) == 3
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_terms_and_keeps_the_checkpoint(digits, tmp_path):
+def test_a_loss_that_is_not_finite_stops_with_step_and_terms_and_keeps_the_checkpoint(digits, tmp_path, train):
     poison = """
 import torch, objectives.labels
 from objectives.contract import _REGISTRY
@@ -119,29 +119,29 @@ _REGISTRY["cross_entropy"] = _REGISTRY["cross_entropy"]._replace(made=poisoned)
     assert all(value.isfinite().all() for value in last["student"].values())
     note = tmp_path / "run" / "diverged.txt"
     assert "not finite at step 6" in note.read_text()
-    call("train_with_distillation.py", *words(digits, tmp_path))
+    train(*words(digits, tmp_path))
     assert not note.exists()
 
 
-def test_other_settings_are_refused_and_fresh_keeps_the_old_run(digits, tmp_path):
+def test_other_settings_are_refused_and_fresh_keeps_the_old_run(digits, tmp_path, train):
     short = words(digits, tmp_path, "train_params.epochs=1")
-    call("train_with_distillation.py", *short)
-    refused = call("train_with_distillation.py", *short, "optim.init_lr=0.05", code=2)
+    train(*short)
+    refused = train(*short, "optim.init_lr=0.05", code=2)
     assert "optim.init_lr 0.1 -> 0.05" in refused.stderr
-    call("train_with_distillation.py", *short, "optim.init_lr=0.05", "--fresh")
+    train(*short, "optim.init_lr=0.05", "--fresh")
     assert (tmp_path / "run.old1" / "last.pt").exists()
-    call("train_with_distillation.py", *short, "optim.init_lr=0.05", "train_params.print_freq=1")  # speaks differently
+    train(*short, "optim.init_lr=0.05", "train_params.print_freq=1")  # speaks differently
 
 
-def test_a_damaged_checkpoint_is_named(digits, tmp_path):
+def test_a_damaged_checkpoint_is_named(digits, tmp_path, train):
     short = words(digits, tmp_path, "train_params.epochs=1")
-    call("train_with_distillation.py", *short)
+    train(*short)
     last = tmp_path / "run" / "last.pt"
     whole = bytearray(last.read_bytes())
     whole[len(whole) // 2] ^= 1
     for damaged in (bytes(whole), bytes(whole[: len(whole) // 2]), b""):
         last.write_bytes(damaged)
-        assert "last.pt is damaged" in call("train_with_distillation.py", *short, code=3).stderr
+        assert "last.pt is damaged" in train(*short, code=3).stderr
 
 
 @pytest.mark.parametrize(
@@ -166,16 +166,16 @@ def test_a_damaged_checkpoint_is_named(digits, tmp_path):
         (["--config=config.py"], "no option --config=config.py; near: --cfg"),
     ],
 )
-def test_wrong_settings_end_with_code_2_before_any_work(digits, tmp_path, more, message):
-    done = call("train_with_distillation.py", *words(digits, tmp_path, *more), code=2)
+def test_wrong_settings_end_with_code_2_before_any_work(digits, tmp_path, more, message, train):
+    done = train(*words(digits, tmp_path, *more), code=2)
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-def test_a_truncated_shard_ends_with_code_3(digits, tmp_path):
+def test_a_truncated_shard_ends_with_code_3(digits, tmp_path, train):
     shutil.copytree(digits / "lmdb", tmp_path / "lmdb")
     shard = tmp_path / "lmdb" / "train" / "00000.lmdb"
     shard.write_bytes(shard.read_bytes()[:-4096])
-    done = call("train_with_distillation.py", *words(digits, tmp_path, f"data.data_path={tmp_path / 'lmdb'}"), code=3)
+    done = train(*words(digits, tmp_path, f"data.data_path={tmp_path / 'lmdb'}"), code=3)
     assert "00000.lmdb" in done.stderr
