@@ -39,7 +39,7 @@ class Difference(NamedTuple):
     """How what a run took differs from what it should have taken."""
 
     lost: int  # samples of an epoch that no step took
-    doubled: int  # samples that an epoch has twice, or steps that one process took twice
+    doubled: int  # samples that an epoch has twice, or steps that one process took out of turn
     other: int  # parts of steps with other samples than they should have
     again: int  # steps that were taken again after a restart, from the last checkpoint
 

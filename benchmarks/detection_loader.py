@@ -1,7 +1,8 @@
 """Images/s of loaders of detectors over the same photos with boxes, interleaved in one run.
 
     pip install -e '.[dev]'
-    python -m benchmarks.detection_loader [--data /data/coco ...] [--batch 2] [--workers 0 2] [--rounds 5] [--copies 5]
+    OMP_NUM_THREADS=1 python -m benchmarks.detection_loader [--data /data/coco ...] [--batch 2] [--workers 0 2] \\
+        [--rounds 5] [--copies 5]
 
 The training view of Faster R-CNN: the whole photo with a random short side of 480 to 800 pixels and at most 1333 on the
 long side, half of them mirrored, its boxes moved along, at the top left of a canvas of zeros whose sides are multiples

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -53,8 +54,8 @@ def main() -> None:
         module = Trainer(state, loader, state.run).wrapped()
         if ranks.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(ranks.device)
+        state.params = replace(state.params, accumulate=1)
         with torch.autograd.graph.saved_tensors_hooks(kept.with_tensor, lambda tensor: tensor):
-            state.params = type(state.params)(**{**vars(state.params), "accumulate": 1})
             step_on(state, module, part, 0.0)
     optimizer = [one for values in state.optimizer.state.values() for one in values.values() if torch.is_tensor(one)]
     trained = [parameter for parameter in distiller.parameters() if parameter.requires_grad]

@@ -1,6 +1,7 @@
 """Seconds of several students on one stream of batches, beside as many runs one after the other.
 
-    python -m benchmarks.students [--data FOLDER] [--teacher resnet50] [--student shufflenet_v2_x0_5] [--side 64]
+    OMP_NUM_THREADS=1 python -m benchmarks.students [--data FOLDER] [--teacher resnet50] \\
+        [--student shufflenet_v2_x0_5] [--side 64]
 
 WSLD's four students of a grid, two weights by two temperatures, learn from photos that are packed once under --work:
 first by four commands, then by one. `seconds` is what the commands took, start and validation included; `ratio` is of

@@ -96,8 +96,7 @@ class Cable(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         _call("ip", "link", "set", "lo", "up")
-        Path("/run/netns").mkdir(exist_ok=True)
-        _call("mount", "-t", "tmpfs", "tmpfs", "/run/netns")
+        _call("mount", "-t", "tmpfs", "tmpfs", "/run")  # here alone: `ip` makes /run/netns
         self._ends = [self._end(node) for node in range(2)]
         self._draws = random.Random(0)
         self.mend()

@@ -5,8 +5,9 @@ K classes.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -57,8 +58,10 @@ def load_state(
     wanted = network.state_dict()
     prefix, others = _prefix(state, wanted, path)
     names = [name for name in state if name.startswith(prefix) and not name.startswith(others)]
-    given = {name.removeprefix(prefix): state[name] for name in names}
-    given = {name: value for name, value in given.items() if not _is_taken_off(network, name)}
+    given: Mapping[str, Tensor] = {name.removeprefix(prefix): state[name] for name in names}
+    given = _as_timm(network, given)
+    absent = _absent(network, given)
+    given = {name: value for name, value in given.items() if not name.startswith(absent)}
     other = [name for name in given if name in wanted and given[name].shape != wanted[name].shape]
     new = {name for name in other if differ_in_classes(given[name], wanted[name], num_classes)}
     last = {name for name in wanted if name.startswith(f"{classifier_of(network, num_classes)}.")}
@@ -140,15 +143,27 @@ def _prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Pat
     return best[0], ()
 
 
-def _is_taken_off(network: nn.Module, name: str) -> bool:
-    """Whether ``name`` is of a part that the network can do without and has not: a classifier, or what only helps to
-    train it."""
-    part, dot, _ = name.partition(".")
-    parts = name.split(".")
-    above = (".".join(parts[:length]) for length in range(1, len(parts)))
-    modules = dict(network.named_modules())
-    taken_off = any(isinstance(modules.get(path), NoClassifier) for path in above)
-    return taken_off or (bool(dot) and getattr(network, part, network) is None)
+def _as_timm(network: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """``state`` with the names and the position embeddings of ``network``, where that is a transformer of timm's.
+
+    timm's own rules bring those of other codes, as DINOv2's, to its names, and embeddings to its size of images.
+    """
+    rules = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    held, wanted = state.get("pos_embed"), getattr(network, "pos_embed", None)
+    if rules is None or held is None or ("mask_token" not in state and getattr(wanted, "shape", None) == held.shape):
+        return state
+    try:
+        return dict(rules(dict(state), network))
+    except Exception:  # what does not fit at all is named when it is loaded
+        return state
+
+
+def _absent(network: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
+    """What stands before those of the ``names`` that are of parts which the network can do without and has not: a
+    classifier, or what only helps to train it."""
+    taken_off = [path for path, module in network.named_modules() if isinstance(module, NoClassifier)]
+    parts = {name.partition(".")[0] for name in names}
+    return tuple(f"{path}." for path in (*taken_off, *(one for one in parts if getattr(network, one, network) is None)))
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:

@@ -6,9 +6,7 @@ K classes.
 from __future__ import annotations
 
 import difflib
-import sys
 import urllib.error
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -147,9 +145,11 @@ def _plain(name: str, num_classes: int, weights: str | File) -> nn.Module:
                 f"{weights.path} does not say whether {name} scales its input itself ({_SCALES}, as with published "
                 "weights), taken as no; if it does, set mean and std to 0.5,0.5,0.5"
             )
-    if "encoder.pos_embedding" in state and "conv_proj.weight" in state:  # of a vision transformer, [1, 1 + N, D]
-        side = round((state["encoder.pos_embedding"].shape[1] - 1) ** 0.5)
-        options["image_size"] = side * state["conv_proj.weight"].shape[-1]
+    ends = (".encoder.pos_embedding", ".conv_proj.weight")  # of a vision transformer, [1, 1 + N, D] and [D, 3, P, P]
+    shapes = {end: one.shape for name, one in state.items() for end in ends if f".{name}".endswith(end)}
+    if len(shapes) == len(ends):
+        positions, patches = (shapes[end] for end in ends)
+        options["image_size"] = round((positions[1] - 1) ** 0.5) * patches[-1]
     return _without_helpers(torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options))
 
 
@@ -227,21 +227,6 @@ def timm_network(name: str, weights: str, num_classes: int, side: int, *, new_cl
         raise UsageError(f"no network 'timm/{name}': {first}{_near(name, timm.list_models())}") from None
     pretrained = network.pretrained_cfg
     return Library(network, Normalization(tuple(pretrained["mean"]), tuple(pretrained["std"])), None, weights != "none")
-
-
-def as_timm(network: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """``state`` with the names and the position embeddings of ``network``, where that is a transformer of timm's.
-
-    timm's own rules bring those of other codes, as DINOv2's, to its names, and embeddings to its size of images.
-    """
-    rules = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    held, wanted = state.get("pos_embed"), getattr(network, "pos_embed", None)
-    if rules is None or held is None or ("mask_token" not in state and getattr(wanted, "shape", None) == held.shape):
-        return state
-    try:
-        return OrderedDict(rules(dict(state), network))
-    except Exception:  # what does not fit at all is named when it is loaded
-        return state
 
 
 def sizes_of(name: str, network: nn.Module) -> str:

@@ -26,7 +26,7 @@ from models.heads import Backbone, Head, HeadConfig
 from models.heads.contract import Own
 from models.outputs import IMAGENET, Behind, Body, Normalization, Outputs, Scene, Tap, Tapped
 from models.own import check_outputs, folder_of, import_path, is_own, own_network
-from models.published import File, Library, as_timm, sizes_of, timm_network, torchvision_network
+from models.published import File, Library, sizes_of, timm_network, torchvision_network
 from models.taps import classifier_of, find_taps, run_once
 from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
@@ -234,7 +234,7 @@ def build_network(
 
     def load(network: nn.Module) -> None:
         if file and not bare.loaded:
-            load_state(network, as_timm(network, state), file.path, num_classes, new_classifier=new_classifier)
+            load_state(network, state, file.path, num_classes, new_classifier=new_classifier)
 
     def synchronised(network: nn.Module) -> nn.Module:  # before taps: their hooks would stay behind
         return _synchronised(network) if sync_bn else network
