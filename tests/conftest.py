@@ -67,15 +67,23 @@ def run(command):
 
 
 @pytest.fixture
-def train(run):
-    """The same; it must end with ``code``. What it printed is in `stdout` and `stderr`."""
+def ran(command):
+    """A command in this process, (main, words), which must end with ``code``: what it printed, as stdout and stderr."""
 
-    def ran(*words, code=0):
-        ended, out, err = run(*words)
+    def call(main, *words, code=0):
+        ended, out, err = command(main, *words)
         assert ended == code, f"exit code {ended}\n{out}\n{err}"
         return SimpleNamespace(stdout=out, stderr=err)
 
-    return ran
+    return call
+
+
+@pytest.fixture
+def train(ran):
+    """That of train_with_distillation.py."""
+    import train_with_distillation as door
+
+    return partial(ran, door.main)
 
 
 @pytest.fixture(scope="session")

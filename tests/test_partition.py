@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, call
+from conftest import ROOT
 from sklearn.metrics import adjusted_rand_score
 from small_multi_label import CLASSES, write_data
 
 from partition import Partition, read_partition
+from partition.__main__ import main
 from partition.graph import affinity, cooccurrence, partition
 from utils.errors import DataError, UsageError
 
@@ -122,15 +123,14 @@ def test_a_file_that_is_none_is_named(tmp_path):
         read_partition(tmp_path / "p.json")
 
 
-def test_the_tool_writes_draws_and_converts(tmp_path):
+def test_the_tool_writes_draws_and_converts(tmp_path, ran):
     data = write_data(tmp_path) / "lmdb/train"
     output = tmp_path / "out/cgp2.json"
-    numbered = ["--numbered", str(tmp_path / "n.json")]
-    said = call("-m", "partition", str(data), "--parts", "2", "--output", str(output), *numbered)
+    said = ran(main, data, "--parts", 2, "--output", output, "--numbered", tmp_path / "n.json")
     assert "part 1" in said.stdout
     assert output.with_suffix(".png").stat().st_size > 10_000
     made = read_partition(output, CLASSES)
-    call("-m", "partition", str(data), "--read", str(tmp_path / "n.json"), "--output", str(tmp_path / "again.json"))
+    ran(main, data, "--read", tmp_path / "n.json", "--output", tmp_path / "again.json")
     assert read_partition(tmp_path / "again.json").parts == made.parts
 
 

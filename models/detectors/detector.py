@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,10 +175,7 @@ class Detector(Network):
 
     def _anchors(self, generator: Any, seen: Seen) -> Tensor:
         """Those of an image, [A, 4]; levels one behind the other, in float32 whatever the maps are in."""
-        grids = [value.shape[2:] for value in seen.pyramid.values()]
-        strides = [[length // cells for length, cells in zip(seen.canvas, grid)] for grid in grids]
-        generator.set_cell_anchors(torch.float32, next(iter(seen.pyramid.values())).device)
-        return torch.cat(generator.grid_anchors(grids, strides))
+        return torch.cat(anchors_of(generator, seen.canvas, [*seen.pyramid.values()]))
 
     def _with_detections(self, outputs: Outputs, found: list[Found], most: int) -> Outputs:
         """``outputs`` with the detections of each image, filled up to ``most``."""
@@ -194,6 +191,14 @@ class Detector(Network):
             "classes": stacked([one.classes for one in found], -1),
         }
         return Outputs(outputs.logits, outputs.features, {**outputs.context, **detections})
+
+
+def anchors_of(generator: Any, canvas: Sequence[int], maps: Sequence[Tensor]) -> list[Tensor]:
+    """The anchors of an image by level, [A, 4]; canvas: H and W; maps: [B, C, h, w]."""
+    grids = [value.shape[2:] for value in maps]
+    strides = [[length // cells for length, cells in zip(canvas, grid)] for grid in grids]
+    generator.set_cell_anchors(torch.float32, maps[0].device)
+    return generator.grid_anchors(grids, strides)
 
 
 def flat(values: Tensor, numbers: int) -> Tensor:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from batches import batch_of
-from conftest import call
 from PIL import Image, ImageEnhance, ImageOps
 
+from benchmarks import step
 from dataset import DataConfig, TrainLoader, open_split
 from dataset.feed.augment import cutout
 from dataset.feed.crops import CUTOUT, RANDAUGMENT, STRONG, uniform
@@ -230,8 +230,8 @@ def test_a_teacher_sees_the_views_that_its_terms_ask_for():
         assert all(torch.equal(one, other) for one, other in zip(seen, expected, strict=True))
 
 
-def test_a_method_with_strong_views_is_timed():
-    done = call("-m", "benchmarks.step", "--methods", "crld", "--rounds", "1", "--steps", "1", "--batch", "2")
+def test_a_method_with_strong_views_is_timed(ran):
+    done = ran(step.main, "--methods", "crld", "--rounds", 1, "--steps", 1, "--batch", 2)
     assert '"method": "crld"' in done.stdout
 
 

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from conftest import call
 from matplotlib import pyplot as plt
 from PIL import Image
 
@@ -122,14 +121,14 @@ def test_a_folder_without_metrics_is_named(tmp_path):
         curves.draw([tmp_path], tmp_path / "curves.png")
 
 
-def test_curves_of_several_runs_leave_each_its_own(tmp_path):
+def test_curves_of_several_runs_leave_each_its_own(tmp_path, ran):
     rows = [{"kind": "train", "step": 1, "loss": 2.0}, {"kind": "val", "epoch": 1, "top1": 50.0}]
     runs = [tmp_path / name for name in "ab"]
     for run in runs:
         run.mkdir()
         (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert call("-m", "figures.curves", str(runs[0])).stdout.strip() == str(runs[0] / "curves.png")
-    assert call("-m", "figures.curves", *map(str, runs)).stdout.strip() == str(tmp_path / "curves.png")
+    assert ran(curves.main, runs[0]).stdout.strip() == str(runs[0] / "curves.png")
+    assert ran(curves.main, *runs).stdout.strip() == str(tmp_path / "curves.png")
 
 
 def test_curves_show_where_the_time_went_of_a_run_that_says_so(tmp_path):

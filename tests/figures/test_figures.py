@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import call, trained
+from conftest import trained
 from matplotlib import pyplot as plt
 from PIL import Image
 from safetensors.torch import load_file
@@ -99,29 +99,24 @@ def test_a_teacher_that_knows_the_classes_in_another_order_is_put_in_order(run, 
     assert np.array_equal(turned.logits, teacher.logits[:, ::-1])
 
 
-def test_a_teacher_without_a_classifier_has_features_alone(run, tmp_path):
+def test_a_teacher_without_a_classifier_has_features_alone(run, tmp_path, ran):
     folder = changed(run, tmp_path / "run", head={"name": "none", "options": {}})
     student, teacher = outputs_of_run(folder, teachers=True, images=12)
     assert (teacher.logits.shape, teacher.pooled.shape) == ((12, 0), (12, 64))
     tsne.draw([student, teacher], tmp_path / "tsne.png")
-    done = call("-m", "figures.correlation", str(folder), code=2)
+    done = ran(correlation.main, folder, code=2)
     assert "teacher has no classifier, and so no logits to compare" in done.stderr
     (bench,) = benches([read_run(folder)], 12)
     assert bench.teachers == {folder: {}}
     assert bench.runs[0].notes == ["teachers.teacher gives features alone and is left out"]
 
 
-def test_pictures_are_drawn(run, monkeypatch, capsys):
-    call("-m", "figures.tsne", str(run), "--teachers", "--images", "30")
-    done = call("-m", "figures.correlation", str(run))
-    assert "teacher: greatest difference" in done.stdout
-    both, picture = f"both={run},{run.with_name('teacher')}", str(run / "bias_variance.png")
-    for module, words in ((regularization, [str(run)]), (bias_variance, [both, "--output", picture])):
-        monkeypatch.setattr("sys.argv", ["", *words])
-        module.main()
-    printed = capsys.readouterr().out
-    assert "120 training images\nteacher: regularisation samples" in printed
-    assert "both: bias " in printed
+def test_pictures_are_drawn(run, ran):
+    ran(tsne.main, run, "--teachers", "--images", 30)
+    assert "teacher: greatest difference" in ran(correlation.main, run).stdout
+    assert "120 training images\nteacher: regularisation samples" in ran(regularization.main, run).stdout
+    both = f"both={run},{run.with_name('teacher')}"
+    assert "both: bias " in ran(bias_variance.main, both, "--output", run / "bias_variance.png").stdout
     wides = {"tsne.png": 1440, "correlation.png": 720, "regularization.png": 1320, "bias_variance.png": 960}
     for name, wide in wides.items():
         with Image.open(run / name) as image:
@@ -189,8 +184,8 @@ def test_correlation_names_the_classes_that_are_present(labels, names, shown, tm
     assert axes.images[0].get_array().shape == (len({*labels}),) * 2
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path):
-    done = call("-m", "figures.tsne", str(tmp_path), code=2)
+def test_a_folder_that_is_no_run_is_named(tmp_path, ran):
+    done = ran(tsne.main, tmp_path, code=2)
     assert f"{tmp_path} is not a run folder with a best.pt" in done.stderr
 
 

@@ -10,7 +10,6 @@ import sys
 from datetime import datetime, timezone
 
 import pytest
-from conftest import call
 
 from figures import comparison, log, runs
 from imagenet_train_cfg import cfg as imagenet
@@ -219,14 +218,14 @@ def test_order_and_json(tmp_path, monkeypatch, capsys):
     ]
 
 
-def test_without_runs(tmp_path):
-    assert call("-m", "figures.runs", str(tmp_path)).stdout == f"no runs below {tmp_path}\n"
+def test_without_runs(tmp_path, ran):
+    assert ran(runs.main, tmp_path).stdout == f"no runs below {tmp_path}\n"
     with pytest.raises(UsageError, match="no such folder"):
         runs.list_runs([tmp_path / "missing"])
 
 
-def test_a_real_run_is_listed(finished, tmp_path):
+def test_a_real_run_is_listed(finished, tmp_path, ran):
     shutil.copytree(finished, tmp_path / "run")
     (run,) = runs.list_runs([tmp_path])
     assert (run.state, run.score, run.epochs, run.of) == ("done", "top1", 3, 3)
-    assert run.student in call("-m", "figures.runs", str(tmp_path)).stdout
+    assert run.student in ran(runs.main, tmp_path).stdout

@@ -8,6 +8,8 @@ from conftest import call, trained
 from small_run import KILL_AT_STEP, learned, words
 from small_store import files
 
+from tools import teacher_outputs
+
 LAYOUT = ["teachers.teacher.layout.name=prior", "teachers.teacher.layout.k=4", "teachers.teacher.layout.views=2"]
 
 
@@ -56,19 +58,19 @@ def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_
     assert files(tmp_path / "store") == files(filled / "store")
 
 
-def test_the_tool_fills_what_a_run_lacks_and_compares_it(digits, weights, filled, tmp_path, run):
+def test_the_tool_fills_what_a_run_lacks_and_compares_it(digits, weights, filled, tmp_path, run, ran):
     shutil.copytree(filled / "store", tmp_path / "store")
     shutil.rmtree(tmp_path / "store/weak/0001")
     command = given(digits, weights, tmp_path, tmp_path / "store")
-    said = call("-m", "tools.teacher_outputs", *command).stdout
+    said = ran(teacher_outputs.main, *command).stdout
     assert "the teacher looked at 120 views" in said
     assert "3 of 3 epochs complete" in said
     assert "KL 0." in said
-    said = call("-m", "tools.teacher_outputs", *command, "--check").stdout
+    said = ran(teacher_outputs.main, *command, "--check").stdout
     assert "epoch 3: 64 samples, distance" in said
     (block,) = (tmp_path / "store/weak/0002").iterdir()
     block.write_bytes(block.read_bytes()[:-1])
-    assert "is damaged" in call("-m", "tools.teacher_outputs", *command, "--check", code=3).stderr
+    assert "is damaged" in ran(teacher_outputs.main, *command, "--check", code=3).stderr
     assert block.exists()
     shutil.rmtree(tmp_path / "store/weak/prior")
     code, said, error = run(*command, "teachers.teacher.on_damage=recompute")
