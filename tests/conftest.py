@@ -2,6 +2,7 @@
 
 import gc
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import door
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if "LIMBECK_GPU" not in os.environ:  # exact laws, and several ranks; test_on_gpu.py has the others
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 torch.set_num_threads(1)  # there is a test process on every core already
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +119,30 @@ def trained(*words: str) -> None:
     gc.collect()  # shards that were open
 
 
+@pytest.fixture
+def altered(tmp_path_factory):
+    """train_with_distillation.py after statements that change it, as a process that must end with ``code``.
+
+    What it printed, as stdout and stderr. The process is forked from one that has imported the modules.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train_with_distillation"])
+
+    def call(statements, *words, code):
+        outputs = [tmp_path_factory.mktemp("printed") / name for name in ("stdout", "stderr")]
+        process = context.Process(target=door.enter_forked, args=(outputs, statements, words))
+        process.start()
+        process.join()
+        printed = SimpleNamespace(**{path.name: path.read_text() for path in outputs})
+        assert process.exitcode == code, f"exit code {process.exitcode}\n{printed.stdout}\n{printed.stderr}"
+        return printed
+
+    return call
+
+
 def call(*command: str, code: int = 0, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a script with this Python from the root; it must end with ``code``."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
+    environment = {**os.environ, **(environment or {})}
     done = subprocess.run(
         [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, env=environment, check=False
     )

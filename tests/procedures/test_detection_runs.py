@@ -143,11 +143,11 @@ def words(folder, runs):
     return ["--cfg", str(path), f"train_params.output_path={runs}"]
 
 
-def test_a_killed_run_resumes_bit_for_bit_and_leaves_what_others_do(folder, tmp_path, monkeypatch, train):
+def test_a_killed_run_resumes_bit_for_bit_and_leaves_what_others_do(folder, tmp_path, monkeypatch, train, altered):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     runs = tmp_path / "whole", tmp_path / "killed"
     train(*words(folder, runs[0]))
-    call("tests/door.py", KILL_AT_STEP.format(step=5, signal="SIGKILL"), *words(folder, runs[1]), code=-signal.SIGKILL)
+    altered(KILL_AT_STEP.format(step=5, signal="SIGKILL"), *words(folder, runs[1]), code=-signal.SIGKILL)
     resumed = train(*words(folder, runs[1])).stdout
     assert "resumes after step 4" in resumed
     assert learned(runs[0] / "run") == learned(runs[1] / "run")

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, call, trained
+from conftest import ROOT, trained
 from small_multi_label import CLASSES, words, write_data
 from small_run import KILL_AT_STEP, learned
 
@@ -67,9 +67,9 @@ def killed_once(folder_exists, step):
     return "from pathlib import Path\n" + KILL_AT_STEP.format(step=step, signal="SIGKILL").replace("if step ==", there)
 
 
-def test_killed_in_the_middle_of_the_second_run_it_resumes_bit_for_bit(folder, l2d, tmp_path, train):
+def test_killed_in_the_middle_of_the_second_run_it_resumes_bit_for_bit(folder, l2d, tmp_path, train, altered):
     kill = killed_once(tmp_path / STUDENT, 5)  # of eight
-    call("tests/door.py", kill, *words(folder, tmp_path), code=-signal.SIGKILL)
+    altered(kill, *words(folder, tmp_path), code=-signal.SIGKILL)
     resumed = train(*words(folder, tmp_path)).stdout
     assert f"{TEACHER}: trained before" in resumed
     assert "resumes after step 4" in resumed
@@ -77,9 +77,9 @@ def test_killed_in_the_middle_of_the_second_run_it_resumes_bit_for_bit(folder, l
         assert learned(tmp_path / run) == learned(l2d / run)
 
 
-def test_a_manifest_of_parts_goes_on_where_it_was_killed(folder, partitions, cpsd, tmp_path, train):
+def test_a_manifest_of_parts_goes_on_where_it_was_killed(folder, partitions, cpsd, tmp_path, train, altered):
     command = words(folder, tmp_path, "method=cpsd", *partitions)
-    call("tests/door.py", killed_once(tmp_path / "coco_tiny_448_cgp_1", 5), *command, code=-signal.SIGKILL)
+    altered(killed_once(tmp_path / "coco_tiny_448_cgp_1", 5), *command, code=-signal.SIGKILL)
     assert "coco_tiny_448_cgp_0: trained before" in train(*command).stdout
     names = sorted(path.name for path in cpsd.iterdir() if path.is_dir())
     assert len(names) == 5

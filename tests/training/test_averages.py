@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, call, trained
+from conftest import ROOT, trained
 from small_run import KILL_AT_STEP, learned, words
 from torch import nn
 
@@ -81,8 +81,8 @@ def test_an_average_is_that_of_the_students_after_the_last_epochs(digits, averag
             torch.testing.assert_close(value, (last["student"][name] + before[name]) / 2, rtol=1e-5, atol=1e-6)
 
 
-def test_a_run_that_is_killed_in_the_last_epochs_averages_the_same(digits, averaged, tmp_path, train):
+def test_a_run_that_is_killed_in_the_last_epochs_averages_the_same(digits, averaged, tmp_path, train, altered):
     kill = KILL_AT_STEP.format(step=21, signal="SIGKILL")
-    call("tests/door.py", kill, *words(digits, tmp_path, *AVERAGED), code=-9)
+    altered(kill, *words(digits, tmp_path, *AVERAGED), code=-9)
     train(*words(digits, tmp_path, *AVERAGED))
     assert learned(tmp_path / "run") == learned(averaged)

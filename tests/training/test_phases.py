@@ -94,8 +94,8 @@ def test_each_phase_logs_its_own_terms(uninterrupted):
         pytest.param(KILL_AT_STEP.format(step=20, signal="SIGKILL"), id="in the last phase"),
     ],
 )
-def test_a_killed_run_of_phases_resumes_bit_for_bit(config, digits, tmp_path, uninterrupted, breaking, train):
-    call("tests/door.py", breaking, *words(config, digits, tmp_path), code=-signal.SIGKILL)
+def test_a_killed_run_of_phases_resumes_bit_for_bit(config, digits, tmp_path, uninterrupted, breaking, train, altered):
+    altered(breaking, *words(config, digits, tmp_path), code=-signal.SIGKILL)
     train(*words(config, digits, tmp_path))
     assert learned(tmp_path / "run") == learned(uninterrupted)
 

@@ -30,8 +30,8 @@ def uninterrupted(finished):
         pytest.param(KILL_BEFORE_RENAME.format(number=4), id="between best and last"),
     ],
 )
-def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, breaking, train):
-    call("tests/door.py", breaking, *words(digits, tmp_path), code=-signal.SIGKILL)
+def test_a_killed_run_resumes_bit_for_bit(digits, tmp_path, uninterrupted, breaking, train, altered):
+    altered(breaking, *words(digits, tmp_path), code=-signal.SIGKILL)
     train(*words(digits, tmp_path))
     assert learned(tmp_path / "run") == uninterrupted
 
@@ -48,8 +48,8 @@ def test_a_lengthened_run_equals_one_that_was_as_long_from_the_start(digits, tmp
     train(*words(digits, tmp_path, weights, "name=on", "epochs=1"))
 
 
-def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted, train):
-    stopped = call("tests/door.py", KILL_AT_STEP.format(step=9, signal="SIGTERM"), *words(digits, tmp_path), code=75)
+def test_sigterm_saves_and_exits_75(digits, tmp_path, uninterrupted, train, altered):
+    stopped = altered(KILL_AT_STEP.format(step=9, signal="SIGTERM"), *words(digits, tmp_path), code=75)
     assert "stopped by a signal after step 9" in stopped.stderr
     resumed = train(*words(digits, tmp_path))
     assert "resumes after step 9" in resumed.stdout

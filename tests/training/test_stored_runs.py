@@ -49,10 +49,10 @@ def test_float32_outputs_are_those_of_the_live_teacher(digits, weights, tmp_path
     assert learned(tmp_path / "stored") == learned(tmp_path / "run")
 
 
-def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_path, train):
+def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_path, train, altered):
     command = given(digits, weights, tmp_path, tmp_path / "store")
     for step in (6, 9, 14):
-        call("tests/door.py", KILL_AT_STEP.format(step=step, signal="SIGKILL"), *command, code=-9)
+        altered(KILL_AT_STEP.format(step=step, signal="SIGKILL"), *command, code=-9)
     train(*command)
     assert learned(tmp_path / "run") == learned(filled / "run")
     assert files(tmp_path / "store") == files(filled / "store")

@@ -9,7 +9,6 @@ import pytest
 import torch
 from at_step import at_step
 from batches import batch_of
-from conftest import call
 from ranks import Plain
 from small_run import KILL_AT_STEP, learned
 
@@ -100,9 +99,11 @@ def test_each_learns_bit_for_bit_what_it_learns_alone_and_the_teacher_sees_a_bat
     assert again[again.index("differs in") :] == output[output.index("differs in") :]
 
 
-def test_a_killed_stream_resumes_bit_for_bit_where_each_student_stands_also_one_alone(words, tmp_path, run, alone):
+def test_a_killed_stream_resumes_bit_for_bit_where_each_student_stands_also_one_alone(
+    words, tmp_path, run, alone, altered
+):
     kill = KILL_AT_STEP.format(step=10, signal="SIGKILL")  # the first student takes it, the second does not
-    call("tests/door.py", kill, *words(tmp_path), code=-signal.SIGKILL)
+    altered(kill, *words(tmp_path), code=-signal.SIGKILL)
     code, output, errors = run(*words(tmp_path, "--only", "short", "epochs=1"))  # its second phase, to its end
     assert not code, errors
     assert "resumes after step 8" in output

@@ -102,7 +102,7 @@ def test_a_distilled_run_with_teacher_leaves_its_folder(digits, tmp_path, train)
     assert len(read_metrics(run)) == 3
 
 
-def test_a_loss_that_is_not_finite_stops_with_step_and_terms_and_keeps_the_checkpoint(digits, tmp_path, train):
+def test_a_loss_that_is_not_finite_stops_with_step_and_terms_and_keeps_the_checkpoint(digits, tmp_path, train, altered):
     poison = """
 import torch, objectives.labels
 from objectives.contract import _REGISTRY
@@ -112,7 +112,7 @@ def poisoned(student, labels, *others, label_smoothing=0.0):
     return student.sum() * (float("nan") if len(calls) == 6 else 0.1)
 _REGISTRY["cross_entropy"] = _REGISTRY["cross_entropy"]._replace(made=poisoned)
 """
-    done = call("tests/door.py", poison, *words(digits, tmp_path), code=4)
+    done = altered(poison, *words(digits, tmp_path), code=4)
     assert "not finite at step 6: loss nan, cross_entropy nan" in done.stderr
     last = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert json.loads(last["position"])["step"] == 4
