@@ -15,13 +15,15 @@ from torch import Tensor
 from dataset.loader import EvalLoader, open_split
 from dataset.store.samples import Samples
 from export.student import Student
-from models.outputs import Outputs, Scene
+from models.outputs import FOUND, Outputs, Scene
 from tasks import Metrics
 from utils.console import progress
 from utils.errors import UsageError
 
-LARGEST = 1e-3  # difference of a logit, of the largest logit of the student; of scores of boxes, which are at most 1
+LARGEST = 1e-3  # difference of a logit, of the largest logit of the student; of a score; of a box, of the canvas's side
 POINTS = 0.5  # difference of the primary score; of fewer than 200 images what one of them counts
+OTHERS = 1e-3  # share of detections that may be others: where a rounding decides over a score or an overlap
+_FEWEST = 2  # of these: one that goes may make room for another
 
 Look = Callable[[Tensor, Scene], Outputs]  # uint8 [B, 3, H, W] and what is known of them
 
@@ -33,8 +35,11 @@ class Compared:
     Attributes:
         name: of the form.
         scores: of the task.
-        difference: the largest of a logit, or of a score of boxes, to the student's.
-        largest: of the student's logits, without sign; 1 for boxes.
+        difference: the largest of a logit to the student's; of a detector that of a score or, as a share of the longer
+            side of the canvas, of an edge of a box, among detections that both have.
+        largest: of the student's logits, without sign; 1 of a detector.
+        found: of a detector, detections of the student and of this form.
+        others: of these, those that only one of both has.
         by_class: int64 [K, 2], of single-label data how many images of each class there are, and were found right.
     """
 
@@ -42,6 +47,8 @@ class Compared:
     scores: dict[str, float] = field(default_factory=dict)
     difference: float = 0.0
     largest: float = 0.0
+    found: int = 0
+    others: int = 0
     by_class: np.ndarray | None = None
 
     @property
@@ -57,6 +64,7 @@ class Checked(NamedTuple):
     images: int
     whole: bool  # whether these are all images of the split
     ranked: bool  # whether the score is of neighbours, of whom others are the nearest after a rounding
+    detects: bool
 
     @property
     def allowed(self) -> float:
@@ -85,19 +93,22 @@ def compare(student: Student, forms: Mapping[str, Look], val: Samples, images: i
         chosen = loader.spread(images) if images else loader
         for batch in progress(iterable=chosen, desc="comparing", total=len(chosen), unit="batch"):
             scene = Scene(batch.sizes, batch.targets, batch.index)
-            own: Tensor | None = None
+            own: Outputs | None = None
             for name, look in looks.items():
                 with torch.no_grad():
                     outputs = look(batch.images["weak"], scene)
                 metrics[name].add(outputs, batch)
-                given = outputs.read("scores" if task.detects else student.output)
-                own = given if own is None else own
-                _note(compared[name], given, own)
+                own = own or outputs
+                if task.detects:
+                    _note_found(compared[name], outputs, own, max(batch.images["weak"].shape[2:]))
+                else:
+                    _note(compared[name], outputs.read(student.output), own.read(student.output))
             if student.output == "logits" and "labels" in batch.targets:
                 assert own is not None
-                _count(compared["student"], own, batch.targets["labels"])
+                _count(compared["student"], own.logits, batch.targets["labels"])
     whole, count = images is None or images >= len(val), min(images or len(val), len(val))
-    return Checked(_scored(compared, metrics), count, whole, ranked=student.output != "logits")
+    ranked = student.output != "logits"
+    return Checked(_scored(compared, metrics), count, whole, ranked=ranked, detects=task.detects)
 
 
 def _scored(compared: Mapping[str, Compared], metrics: Mapping[str, Metrics]) -> list[Compared]:
@@ -111,6 +122,20 @@ def _note(compared: Compared, given: Tensor, own: Tensor) -> None:
     difference = float((given.float() - own.float()).abs().max()) if both_finite and own.numel() else math.inf
     compared.difference = max(compared.difference, difference if own.numel() else 0.0)
     compared.largest = max(compared.largest, float(own.abs().max()) if own.numel() else 0.0)
+
+
+def _note_found(compared: Compared, given: Outputs, own: Outputs, side: int) -> None:
+    """Each detection of one is the same as the nearest one of the other of its class, or has none there."""
+    (boxes, scores, classes), (others, theirs, labels) = ([one.read(name) for name in FOUND] for one in (own, given))
+    apart = (boxes[:, :, None] - others[:, None]).abs().amax(3) / side  # [B, D, D]
+    apart = torch.maximum(apart, (scores[:, :, None] - theirs[:, None]).abs())
+    apart = torch.where(classes[:, :, None] == labels[:, None], apart, torch.inf)
+    nearest = torch.cat([apart.amin(2)[classes >= 0], apart.amin(1)[labels >= 0]])
+    same = nearest <= LARGEST
+    compared.found += len(nearest)
+    compared.others += int((~same).sum())
+    compared.difference = max([compared.difference, *nearest[same].tolist()])
+    compared.largest = 1.0
 
 
 def _count(compared: Compared, logits: Tensor, labels: Tensor) -> None:
@@ -135,7 +160,9 @@ def refused(checked: Checked, primary: str, logged: float | None) -> dict[str, s
     if checked.whole and logged is not None and abs(own - logged) > allowed:
         reasons[student.name] = f"{primary} {own:.3f}, and the run logged {logged:.3f}"
     for one in forms:
-        if not one.share <= LARGEST:
+        if one.others > max(_FEWEST, OTHERS * one.found):
+            reasons[one.name] = f"{one.others:,} of {one.found:,} detections are not the student's, or lack"
+        elif not one.share <= LARGEST:
             reasons[one.name] = f"differs by {one.share:.2g} of the largest value; at most {LARGEST:g} is allowed"
         elif abs(one.scores[primary] - own) > allowed:
             reasons[one.name] = f"{primary} {one.scores[primary]:.3f}, the student's is {own:.3f}"
@@ -146,12 +173,18 @@ def rows_of(checked: Checked, primary: str, logged: float | None) -> list[list[s
     """A table of what was compared: its head, then a row a form."""
     value = "-" if logged is None else f"{logged:.3f}"
     first = [["as the run logged it", "-", "-", value]] if checked.whole else []
+    head = "others" if checked.detects else "as a share"
     rows = [
-        [one.name, f"{one.difference:.2g}", f"{one.share:.2g}", f"{one.scores[primary]:.3f}"]
+        [
+            one.name,
+            f"{one.difference:.2g}",
+            f"{one.others:,} of {one.found:,}" if checked.detects else f"{one.share:.2g}",
+            f"{one.scores[primary]:.3f}",
+        ]
         for one in checked.compared
     ]
     rows[0][1:3] = "-", "-"  # the student is what the others are compared with
-    return [["form", "largest difference", "as a share", primary], *first, *rows]
+    return [["form", "largest difference", head, primary], *first, *rows]
 
 
 def validation_split(student: Student, digest: str | None) -> Samples:

@@ -2,7 +2,8 @@
 
 Programs take uint8 pixels [B, 3, S, S], RGB, for any number of images B, S the input's side, and give logits [B, K] of
 K classes, or the feature [B, K] that was learned in their place: normalisation is inside, so that no pixels can be
-scaled twice or not at all.
+scaled twice or not at all. Those of detectors take canvases [B, 3, H, W] and the sizes of the images on them, int64
+[B, 2], and give boxes [B, D, 4], scores [B, D] and classes int64 [B, D] of at most D detections.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,18 +21,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dataset.config import STEP
+from export.detectors import DetectorProgram
 from export.student import WEIGHTS, Student
+from models.outputs import FOUND
 from models.weights import packed
 from models.zoo import Network
 from utils.errors import UsageError
 from utils.files import write_atomically
 
 FILES = {"safetensors": WEIGHTS, "pt2": "model.pt2", "onnx": "model.onnx"}
-INPUT = "images"
+INPUT, SIZES = "images", "sizes"
 _ABOUT = "about.json"  # the notes, within a program of torch.export
 _OF_ONNX = ("onnx", "onnxruntime", "onnxscript")
+_CANVAS = 512, 640  # that a detector is followed on: no map of it is a single cell, which would pass for any to repeat
 
-Predict = Callable[[Tensor], Tensor]  # uint8 [B, 3, S, S] -> [B, K]
+Predict = Callable[..., Any]  # uint8 [B, 3, S, S] -> [B, K]; of a detector images and sizes -> boxes, scores, classes
 
 
 class Program(nn.Module):
@@ -77,7 +82,9 @@ def write_programs(student: Student, paths: Mapping[str, Path], about: Mapping[s
         if "pt2" in paths:
             torch.export.save(exported, paths["pt2"], extra_files={_ABOUT: json.dumps(dict(about), indent=1)})
         if "onnx" in paths:
-            _write_onnx(exported, paths["onnx"], student.output, about)
+            detects = student.settings.made_task().detects
+            inputs, outputs = ([INPUT, SIZES], [*FOUND]) if detects else ([INPUT], [student.output])
+            _write_onnx(exported, paths["onnx"], inputs, outputs, about)
 
 
 def _exported(student: Student) -> Any:
@@ -86,22 +93,37 @@ def _exported(student: Student) -> Any:
     Raises:
         UsageError: it has none.
     """
-    side, name = student.settings.data.input_size, student.settings.student.name
-    example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    shapes = {INPUT: {0: torch.export.Dim("batch", min=1)}}
-    program = Program(student.network, student.output).eval()
+    program, examples, shapes = _to_follow(student)
     for strict in (False, True):
         try:
-            return torch.export.export(program, (example,), dynamic_shapes=shapes, strict=strict)
+            return torch.export.export(program.eval(), examples, dynamic_shapes=shapes, strict=strict)
         except Exception as error:  # what a network does may be anything
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    name = student.settings.student.name
     raise UsageError(f"--formats: torch.export cannot follow {name} ({reason}): leave pt2 and onnx out")
 
 
-def _write_onnx(exported: Any, path: Path, output: str, about: Mapping[str, str]) -> None:
+def _to_follow(student: Student) -> tuple[nn.Module, tuple[Tensor, ...], dict[str, dict[int, Any]]]:
+    """The program as a module, an example of its inputs, and which of their dimensions are free."""
+    data, batch = student.settings.data, torch.export.Dim("batch", min=1)
+    height = width = data.input_size
+    free: dict[int, Any] = {0: batch}
+    if not student.settings.made_task().detects:
+        program: nn.Module = Program(student.network, student.output)
+        return program, (torch.zeros(2, 3, height, width, dtype=torch.uint8),), {INPUT: free}
+    if data.val_crop == "short_side":
+        height, width = _CANVAS
+        free |= {2: STEP * torch.export.Dim("rows", min=1), 3: STEP * torch.export.Dim("columns", min=1)}
+    images, sizes = torch.zeros(2, 3, height, width, dtype=torch.uint8), torch.tensor([[height, width]] * 2)
+    return DetectorProgram(student.network), (images, sizes), {INPUT: free, SIZES: {0: batch}}
+
+
+def _write_onnx(
+    exported: Any, path: Path, inputs: Sequence[str], outputs: Sequence[str], about: Mapping[str, str]
+) -> None:
     check_onnx()
     made = torch.onnx.export(
-        exported, dynamo=True, input_names=[INPUT], output_names=[output], external_data=False, verbose=False
+        exported, dynamo=True, input_names=inputs, output_names=outputs, external_data=False, verbose=False
     )
     assert made is not None
     model = made.model_proto
@@ -128,8 +150,9 @@ def check_onnx() -> None:
 def program_of(path: Path) -> Predict:
     """What a program of torch.export in a file gives."""
     with _quiet():
-        program = torch.export.load(path).module()
-    return lambda images: program(images.contiguous())
+        # Guards would refuse a detector the canvases on which a map is a single cell.
+        program = torch.export.load(path).module(check_guards=False)
+    return lambda *inputs: program(*(one.contiguous() for one in inputs))
 
 
 def onnx_program_of(path: Path) -> Predict:
@@ -139,10 +162,12 @@ def onnx_program_of(path: Path) -> Predict:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
 
-    def predict(images: Tensor) -> Tensor:
-        (output,) = session.run(None, {INPUT: np.ascontiguousarray(images.numpy())})
-        return torch.from_numpy(output)
+    def predict(*inputs: Tensor) -> Any:
+        arrays = [np.ascontiguousarray(one.numpy()) for one in inputs]
+        outputs = [torch.from_numpy(one) for one in session.run(None, dict(zip(names, arrays)))]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     return predict
 

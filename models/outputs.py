@@ -51,12 +51,15 @@ class Outputs:
             which they are read.
         losses_on: of a detector in training: its `losses` [5] on other targets than those of the batch, given as the
             task lays them out, `boxes` [B, M, 4], `classes` and `learned` [B, M].
+        rest: of a classifier, where it is read: what its layers behind a stage make of a map in the place of their own,
+            given the name of the stage and the map [B, C, H, W] (`models/rest.py`).
     """
 
     logits: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
     context: dict[str, Tensor] = field(default_factory=dict)
     losses_on: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+    rest: Callable[[str, Tensor], Outputs] | None = None
 
     def read(self, name: str) -> Tensor:
         """The tensor called ``name``: `logits`, a feature, or a piece of context."""
@@ -77,7 +80,8 @@ class Outputs:
 
         features = {name: chosen(name, tensor) for name, tensor in self.features.items()}
         context = {name: chosen(name, tensor) for name, tensor in self.context.items()}
-        return Outputs(self.logits.index_select(1, places), features, context)
+        rest = None if self.rest is None else partial(_rest_of_classes, self.rest, places)
+        return Outputs(self.logits.index_select(1, places), features, context, rest=rest)
 
     def is_finite(self) -> Tensor:
         """Whether all of it is; bool scalar. By sums, which read each tensor once and copy none."""
@@ -106,6 +110,10 @@ class Scene:
     index: Tensor
     epoch: int = 0
     student: Outputs | None = None
+
+
+def _rest_of_classes(rest: Callable[[str, Tensor], Outputs], places: Tensor, name: str, given: Tensor) -> Outputs:
+    return rest(name, given).of_classes(places)
 
 
 def in_float32(tensor: Tensor) -> Tensor:
@@ -144,10 +152,16 @@ class Body(nn.Module):
     Attributes:
         features: names of those that it gives.
         classified_by: path of the linear layer that gives the logits, where another is as wide; found where empty.
+        start: from the name of a map and itself to what takes its place, of a pass that begins there.
     """
 
     features: tuple[str, ...]
     classified_by = ""
+    start: Callable[[str, Tensor], Tensor] | None = None
+
+    def ending(self, name: str, x: Tensor) -> Tensor:
+        """The map that all which follows reads: x, a stage's own, or what a pass begins with in its place."""
+        return x if self.start is None else self.start(name, x)
 
 
 class Tapped(Body):
@@ -180,7 +194,7 @@ class Tapped(Body):
                     module.inplace = False
                 module.register_forward_pre_hook(partial(self._catch_input, name))
             else:
-                module.register_forward_hook(partial(self._catch_output, name, tap.copy))
+                module.register_forward_hook(partial(self._catch_output, name, tap))
 
     def forward(self, images: Tensor) -> Outputs:
         """images: [B, 3, H, W]."""
@@ -198,9 +212,12 @@ class Tapped(Body):
         self._caught[name] = inputs[0]
 
     def _catch_output(
-        self, name: str, copy: bool, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor
-    ) -> None:
-        self._caught[name] = output.clone() if copy else output
+        self, name: str, tap: Tap, _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor:
+        if tap.form == "map":
+            output = self.ending(name, output)
+        self._caught[name] = output.clone() if tap.copy else output
+        return output
 
 
 class Behind(Body, ABC):

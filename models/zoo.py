@@ -27,7 +27,8 @@ from models.heads.contract import Own
 from models.outputs import IMAGENET, Behind, Body, Normalization, Outputs, Scene, Tap, Tapped
 from models.own import check_outputs, folder_of, import_path, is_own, own_network
 from models.published import File, Library, sizes_of, timm_network, torchvision_network
-from models.taps import classifier_of, find_taps, run_once
+from models.rest import rest_of
+from models.taps import classifier_of, expanded, find_taps, run_once
 from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
 from utils.settings import about, setting
@@ -137,7 +138,10 @@ class Network(nn.Module):
         if (last := self.classifier) is not None:
             context["head_weight"] = last.weight
             context["head_bias"] = torch.zeros_like(last.weight[:, 0]) if last.bias is None else last.bias
-        return Outputs(outputs.logits, features, context)
+        made = Outputs(outputs.logits, features, context)
+        if "rest" in self._reads:
+            made.rest = rest_of(self, images)
+        return made
 
     def predict(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """What it gives for uint8 images [B, 3, H, W]."""
@@ -261,7 +265,7 @@ def build_network(
     default = noted_normalization(noted) or bare.normalization or IMAGENET
     normalization = Normalization(config.mean or default.mean, config.std or default.std)
     beside = ("logits",) if head.gives_logits else ("pooled",)
-    body = _tapped(config, network, num_classes, side, {*reads} - {"logits"}, beside=beside)
+    body = _tapped(config, network, num_classes, side, {*reads} - {"logits", "rest"}, beside=beside)
     made = Network(body, normalization, num_classes, expanded(reads, body.features), head)
     made.published_top1 = bare.top1
     if names and len(names) == num_classes:
@@ -391,9 +395,3 @@ def fitting_input(name: str, network: nn.Module, side: int) -> Iterator[None]:
         raise UsageError(
             f"data.input_size={side}: {name} does not take images of this size{sizes and f'; {sizes}'} ({reason})"
         ) from None
-
-
-def expanded(reads: Iterable[str], known: Iterable[str]) -> frozenset[str]:
-    """``reads`` with `stage*`, `stage*_pre`, `fpn*` and the like spelt out, as far as they are ``known``."""
-    spelt = ((name, [one for one in known if re.fullmatch(name.replace("*", r"\d+"), one)]) for name in reads)
-    return frozenset(one for name, some in spelt for one in (some or [name]))

@@ -27,7 +27,7 @@ from export.check import Look, compare, refused, rows_of, table, validation_spli
 from export.facts import Facts, facts_of
 from export.formats import FILES, Predict, check_onnx, onnx_program_of, program_of, write_programs, write_weights
 from export.student import WEIGHTS, Settings, Student, built, classes_of_run, student_of
-from models.outputs import Outputs, Scene
+from models.outputs import FOUND, Outputs, Scene
 from utils.config import override
 from utils.console import exit_with_its_code
 from utils.errors import DataError, UsageError
@@ -45,7 +45,7 @@ def main() -> None:
         check_hub(options.push)
     student, facts = student_of(options.run), facts_of(options.run)
     student = replace(student, settings=with_overrides(student.settings, overrides))
-    formats = formats_for(student, options.formats)
+    formats = formats_for(options.formats)
     if "onnx" in formats:
         check_onnx()
     val = validation_split(student, facts.data["val"]["sha256"])
@@ -110,19 +110,8 @@ def with_overrides(given: Settings, overrides: Sequence[str]) -> Settings:
     return override(given, overrides)
 
 
-def formats_for(student: Student, asked: Sequence[str] | None) -> list[str]:
-    """The formats that are written: those ``asked`` for, else all that the network has a form in.
-
-    Raises:
-        UsageError: it has no form in one that was asked for.
-    """
-    programs = [name for name in FILES if name != "safetensors"]
-    if student.settings.made_task().detects:
-        why = f"{student.settings.student.name} is a detector, and how many boxes it gives depends on the image"
-        if unable := [name for name in asked or () if name in programs]:
-            raise UsageError(f"--formats {' '.join(unable)}: {why}: only safetensors is written")
-        print(f"no {' and no '.join(programs)}: {why}")
-        return ["safetensors"]
+def formats_for(asked: Sequence[str] | None) -> list[str]:
+    """The formats that are written, in order: those ``asked`` for, else all; weights always."""
     return [name for name in FILES if name in ("safetensors", *(asked or FILES))]
 
 
@@ -146,15 +135,20 @@ def write(student: Student, facts: Facts, formats: Sequence[str], folder: Path) 
 def forms_of(exported: Student, formats: Sequence[str], folder: Path) -> dict[str, Look]:
     """What each file of an exported folder gives for images, by its name."""
     forms: dict[str, Look] = {WEIGHTS: exported.network.predict}
+    through = _detected if exported.settings.made_task().detects else partial(_through, exported.output)
     for name, opened in (("pt2", program_of), ("onnx", onnx_program_of)):
         if name in formats:
-            forms[FILES[name]] = partial(_through, opened(folder / FILES[name]), exported.output)
+            forms[FILES[name]] = partial(through, opened(folder / FILES[name]))
     return forms
 
 
-def _through(program: Predict, output: str, images: Tensor, _scene: Scene) -> Outputs:
+def _through(output: str, program: Predict, images: Tensor, _scene: Scene) -> Outputs:
     given = program(images)
     return Outputs(given, {} if output == "logits" else {output: given})
+
+
+def _detected(program: Predict, images: Tensor, scene: Scene) -> Outputs:
+    return Outputs(images.new_empty(0), {}, dict(zip(FOUND, program(images, scene.sizes))))
 
 
 def place(beside: Path, output: Path, bad: Collection[str]) -> list[str]:

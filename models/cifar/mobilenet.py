@@ -68,6 +68,7 @@ class CifarMobileNetV2(Body):
         for number, group in enumerate(self.blocks):
             x = group(x)
             if stage := _STAGE_ENDS.get(number):
+                x = self.ending(f"stage{stage}", x)
                 features |= {f"stage{stage}": x, f"stage{stage}_pre": x}
         x = self.conv2(x)
         features["last"] = x

@@ -76,6 +76,7 @@ class CifarResNet(Body):
             for block in stage:
                 before = block(x)
                 x = F.relu(before)
+            x = self.ending(f"stage{number}", x)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
         features["last"] = x
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]

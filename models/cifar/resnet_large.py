@@ -72,6 +72,7 @@ class CifarLargeResNet(Body):
             for block in self.get_submodule(f"layer{number}").children():
                 before = block(x)
                 x = F.relu(before)
+            x = self.ending(f"stage{number}", x)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
         features["last"] = x
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]

@@ -62,6 +62,7 @@ class CifarShuffleNetV1(Body):
             for block in self.get_submodule(f"layer{number}").children():
                 before = block(x)
                 x = F.relu(before)
+            x = self.ending(f"stage{number}", x)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
         features["last"] = x
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
@@ -139,6 +140,7 @@ class CifarShuffleNetV2(Body):
             for block in self.get_submodule(f"layer{number}").children():
                 before, x = block(x)
                 x = F.channel_shuffle(x, 2)
+            x = self.ending(f"stage{number}", x)
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
         x = F.relu(self.bn2(self.conv2(x)))
         features["last"] = x

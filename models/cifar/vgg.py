@@ -42,7 +42,7 @@ class CifarVgg(Body):
         features: dict[str, Tensor] = {}
         for number in (1, 2, 3, 4):
             before = self.get_submodule(f"block{number}")(F.max_pool2d(x, 2) if number < 4 else x)
-            x = F.relu(before)
+            x = self.ending(f"stage{number}", F.relu(before))
             features |= {f"stage{number}_pre": before, f"stage{number}": x}
         features["last"] = x
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]

@@ -77,6 +77,7 @@ class WideResNet(Body):
         for number, stage in enumerate((self.block1, self.block2, self.block3)):
             for position, block in enumerate(stage.layer.children()):
                 x = block(x, normed(x, block.get_submodule("bn1"), number if position == 0 else None))
+            x = self.ending(f"stage{number + 1}_sum", x)
         x = normed(x, self.bn1, 3)
         features["last"] = x
         pooled = F.adaptive_avg_pool2d(x, 1).flatten(1)  # [B, C]
