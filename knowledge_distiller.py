@@ -114,6 +114,11 @@ class KnowledgeDistiller(nn.Module):
         for match in self._active:
             match.set_epoch(epoch)
 
+    def set_seed(self, seed: int) -> None:
+        """Give objectives that draw alike on all ranks the number of a step, or of what stands for one."""
+        for match in self._active:
+            match.set_seed(seed)
+
     def forward(self, batch: Batch, shared: Views | None = None) -> Distilled:
         """What the student and its terms give for a batch; of teachers what is ``shared`` with other students."""
         views = Views(batch, shared)

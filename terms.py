@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 import objectives
 from dataset.feed.batch import Batch
 from models.outputs import Outputs, in_float32
+from models.rest import Rest, can_go_on
 from models.taps import norms_before, pair_stages
 from models.zoo import Network, fitting_input
 from objectives.contract import STAGES, are_logits, view_of
@@ -64,6 +66,12 @@ class Term:
         """Names of the teachers that it reads."""
         return self.teachers if objectives.get(self.objective).needs_teacher else ()
 
+    def asks(self, network: Literal["student", "teacher"]) -> set[str]:
+        """What the `student` or the `teacher` is asked for: as its objective has it, and other maps that it names."""
+        objective, side = objectives.get(self.objective), 0 if network == "student" else 1
+        named = {pair[side] for pair in self.stages}
+        return objective.asks(network) | {name for name in named if not re.fullmatch(rf"{objective.paired}\d+", name)}
+
     @property
     def views(self) -> set[str]:
         """The views of the images that it compares."""
@@ -112,10 +120,9 @@ def features_of(terms: Iterable[Term]) -> tuple[set[str], dict[str, set[str]]]:
     student: set[str] = set()
     teachers: dict[str, set[str]] = {}
     for term in terms:
-        objective = objectives.get(term.objective)
-        student |= objective.asks("student")
+        student |= term.asks("student")
         for name in term.teachers_read:
-            teachers.setdefault(name, set()).update(objective.asks("teacher"))
+            teachers.setdefault(name, set()).update(term.asks("teacher"))
     return student, teachers
 
 
@@ -174,6 +181,7 @@ class Match(nn.Module):
         owner, key = self.objective, f"terms.{name}.options"
         options = check_options(owner.options, term.options, key=key, owner=owner.name)
         self.pairs = self._pairs(example.outputs) if self.objective.paired else []
+        self._check_rest(example)
         reduction = options.get("reduction", term.defaults.get("reduction"))
         self.is_sum = self.objective.summed or reduction == "sum"
         made = self.objective.made
@@ -211,6 +219,11 @@ class Match(nn.Module):
         """Bring an objective that changes with time to ``epoch``."""
         if hasattr(self.function, "set_epoch"):
             self.function.set_epoch(epoch)
+
+    def set_seed(self, seed: int) -> None:
+        """Give an objective that draws alike on all ranks the number of a step."""
+        if hasattr(self.function, "set_seed"):
+            self.function.set_seed(seed)
 
     def _lacks_regions(self, student: Mapping[str, Outputs]) -> bool:
         """Whether it compares regions, and the student's detector looks at none: all lie in what is to be ignored."""
@@ -258,8 +271,20 @@ class Match(nn.Module):
         outputs = given[network][view_of(what) or self.term.view]
         if what in STAGES:
             return [self._read(outputs, network, feature) for feature in self._stages(network, what)]
+        if what == "rest" and outputs.rest is not None:
+            return partial(self._rest, network, outputs.rest)
         value = self._read(outputs, network, "logits" if are_logits(what) else what)
         return standardize(value) if are_logits(what) and self.term.standardize else value
+
+    def _rest(
+        self, network: str, rest: Rest, number: int, given: Tensor
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """What a network makes of a map in the place of its own stage of a pair: stages behind, `last` and logits."""
+        features = self._stages(network, "stages")
+        made = rest(features[number], given)
+        behind = [self._read(made, network, feature) for feature in features[number + 1 :]]
+        logits = self._of_network(network, "logits", {network: {self.term.view: made}})
+        return behind, self._read(made, network, "last"), logits
 
     def _read(self, outputs: Outputs, network: str, what: str) -> Any:
         """A tensor of the student or the teacher, in float32 at least, or `losses_on`."""
@@ -304,6 +329,18 @@ class Match(nn.Module):
             return list(self.term.stages) or pair_stages(student, teacher, self.objective.paired)
         except UsageError as error:
             raise UsageError(f"terms.{self.name}: {self.objective.name}: {error}") from None
+
+    def _check_rest(self, example: Example) -> None:
+        """That networks whose later layers are run on other maps read nothing else there."""
+        for who, name in (("student", "student"), ("teacher", self.term.teachers[0])):
+            for stage in self._stages(who, "stages") if "rest" in self.objective.reads_of(who) else ():
+                network, given = example.networks[name], example.outputs[name].features[stage]
+                if not can_go_on(network, example.images[name], stage, given):
+                    raise UsageError(
+                        f"terms.{self.name}: {self.objective.name} goes on from {stage} of {name}, whose later layers "
+                        f"read more or another map: name those that they read in terms.{self.name}.stages, of "
+                        "cifar_wrn_* stage1_sum and stage2_sum"
+                    )
 
     def _check(self, networks: Mapping[str, Network], *, knows_some: bool) -> None:
         name, term, objective = f"terms.{self.name}", self.term, self.objective

@@ -254,6 +254,7 @@ def norms_before(network: nn.Module, images: Tensor, names: Iterable[str]) -> di
         found[name] = best[-1] if best else None
     return found
 
+
 def expanded(reads: Iterable[str], known: Iterable[str]) -> frozenset[str]:
     """``reads`` with `stage*`, `stage*_pre`, `fpn*` and the like spelt out, as far as they are ``known``."""
     spelt = ((name, [one for one in known if re.fullmatch(name.replace("*", r"\d+"), one)]) for name in reads)

@@ -7,7 +7,6 @@ Names: `resnet34` and every other torchvision classifier; `timm/mobilenetv1_100`
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -79,7 +78,7 @@ class Network(nn.Module):
         body: images [B, 3, H, W] -> `Outputs`.
         normalization: of its input.
         num_classes: K.
-        reads: features of the body that its outputs keep.
+        reads: features of the body that its outputs keep; with `rest` also what it makes of other maps.
         head: what stands behind the backbone.
 
     Attributes:

@@ -24,7 +24,9 @@ What can be read, of the view of the batch that the term names: `logits` [B, K];
 `pooled` or `stage2`; `stages` and `stages_pre`, the maps of student and teacher in pairs of equal resolution. Of the
 network: `head_weight` [K, D] and `head_bias` [K] of the classifier. `VIEW_logits` [B, K] are the logits of that view,
 whatever the term names: `student_strong_logits` are the student's of the strong one.
-In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None.
+In a constructor also `norms`: for each of `stages_pre` the batch norm before it, or None. Of a classifier `rest`, a
+function from the number of a pair of `stages` and a map in the place of its own to what the layers behind it make of
+that: the stages behind, `last` and the logits. Later batch norms go by the map's statistics and keep their own.
 
 Detectors have more. `levels` are the maps `fpn*` that the heads look at, `towers` the maps `tower*` at the end of
 one-stage heads, of student and teacher in pairs of one stride. Two-stage ones have R regions in place of B samples in
@@ -45,7 +47,8 @@ What depends on other things is a ValueError of the constructor, `f"{option}={va
 
 Its name is its own in lower case, or the one that is given: `@objective("reviewkd_pre", reads="stages_pre")`.
 
-An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1.
+An objective carries no weight of its own. A module may have `set_epoch(epoch)`, called with the epochs from 1, and
+`set_seed(seed)`, called before each step with a number of its own, for what all ranks must draw alike.
 """
 
 from __future__ import annotations
@@ -72,6 +75,7 @@ CONTEXT = frozenset(
         *("losses", "labels", "regions", "box_deltas", "box_targets"),  # of detectors in training
         *("usable", "positives", "dense_boxes"),  # of one-stage ones
         *("losses_on", "boxes", "scores", "classes"),  # on other targets, and what a teacher finds
+        "rest",  # of a classifier, on other maps
     )
 )
 # What a teacher makes of the student's towers, and which maps of these.
@@ -125,7 +129,9 @@ class Objective(NamedTuple):
 
     def features(self, network: str) -> set[str]:
         """Features of the `student` or the `teacher` that must be kept."""
-        read = self.reads_of(network) - CONTEXT - {"logits"}
+        read = self.reads_of(network)
+        read |= {"stages", "last"} if "rest" in read else set()
+        read -= CONTEXT | {"logits"}
         read = {"stages_pre" if what == "norms" else what for what in read if not view_of(what)}
         if network == "student":
             read |= {_CROSS[what] for what in self.reads_of("teacher") & _CROSS.keys()}
@@ -142,7 +148,7 @@ class Objective(NamedTuple):
         """What the features that it reads in pairs are called, without their number: stage, fpn, tower; or nothing."""
         read = {what for _, what in map(self.place, self.parameters)}
         kinds = {STAGES[what].partition("*")[0] for what in read & STAGES.keys()}
-        return min(kinds) if kinds else "stage" if "norms" in read else ""
+        return min(kinds) if kinds else "stage" if read & {"norms", "rest"} else ""
 
 
 def are_logits(what: str) -> bool:

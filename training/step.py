@@ -48,7 +48,9 @@ def step_on(
         UsageError: the loss has no gradient for what is trained, or a batch norm sees a single value.
     """
     # Dropout draws from the step and the rank alone, so that a resumed run draws the same.
-    torch.manual_seed(((state.params.seed << 40) + (state.step << 12) + state.ranks.rank) % 2**64)
+    seed = (state.params.seed << 40) + (state.step << 12)
+    torch.manual_seed((seed + state.ranks.rank) % 2**64)
+    state.distiller.set_seed(seed)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
         if momentum is not None:

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from models.detectors.backbones import Backbone
 from models.outputs import FOUND, Normalization, Outputs, Scene
-from models.zoo import Network, expanded
+from models.taps import expanded
+from models.zoo import Network
 from utils.errors import UsageError
 
 LOSSES = ("classes", "boxes", "centerness", "objectness", "proposals")  # in the order of `losses`

@@ -67,11 +67,11 @@ def test_two_ranks_stop_and_one_resumes(digits, tmp_path, train):
     assert [row["step"] for row in read_metrics(run) if row["kind"] == "train"] == [3, 6, 9, 12, 15, 18]
 
 
-def test_a_plain_command_starts_a_rank_on_each_gpu(digits, tmp_path):
+def test_a_plain_command_starts_a_rank_on_each_gpu(digits, tmp_path, altered):
     two_gpus = "import torch; torch.cuda.device_count = lambda: 2"  # the ranks themselves find none and use gloo
-    call("tests/door.py", two_gpus, *words(digits, tmp_path, "epochs=1"))
+    altered(two_gpus, *words(digits, tmp_path, "epochs=1"), code=0)
     assert json.loads((tmp_path / "run" / "environment.json").read_text())["ranks"] == 2
-    refused = call("tests/door.py", two_gpus, *words(digits, tmp_path), code=2).stderr  # by the ranks: other epochs
+    refused = altered(two_gpus, *words(digits, tmp_path), code=2).stderr  # by the ranks: other epochs
     assert "epochs 1 -> 3" in refused
     assert refused.count("\n") == 1
 
