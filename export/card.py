@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dataset.class_names import names_for_people
-from export.check import LARGEST, Checked, rows_of
+from dataset.config import STEP
+from export.check import FEWEST, LARGEST, OTHERS, Checked, rows_of
 from export.facts import Facts
 from export.student import Student
 from export.usage import usage
@@ -38,7 +39,11 @@ def about_of(student: Student, facts: Facts) -> dict[str, str]:
         "settings": json.dumps(settings.as_exported()),
     }
     if task.detects:
-        return about
+        return about | {
+            "input": f"images uint8 {_canvas(student)}, RGB, 0 to 255; sizes int64 [batch, 2], height and width of "
+            "each in its canvas, from the top left corner; a program (.pt2, .onnx) normalises for itself",
+            "output": _reading(student),
+        }
     return about | {
         "input_size": str(side),
         "input": f"uint8 [batch, 3, {side}, {side}], RGB, 0 to 255; a program (.pt2, .onnx) normalises for itself, "
@@ -159,11 +164,12 @@ def _interface(student: Student) -> list[str]:
         lines += [
             f"- `model.safetensors` has the names of torchvision's `{type(student.network.network).__name__}`, and "
             f"wants {normalised}.",
-            "- Boxes are x1, y1, x2, y2 in pixels. Output 0 is background (of a one-stage detector never a class), "
-            "output k + 1 the k-th of the classes. torchvision's class decodes boxes, drops those below its score "
-            "threshold and those that overlap a better one of the same class, and scales the rest back to the image.",
-            "- Programs (torch.export, ONNX) are not written for detectors: how many boxes there are depends on the "
-            "image.",
+            "- Its output 0 is background (of a one-stage detector never a class), output k + 1 the k-th of the "
+            "classes. torchvision's class decodes boxes, drops those below its score threshold and those that overlap "
+            "a better one of the same class, and scales the rest back to the image.",
+            f"- The programs take `images`, uint8 {_canvas(student)}, RGB, 0 to 255, any batch, and `sizes`, int64 "
+            "[batch, 2], height and width of each image, whose top left corner is that of its canvas. They normalise, "
+            f"decode and drop for themselves, and give {_reading(student)}.",
         ]
     else:
         lines += [
@@ -183,12 +189,26 @@ def _interface(student: Student) -> list[str]:
 def _reading(student: Student) -> str:
     """What programs give, and how it is read."""
     task, count = student.settings.made_task(), student.network.num_classes
+    if task.detects:
+        most = student.settings.student.detector.detections
+        return (
+            f"`boxes`, float32 [batch, {most}, 4], x1, y1, x2, y2 in pixels of the canvas, `scores`, float32 "
+            f"[batch, {most}], and `classes`, int64 [batch, {most}], best first; zeros and class -1 where there is none"
+        )
     if student.output != "logits":
         return f"`{student.output}`, float32 [batch, D]: images are as alike as the cosine of these is large"
     if task.logits == "sigmoid":
         threshold = f"scores count those of {getattr(task, 'threshold', 0.5):g} or more"
         return f"`logits`, float32 [batch, {count}]: a sigmoid makes each the probability of its class; {threshold}"
     return f"`logits`, float32 [batch, {count}]: a softmax makes them shares of the classes"
+
+
+def _canvas(student: Student) -> str:
+    """The shape of what the programs of a detector take."""
+    data = student.settings.data
+    if data.val_crop == "short_side":
+        return f"[batch, 3, height, width], both multiples of {STEP}"
+    return f"[batch, 3, {data.input_size}, {data.input_size}]"
 
 
 def _making(facts: Facts) -> list[str]:
@@ -213,11 +233,18 @@ def _scores(facts: Facts, checked: Checked, primary: str) -> list[str]:
     values = {name: value for name, value in facts.scores.items() if name not in _NOT_SCORES}
     scores = ", ".join(f"{name} {value:.3f}" for name, value in values.items() if math.isfinite(value))
     points = "" if checked.ranked else f", or {checked.allowed:g} points of {primary},"
+    bound = f"More than {LARGEST:g} of the largest value{points} would have been an error."
+    if checked.detects:
+        bound = (
+            f"A detection is another one where its class differs, or by more than {LARGEST:g} its score, or its box by "
+            f"that share of the longer side of the canvas. Others that are more than {FEWEST} and more than "
+            f"{100 * OTHERS:g} % of all{points} would have been an error."
+        )
     return [
         f"On {counted(facts.data['val']['images'], 'validation image')}, as the run logged them (percent, but for the "
         f"loss): {scores}.\n",
         f"What was exported was compared with the student on {counted(checked.images, 'validation image')}, on a CPU "
-        f"in float32. More than {LARGEST:g} of the largest value{points} would have been an error.\n",
+        f"in float32. {bound}\n",
         _markdown(rows_of(checked, primary, facts.scores.get(primary))),
     ]
 

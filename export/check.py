@@ -23,7 +23,7 @@ from utils.errors import UsageError
 LARGEST = 1e-3  # difference of a logit, of the largest logit of the student; of a score; of a box, of the canvas's side
 POINTS = 0.5  # difference of the primary score; of fewer than 200 images what one of them counts
 OTHERS = 1e-3  # share of detections that may be others: where a rounding decides over a score or an overlap
-_FEWEST = 2  # of these: one that goes may make room for another
+FEWEST = 2  # of these: one that goes may make room for another
 
 Look = Callable[[Tensor, Scene], Outputs]  # uint8 [B, 3, H, W] and what is known of them
 
@@ -160,8 +160,11 @@ def refused(checked: Checked, primary: str, logged: float | None) -> dict[str, s
     if checked.whole and logged is not None and abs(own - logged) > allowed:
         reasons[student.name] = f"{primary} {own:.3f}, and the run logged {logged:.3f}"
     for one in forms:
-        if one.others > max(_FEWEST, OTHERS * one.found):
-            reasons[one.name] = f"{one.others:,} of {one.found:,} detections are not the student's, or lack"
+        if one.others > max(FEWEST, OTHERS * one.found):
+            reasons[one.name] = (
+                f"{one.others:,} of {one.found:,} detections are in one of both alone; at most {100 * OTHERS:g} % are "
+                "allowed"
+            )
         elif not one.share <= LARGEST:
             reasons[one.name] = f"differs by {one.share:.2g} of the largest value; at most {LARGEST:g} is allowed"
         elif abs(one.scores[primary] - own) > allowed:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +34,7 @@ FILES = {"safetensors": WEIGHTS, "pt2": "model.pt2", "onnx": "model.onnx"}
 INPUT, SIZES = "images", "sizes"
 _ABOUT = "about.json"  # the notes, within a program of torch.export
 _OF_ONNX = ("onnx", "onnxruntime", "onnxscript")
-_CANVAS = 512, 640  # that a detector is followed on: no map of it is a single cell, which would pass for any to repeat
+_CANVAS = 256, 384  # that a detector is followed on: no map of it is a single cell, which would pass for any to repeat
 
 Predict = Callable[..., Any]  # uint8 [B, 3, S, S] -> [B, K]; of a detector images and sizes -> boxes, scores, classes
 
@@ -77,8 +77,9 @@ def write_programs(student: Student, paths: Mapping[str, Path], about: Mapping[s
         return
     with _quiet(), torch.no_grad():
         exported = _exported(student)
-        for node in exported.graph.nodes:
-            node.meta.pop("stack_trace", None)  # paths of this machine
+        for module in exported.graph_module.modules():
+            for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+                node.meta.pop("stack_trace", None)  # paths of this machine
         if "pt2" in paths:
             torch.export.save(exported, paths["pt2"], extra_files={_ABOUT: json.dumps(dict(about), indent=1)})
         if "onnx" in paths:
@@ -127,11 +128,19 @@ def _write_onnx(
     )
     assert made is not None
     model = made.model_proto
-    for node in [*model.graph.node, *(node for function in model.functions for node in function.node)]:
+    for node in _nodes_of([*model.graph.node, *(node for function in model.functions for node in function.node)]):
         del node.metadata_props[:]  # how the exporter came to it
     for name, value in sorted(about.items()):
         model.metadata_props.add(key=name, value=value)
     write_atomically(path, model.SerializeToString(deterministic=True))
+
+
+def _nodes_of(nodes: Iterable[Any]) -> Iterator[Any]:
+    """Nodes of ONNX and those of the graphs within them."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes_of(attribute.g.node)
 
 
 def check_onnx() -> None:

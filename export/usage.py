@@ -85,10 +85,39 @@ with torch.no_grad():
 for box, score, label in zip(found["boxes"].tolist(), found["scores"].tolist(), found["labels"].tolist()):
     if label and score >= 0.5:
         print(names[label - 1], round(score, 2), [round(edge) for edge in box])"""
+_FOUND_WITH = {
+    "onnx": """import json
+
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+names = json.loads(session.get_modelmeta().custom_metadata_map["names"])
+images, sizes, scale = canvas("image.jpg")
+boxes, scores, classes = session.run(None, {"images": images, "sizes": sizes})
+""",
+    "pt2": """import json
+
+import torch
+import torchvision  # whose operators a program may have
+
+about = {"about.json": ""}
+program = torch.export.load("model.pt2", extra_files=about).module(check_guards=False)  # they refuse small canvases
+names = json.loads(json.loads(about["about.json"])["names"])
+images, sizes, scale = canvas("image.jpg")
+boxes, scores, classes = (one.numpy() for one in program(torch.from_numpy(images), torch.from_numpy(sizes)))
+""",
+}
+_SHOW_FOUND = """for box, score, number in zip(boxes[0] * scale, scores[0], classes[0]):
+    if score >= 0.5:
+        print(names[number], round(float(score), 2), [round(float(edge)) for edge in box])"""
 _HEADLINES = {
     "onnx": "With ONNX Runtime (`pip install onnxruntime pillow`)",
     "pt2": "With PyTorch alone (`pip install torch pillow`)",
     "safetensors": "The weights in {library}'s own network, to train on (`pip install {package} safetensors pillow`)",
+}
+_HEADLINES_FOUND = {
+    "onnx": _HEADLINES["onnx"],
+    "pt2": "With PyTorch (`pip install torch torchvision pillow`)",
 }
 
 
@@ -99,12 +128,9 @@ def usage(student: Student, formats: Collection[str]) -> list[tuple[str, str]]:
         student: as it was exported.
         formats: what there is, of `export.formats.FILES`.
     """
-    if student.settings.made_task().detects:
-        lines = _detector(student)
-        return (
-            [(_HEADLINES["safetensors"].format(library="torchvision", package="torchvision"), lines)] if lines else []
-        )
     task = student.settings.made_task()
+    if task.detects:
+        return _of_detector(student, formats)
     show = _SHOW[("sigmoid" if task.logits == "sigmoid" else "softmax") if student.output == "logits" else "feature"]
     show = show.replace("THRESHOLD", str(getattr(task, "threshold", 0.5)))
     library, make = _made(student) or ("", "")
@@ -123,6 +149,11 @@ def pixels(data: DataConfig) -> str:
     head = 'def pixels(path):  # uint8 [3, height, width], RGB\n    image = Image.open(path).convert("RGB")'
     if data.val_crop == "squash":
         steps = f"    image = image.resize(({side}, {side}), Image.Resampling.BILINEAR)"
+    elif data.val_crop == "short_side":
+        fits = f"long * {data.val_resize} <= {data.longest_side} * short"
+        steps = f"""    short, long = sorted(image.size)
+    new, old = ({data.val_resize}, short) if {fits} else ({data.longest_side}, long)
+    image = image.resize([max(1, length * new // old) for length in image.size], Image.Resampling.BILINEAR)"""
     else:
         steps = f"""    size = [length * {data.val_resize} // min(image.size) for length in image.size]
     image = image.resize(size, Image.Resampling.BILINEAR)
@@ -130,6 +161,24 @@ def pixels(data: DataConfig) -> str:
     image = image.crop((left, top, left + {side}, top + {side}))"""
     end = "    return np.asarray(image).transpose(2, 0, 1).copy()"
     return f"import numpy as np\nfrom PIL import Image\n\n\n{head}\n{steps}\n{end}"
+
+
+def _canvas(data: DataConfig) -> str:
+    """Python of a function that lays what `pixels` shows on a canvas."""
+    grown = (
+        "[-(-length // 32) * 32 for length in shown.shape[1:]]" if data.val_crop == "short_side" else "shown.shape[1:]"
+    )
+    scale = """
+    with Image.open(path) as image:
+        scale = np.tile(np.array(image.size) / shown.shape[:0:-1], 2)"""
+    if data.val_crop == "center":
+        scale = "\n    scale = 1  # they stay in pixels of the crop"
+    return f"""def canvas(path):  # images and sizes, and what makes boxes those of the file
+    shown = pixels(path)
+    height, width = shown.shape[1:]
+    images = np.zeros((1, 3, *{grown}), np.uint8)
+    images[0, :, :height, :width] = shown{scale}
+    return images, np.array([[height, width]], np.int64), scale"""
 
 
 def _start(length: str, side: int, resized: int) -> str:
@@ -161,6 +210,18 @@ def _made(student: Student) -> tuple[str, str] | None:
 
 def _shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def _of_detector(student: Student, formats: Collection[str]) -> list[tuple[str, str]]:
+    data = student.settings.data
+    programs = [
+        (_HEADLINES_FOUND[name], _FOUND_WITH[name] + _SHOW_FOUND) for name in ("onnx", "pt2") if name in formats
+    ]
+    blocks = [("What it is shown (`pip install pillow numpy`)", f"{pixels(data)}\n\n\n{_canvas(data)}")]
+    blocks = [*blocks, *programs] if programs else []
+    if lines := _detector(student):
+        blocks.append((_HEADLINES["safetensors"].format(library="torchvision", package="torchvision"), lines))
+    return blocks
 
 
 def _detector(student: Student) -> str:

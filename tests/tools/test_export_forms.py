@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_detectors import SMALL
 from small_students import CLASSES, pixels, student_with
 
-import tools.export as tool
 from export import formats
 from export.card import about_of
 from export.facts import Facts
@@ -70,10 +68,3 @@ def test_torchvision_loads_a_detector_by_the_lines_of_its_card(tmp_path, monkeyp
     count = len(names["found"]["scores"])
     assert torch.allclose(ours["scores"][0, :count], names["found"]["scores"], atol=1e-5)
     assert torch.allclose(ours["boxes"][0, :count], names["found"]["boxes"], atol=1e-2)
-
-
-def test_programs_of_a_detector_are_refused_by_name():
-    student = student_with(NetworkConfig("fcos_cifar_resnet8_fpn", detector=SMALL), "detection", 64)
-    assert tool.formats_for(student, None) == ["safetensors"]
-    with pytest.raises(ValueError, match="fcos_cifar_resnet8_fpn is a detector"):
-        tool.formats_for(student, ["onnx"])

@@ -70,7 +70,7 @@ def test_files_of_other_kinds_are_read_and_damaged_ones_named(finished, digits, 
     (folder / "c.jpg").write_bytes(data[: len(data) * 2 // 3])
     (folder / "d.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no image")
-    code, out, err = predict(finished, folder)
+    code, out, err = predict(finished, folder / "gone.jpg", folder)
     assert code == 3
     assert [line.partition(": ")[0] for line in out.splitlines()] == [
         str(folder / "b.png"),
@@ -80,7 +80,8 @@ def test_files_of_other_kinds_are_read_and_damaged_ones_named(finished, digits, 
     for name in ("c.jpg", "d.png"):
         assert any(line.startswith(f"{folder / name}: ") for line in err.splitlines())
     assert "pack the split" not in err
-    assert "DataError: 2 images could not be read" in err
+    assert f"{folder / 'gone.jpg'}: no such file or folder\n" in err
+    assert "DataError: 3 images could not be read" in err
 
 
 def test_labels_are_those_of_at_least_the_threshold_of_the_run(predict, tmp_path):
@@ -95,6 +96,7 @@ def test_labels_are_those_of_at_least_the_threshold_of_the_run(predict, tmp_path
     assert code == 0
     assert len(rows) == 2
     assert {row["class"] for row in rows[0]["labels"]} == expected
+    assert "--top: of " in predict(folder, images, "--top", 2)[2]
     above = str(shares.max().item() + 0.01)
     assert predict(folder, images / "0.jpg", "--threshold", above)[1] == f"{images / '0.jpg'}: none of the classes\n"
 
@@ -119,6 +121,13 @@ def test_boxes_are_in_pixels_of_the_file_and_drawn_on_it(predict, tmp_path):
         f"{number}{end}.png" for number in range(3) for end in ("", "_2")
     )
     assert read(save / "0.png").shape[:2] == read(save / "0_2.png").shape[:2] == (128, 128)
+    known = {path: path.read_bytes() for path in (tmp_path / "more").rglob("*.*")}
+    for folder_of_photos in (save, tmp_path / "more/images"):
+        Image.new("RGB", (64, 64)).save(tmp_path / "more/images/2.png")
+        known |= {path: path.read_bytes() for path in folder_of_photos.iterdir()}
+        code, out, err = predict(folder, tmp_path / "more", "--save", folder_of_photos)
+        assert (code, out, ".png is there already: name another folder" in err) == (2, "", True)
+    assert {path: path.read_bytes() for path in known} == known
     shown = torch.from_numpy(read(images / "1.jpg").transpose(2, 0, 1)[None])
     scene = Scene(torch.tensor([[64, 64]]), {}, torch.tensor([0]))
     found = student.network.predict(shown, scene).context
@@ -155,6 +164,7 @@ def test_wrong_words_are_refused_by_name(predict, tmp_path):
         ((folder, images, "--save", tmp_path / "drawn"), "is no detector"),
         ((folder, images, "--top", 0), "--top 0"),
         ((folder, images, "--threshold", 2), "--threshold 2"),
+        ((folder, images, "--threshold", 0.5), "has one class an image: use --top"),
     ):
         code, _, err = predict(*given)
         assert (code, said in err) == (2, True), err
