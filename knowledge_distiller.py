@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from dataset.feed.batch import Batch
+from models.outputs import Outputs
 from models.zoo import Network
 from objectives.contract import reach_everything
 from teachers import Teacher, Views, WithNetwork, together
-from terms import Distilled, Match, Term, example_of
+from terms import Match, Term, example_of
 from utils.errors import UsageError
 
 __all__ = ["Distilled", "KnowledgeDistiller", "Term"]
@@ -84,7 +85,8 @@ class KnowledgeDistiller(nn.Module):
     @property
     def reaches_everything(self) -> bool:
         """Whether the loss has a gradient for all that is trained."""
-        return any(any(map(reach_everything, match.objective.reads_of("student"))) for match in self._active)
+        reached = any(any(map(reach_everything, match.objective.reads_of("student"))) for match in self._active)
+        return reached and (self.student.origin is None or self.student.origin.whole)
 
     @property
     def reads_teacher(self) -> bool:
@@ -137,3 +139,31 @@ class KnowledgeDistiller(nn.Module):
                 sound[name] = outputs.is_finite() & sound.get(name, True)
         shown = {name: value.detach() for name, value in zip(self.terms, values)}
         return Distilled(shown, weighted, self._with_teacher, student["weak"].detached(), sound)
+
+
+class Distilled(NamedTuple):
+    """What a batch gives.
+
+    Attributes:
+        values: of the terms by name, unweighted scalars, to be shown.
+        weighted: [number of terms], the same times their weights, to be learned from.
+        with_teacher: [number of terms], 1 for those that read a teacher.
+        student: its outputs for the weak view, without features, for the task's scores.
+        sound: of each teacher by name, whether all that it gives is finite.
+    """
+
+    values: dict[str, Tensor]
+    weighted: Tensor
+    with_teacher: Tensor
+    student: Outputs
+    sound: dict[str, Tensor]
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the weighted terms, scalar."""
+        return self.weighted.sum()
+
+    @property
+    def loss_of_teachers(self) -> Tensor:
+        """That of the terms which read a teacher, scalar."""
+        return (self.weighted * self.with_teacher).sum()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from traceback import format_exception
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -69,7 +69,7 @@ class Term:
     def asks(self, network: Literal["student", "teacher"]) -> set[str]:
         """What the `student` or the `teacher` is asked for: as its objective has it, and other maps that it names."""
         objective, side = objectives.get(self.objective), 0 if network == "student" else 1
-        named = {pair[side] for pair in self.stages}
+        named = {pair[side] for pair in self.stages if objective.paired}
         return objective.asks(network) | {name for name in named if not re.fullmatch(rf"{objective.paired}\d+", name)}
 
     @property
@@ -180,8 +180,10 @@ class Match(nn.Module):
         self._check(example.networks, knows_some=knows_some)
         owner, key = self.objective, f"terms.{name}.options"
         options = check_options(owner.options, term.options, key=key, owner=owner.name)
-        self.pairs = self._pairs(example.outputs) if self.objective.paired else []
+        self.paired = self.objective.paired
+        self.pairs = self._pairs(example.outputs) if self.paired else []
         self._check_rest(example)
+        self.compares_regions = bool(self.objective.reads_of("student") & {"logits", "pooled", "box_deltas"})
         reduction = options.get("reduction", term.defaults.get("reduction"))
         self.is_sum = self.objective.summed or reduction == "sum"
         made = self.objective.made
@@ -227,9 +229,8 @@ class Match(nn.Module):
 
     def _lacks_regions(self, student: Mapping[str, Outputs]) -> bool:
         """Whether it compares regions, and the student's detector looks at none: all lie in what is to be ignored."""
-        reads = self.objective.reads_of("student")
         regions = student[self.term.view].context.get("regions")
-        return regions is not None and not len(regions) and bool(reads & {"logits", "pooled", "box_deltas"})
+        return self.compares_regions and regions is not None and not len(regions)
 
     def _called(self, made: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
         """The objective's function or constructor; what goes wrong in it names the term."""
@@ -276,9 +277,7 @@ class Match(nn.Module):
         value = self._read(outputs, network, "logits" if are_logits(what) else what)
         return standardize(value) if are_logits(what) and self.term.standardize else value
 
-    def _rest(
-        self, network: str, rest: Rest, number: int, given: Tensor
-    ) -> tuple[list[Tensor], Tensor, Tensor]:
+    def _rest(self, network: str, rest: Rest, number: int, given: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
         """What a network makes of a map in the place of its own stage of a pair: stages behind, `last` and logits."""
         features = self._stages(network, "stages")
         made = rest(features[number], given)
@@ -299,7 +298,7 @@ class Match(nn.Module):
     def _stages(self, network: str, what: str) -> list[str]:
         """Features of one network: its side of the pairs."""
         side = 0 if network == "student" else 1  # torch 2.10 does not compile a boolean here
-        return [STAGES[what].replace(f"{self.objective.paired}*", pair[side]) for pair in self.pairs]
+        return [STAGES[what].replace(f"{self.paired}*", pair[side]) for pair in self.pairs]
 
     def _example(self, parameter: str, example: Example) -> Any:
         network, what = self.objective.place(parameter)
@@ -337,9 +336,9 @@ class Match(nn.Module):
                 network, given = example.networks[name], example.outputs[name].features[stage]
                 if not can_go_on(network, example.images[name], stage, given):
                     raise UsageError(
-                        f"terms.{self.name}: {self.objective.name} goes on from {stage} of {name}, whose later layers "
-                        f"read more or another map: name those that they read in terms.{self.name}.stages, of "
-                        "cifar_wrn_* stage1_sum and stage2_sum"
+                        f"terms.{self.name}: {self.objective.name} goes on from {stage} of {name}, which is not what "
+                        f"its later layers read, or not all: name others in terms.{self.name}.stages, of cifar_wrn_* "
+                        "stage1_sum and stage2_sum"
                     )
 
     def _check(self, networks: Mapping[str, Network], *, knows_some: bool) -> None:
@@ -392,31 +391,3 @@ class Match(nn.Module):
                     )
         if {"index", "all_labels"} & {*self.objective.parameters}:
             raise UsageError(f"{name} remembers samples, and a detector looks at regions of them; {others}")
-
-
-class Distilled(NamedTuple):
-    """What a batch gives.
-
-    Attributes:
-        values: of the terms by name, unweighted scalars, to be shown.
-        weighted: [number of terms], the same times their weights, to be learned from.
-        with_teacher: [number of terms], 1 for those that read a teacher.
-        student: its outputs for the weak view, without features, for the task's scores.
-        sound: of each teacher by name, whether all that it gives is finite.
-    """
-
-    values: dict[str, Tensor]
-    weighted: Tensor
-    with_teacher: Tensor
-    student: Outputs
-    sound: dict[str, Tensor]
-
-    @property
-    def loss(self) -> Tensor:
-        """The sum of the weighted terms, scalar."""
-        return self.weighted.sum()
-
-    @property
-    def loss_of_teachers(self) -> Tensor:
-        """That of the terms which read a teacher, scalar."""
-        return (self.weighted * self.with_teacher).sum()

@@ -22,6 +22,7 @@ from configs._pieces import (
     wkd_l,
     wkd_l_on_imagenet,
 )
+from knowledge_distiller import Term
 from models.heads import HeadConfig
 
 
@@ -45,6 +46,31 @@ def _wkd_on_cifar100(teacher: str, _: str) -> Terms:
     if teacher == "wrn_40_2":
         return wkd_l(60.0, ramp, temperature=4.0) | term("wkd_f", 0.5, ramp=ramp, ratio=3.0, grid=4)
     return wkd_l(200.0, ramp, temperature=8.0) | term("wkd_f", 0.08, ramp=ramp, ratio=8.0)
+
+
+def _fcfd_on_imagenet(teacher: str, _: str) -> Terms:
+    maps = 0.02 if teacher == "resnet34" else 5.0
+    return term("kd", temperature=1.0) | term("fcfd", temperature=1.0, maps=maps, warmup=5.0)
+
+
+def _fcfd_on_cifar100(teacher: str, student: str) -> Terms:
+    def ends(name: str) -> list[str]:  # of the stages before the last
+        stages = (
+            4
+            if name.startswith(("vgg", "mobilenet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"))
+            else 3
+        )
+        return [f"stage{number}_sum" if name.startswith("wrn") else f"stage{number}" for number in range(1, stages)]
+
+    heat = 8.0 if student.startswith("shufflenet") else 4.0
+    weight, maps = 1.0, 5.0
+    if student.startswith("wrn"):
+        weight, maps = 0.2, 25.0
+    elif student.startswith("resnet"):
+        maps = 0.02
+    stages = (*zip(ends(student), ends(teacher)),)
+    paths = Term("fcfd", weight, options={"temperature": heat, "maps": maps}, stages=stages)
+    return term("kd", temperature=heat) | {"fcfd": paths}
 
 
 FEATURE_METHODS = {
@@ -104,6 +130,16 @@ FEATURE_METHODS = {
         imagenet=Setup(
             term("kd", 2.0, temperature=1.0) | term("era"),
             remark="as the authors' code has it for ResNet-34 and ResNet-18; it scores the branches too",
+        ),
+    ),
+    "fcfd": method(
+        "Function-consistent: stages as the later layers of both networks read them, and KD. Liu et al., ICLR 2023, "
+        "arXiv 2304.11832.",
+        imagenet=Setup(_fcfd_on_imagenet, remark=AUTHORS),
+        cifar100=Setup(
+            _fcfd_on_cifar100,
+            remark="the weights are the authors' for ResNet-56, WRN-40-2, VGG-13 and ShuffleNetV2, of others as of "
+            "those alike; stages are paired by number",
         ),
     ),
     "feature_teacher": method(

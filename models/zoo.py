@@ -24,10 +24,11 @@ from models.fitting import load_state
 from models.heads import Backbone, Head, HeadConfig
 from models.heads.contract import Own
 from models.outputs import IMAGENET, Behind, Body, Normalization, Outputs, Scene, Tap, Tapped
-from models.own import check_outputs, folder_of, import_path, is_own, own_network
+from models.own import folder_of, import_path, is_own, own_network, remark_changes
 from models.published import File, Library, sizes_of, timm_network, torchvision_network
 from models.rest import rest_of
 from models.taps import classifier_of, expanded, find_taps, run_once
+from models.trial import Origin, try_out
 from models.weights import A_FILE, file_of, read_weights
 from utils.errors import UsageError
 from utils.settings import about, setting
@@ -87,11 +88,13 @@ class Network(nn.Module):
         classes: their names, in order; empty where they are not known. State dicts have them and the normalisation as
             notes, for no tensor shows them.
         published_top1: accuracy on ImageNet-1K that was published with its weights, percent.
+        origin: where it is written, of one's own; what it raises then names it.
         logits_for: what its logits are: of a detector `softmax`, one class a region, or `dense`, each class for itself
             at every anchor; empty for a classifier, where the task decides.
     """
 
     published_top1: float | None = None
+    origin: Origin | None = None
     logits_for = ""
     takes_scene = False  # what is known of the images beside their pixels
     mean: Tensor  # [1, 3, 1, 1], of pixels in [0, 255]
@@ -128,7 +131,7 @@ class Network(nn.Module):
     def forward(self, images: Tensor, scene: Scene | None = None) -> Outputs:
         """images: normalised, [B, 3, H, W]; logits of the result: [B, K], empty without a classifier; features: those
         that are read."""
-        outputs = self.body(images)
+        outputs = self.body(images) if self.origin is None else self.origin.given(self.body, images)
         if not self._head.gives_logits:
             pooled = outputs.logits.flatten(1)
             outputs = Outputs(pooled.new_empty(0), {**outputs.features, "pooled": pooled}, outputs.context)
@@ -266,7 +269,7 @@ def build_network(
     beside = ("logits",) if head.gives_logits else ("pooled",)
     body = _tapped(config, network, num_classes, side, {*reads} - {"logits", "rest"}, beside=beside)
     made = Network(body, normalization, num_classes, expanded(reads, body.features), head)
-    made.published_top1 = bare.top1
+    made.published_top1, made.origin = bare.top1, bare.origin
     if names and len(names) == num_classes:
         made.classes = names
     return made
@@ -309,7 +312,7 @@ def _synchronised(network: nn.Module) -> nn.Module:
 def _bare(config: NetworkConfig, num_classes: int, file: File | None, side: int, *, new_classifier: bool) -> Library:
     """The network as it was published, with published weights where those are asked for."""
     if is_own(config.name):
-        return Library(_own(config, num_classes, file, side))
+        return _own(config, num_classes, file, side, trained=new_classifier)
     if config.options:
         raise UsageError(f"options: {config.name} takes none; they are for a network of your own, my_models:MyNet")
     if config.name.startswith("timm/"):
@@ -321,13 +324,14 @@ def _bare(config: NetworkConfig, num_classes: int, file: File | None, side: int,
     return Library(CIFAR[config.name](num_classes=num_classes))
 
 
-def _own(config: NetworkConfig, num_classes: int, file: File | None, side: int) -> nn.Module:
+def _own(config: NetworkConfig, num_classes: int, file: File | None, side: int, *, trained: bool) -> Library:
     """A network of the user's."""
     _refuse_published(config, file)
+    if file:
+        remark_changes(config.name, config.folder, file.path)
     network = own_network(config.name, config.folder, config.options, num_classes)
-    if config.head.made().gives_logits:
-        check_outputs(config.name, config.folder, network, side, num_classes)
-    return network
+    origin, logits = Origin(config.name, config.folder), config.head.made().gives_logits
+    return Library(network, origin=try_out(origin, network, side, num_classes, trained=trained, gives_logits=logits))
 
 
 def _unread(name: str, num_classes: int) -> int:

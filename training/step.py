@@ -81,7 +81,7 @@ def _backward(state: State, module: nn.Module, inputs: tuple, parts: int, *, las
     """The gradients of one of ``parts``, the ``inputs`` of the facade; ranks share theirs after the last one."""
     unsynced = isinstance(module, DistributedDataParallel) and not last
     with module.no_sync() if unsynced else nullcontext():  # type: ignore[operator]
-        with autocast(state.params, state.ranks.device), _enough_images():
+        with autocast(state.params, state.ranks.device), _enough_images(), _alike_in_each_step():
             given: Distilled = module(*inputs)
         if not given.weighted.requires_grad:
             trained = ", ".join(state.phase.trainable) or "anything that is trained"
@@ -108,6 +108,24 @@ def _enough_images() -> Iterator[None]:
         raise UsageError(
             "data.batch_size leaves one image a rank and part, too few for batch norms: raise it, lower "
             "train_params.accumulate, or raise data.input_size"
+        ) from None
+
+
+@contextmanager
+def _alike_in_each_step() -> Iterator[None]:
+    """Say in words of ours what DDP does not take.
+
+    Raises:
+        UsageError: a network of one's own left parameters out in the step before.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "finished reduction in the prior iteration" not in str(error):  # DDP's message
+            raise
+        raise UsageError(
+            "the student left parameters out in a step that have a part in others, which several ranks cannot "
+            "follow: let all take part in each, such as logits + 0 * self.layer.weight.sum(), or train on one rank"
         ) from None
 
 

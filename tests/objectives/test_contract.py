@@ -77,6 +77,7 @@ def test_what_is_read_of_detectors():
         ("detection", "", set(), set()),
         ("ofd", "stage", {"stage*_pre"}, {"stage*_pre"}),
         ("kd", "", set(), set()),
+        ("fcfd", "stage", {"stage*", "last"}, {"stage*", "last"}),  # which the rest of a network is read by too
     ):
         entry = objectives.get(name)
         assert (entry.paired, entry.features("student"), entry.features("teacher")) == (paired, student, teacher), name
@@ -85,6 +86,7 @@ def test_what_is_read_of_detectors():
     assert objectives.get("box_regression").asks("student") == {"box_deltas", "labels", "box_targets"}
     assert objectives.get("crosskd").asks("teacher") == {"cross_logits", "cross_boxes", "logits", "dense_boxes"}
     assert objectives.get("lshfm").asks("teacher") == {"pooled", "logits"}
+    assert objectives.get("fcfd").asks("student") == {"stage*", "last", "rest"}
     assert not objectives.get("crosskd").views_of("teacher")
 
 

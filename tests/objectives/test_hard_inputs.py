@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import objectives
 from objectives import contract
@@ -50,6 +51,8 @@ def evaluate(name, student, teacher, labels, dtype=torch.float32):
         who, what = objective.place(parameter)
         if what == "norms":
             return [nn.BatchNorm2d(CHANNELS), None, None]
+        if what == "rest":
+            return rest
         return known.get(what) if who == "batch" or what in known else sides[who][what]
 
     torch.manual_seed(0)
@@ -61,6 +64,12 @@ def evaluate(name, student, teacher, labels, dtype=torch.float32):
     value.backward()
     leaves = [x for one in sides["student"].values() for x in (one if isinstance(one, list) else [one])]
     return value.item(), [x.grad for x in (*leaves, *parameters) if x.grad is not None]
+
+
+def rest(number, x):
+    """Of a network that pools each stage to the next, and ends with its classifier."""
+    behind = [x := F.avg_pool2d(x, 2) for _ in range(2 - number)]
+    return behind, x, F.linear(x.mean((2, 3)), HEAD["head_weight"].to(x), HEAD["head_bias"].to(x))
 
 
 def present_of(labels, classes):
