@@ -28,10 +28,10 @@ from dataset.sources.cifar import find_cifar
 from dataset.store.options import add_flags, options_of
 from dataset.store.packing import pack
 from dataset.store.storage import AsPixels
-from utils.console import exit_with_its_code
+from utils.console import resumable
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Pack both splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

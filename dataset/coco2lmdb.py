@@ -34,11 +34,11 @@ from dataset.sources.imagenet import SPLITS
 from dataset.store.options import add_flags, fitting_of, options_of, photo_flags, split_folder
 from dataset.store.packing import pack
 from dataset.store.storage import AsJpeg
-from utils.console import exit_with_its_code
+from utils.console import resumable
 from utils.errors import UsageError
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Pack both splits, or one."""
     flags = _parse()

@@ -43,7 +43,7 @@ from dataset.sources.val_labels import find_labelled
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
 from utils.files import make_folder, write_atomically
-from utils.text import counted
+from utils.text import counted, printable
 
 
 @exit_with_its_code
@@ -65,8 +65,8 @@ def main() -> None:
 
     listed = read_classes(options.class_list) if options.class_list else None
     classes = _classes(options.image_path, listed, options.no_labels)
-    if any("\n" in name or "\r" in name for name in classes):
-        raise UsageError("a class folder has a line break in its name; rename it")
+    if broken := [name for name in classes if "\n" in name or "\r" in name]:
+        raise UsageError(f"the class folder {printable(broken[0])} has a line break in its name; rename it")
     if all(map(str.isdecimal, classes)) and list(classes) != sorted(classes, key=int):
         print(
             f"class folders are sorted as text, not as numbers: {', '.join(classes[:4])}, ...; --class_list orders them"

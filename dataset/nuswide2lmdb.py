@@ -32,10 +32,10 @@ from dataset.sources.nuswide import ORDERS, find_concepts, find_nuswide
 from dataset.store.options import add_flags, fitting_of, options_of, photo_flags, split_folder
 from dataset.store.packing import pack
 from dataset.store.storage import AsJpeg
-from utils.console import exit_with_its_code
+from utils.console import resumable
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Pack both splits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

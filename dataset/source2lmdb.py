@@ -13,9 +13,10 @@ All targets of a split are of one kind. `train.classes = (...)` after the functi
 those of the packed train beside another split, else the names that occur, sorted. docs/own_data.md has functions for
 CSV files, Hugging Face datasets, WebDataset, FFCV and MosaicML's MDS.
 
-The function is asked for its records once, by one process, and these are kept in OUTPUT_PATH/SPLIT/records/ until the
-shards are written: images that are no files of their own take their size there. After a kill the same command goes on;
-the function is asked again, and what is kept already is passed over, so it must yield the same order each time.
+The function is asked for its records by one process, and these are kept in OUTPUT_PATH/SPLIT/records/ until the shards
+are written: images that are no files of their own take their size there. After a kill the same command goes on. The
+function is asked again, from its beginning, where it had not yielded all, its module has changed, an image could not be
+packed, or all is finished, to verify it; shards that were finished of other records are then refused.
 """
 
 from __future__ import annotations
@@ -31,21 +32,26 @@ if __name__ == "__main__":
     begin()
 
 from dataset.sources.functions import Yielding
-from dataset.sources.iterated import find_yielded, forget_images
+from dataset.sources.iterated import find_yielded, forget_images, forget_records
 from dataset.store.options import add_flags, fitting_of, options_of, photo_flags, split_folder
 from dataset.store.packing import pack
 from dataset.store.storage import AsJpeg, AsPixels
-from utils.console import exit_with_its_code
+from utils.console import resumable
+from utils.errors import DataError
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Ask for the records, pack, verify and describe one split."""
     flags = _parse()
     folder = split_folder(flags, flags.split)
     given = Yielding(flags.function, flags.options, Path.cwd())
     source = find_yielded(given, flags.split, folder, split_folder(flags, "train"))
-    pack(source, AsPixels() if flags.pixels else AsJpeg(fitting_of(flags)), folder, options_of(flags))
+    try:
+        pack(source, AsPixels() if flags.pixels else AsJpeg(fitting_of(flags)), folder, options_of(flags))
+    except DataError:  # what the function yields may be mended
+        forget_records(folder)
+        raise
     if flags.part is None:
         forget_images(folder)
 

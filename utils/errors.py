@@ -33,4 +33,9 @@ class Stopped(Exception):
     exit_code = 75
 
 
+def in_one_line(error: BaseException) -> str:
+    """The class of an error, and its text without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
 ExpectedError = (UsageError, DataError, Diverged, RankLost, Stopped)

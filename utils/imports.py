@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +16,8 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import NamedTuple
 
-from utils.errors import ExpectedError, UsageError
+from utils.errors import ExpectedError, Stopped, UsageError, in_one_line
+from utils.files import sha256
 
 _ROOT = Path(__file__).resolve().parents[1]
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
@@ -60,7 +65,8 @@ def module_of(path: str, folder: Path) -> ModuleType:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     try:
-        found = import_module(module)
+        with never_exiting():
+            found = import_module(module)
     except ExpectedError:
         raise
     except ModuleNotFoundError as error:
@@ -68,7 +74,7 @@ def module_of(path: str, folder: Path) -> ModuleType:
             raise no_module(path, str(folder)) from None
         raise UsageError(f"{path}: {error}{line_in(error, folder)}: install it, or take the import out") from None
     except Exception as error:  # a program of the user's
-        raise UsageError(f"{path}: {type(error).__name__}: {error}{line_in(error, folder)}") from error
+        raise UsageError(f"{path}: {in_one_line(error)}{line_in(error, folder)}") from error
     where = getattr(found, "__file__", None)
     if source is not None and where is not None and Path(where).resolve() != source.resolve():
         raise UsageError(f"{path} is that of {source}, and Python has {module} from {where}: rename one of them")
@@ -77,10 +83,34 @@ def module_of(path: str, folder: Path) -> ModuleType:
 
 def no_module(path: str, folder: str) -> UsageError:
     """What is wrong with an import path whose module is neither in ``folder``, empty for none, nor on Python's path."""
-    module = path.partition(":")[0]
+    module, _, name = path.partition(":")
+    if module.endswith(".py"):
+        return UsageError(f"{path}: a module is named without .py: {module.removesuffix('.py')}:{name}")
     place = f"into {folder}, or into" if folder else "beside the config, or in"
     file = f"{module.replace('.', '/')}.py"
     return UsageError(f"{path}: no module {module}: put {file} {place} a folder of PYTHONPATH")
+
+
+@contextmanager
+def never_exiting() -> Iterator[None]:
+    """While a program of the user's runs: what ends Python in it is an error, for nothing would be done after it.
+
+    Raises:
+        UsageError: it calls `sys.exit()`, or raises `SystemExit` otherwise; with its file and line.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == Stopped.exit_code:  # of a signal, which has printed its line
+            raise
+        places = [one for one in extract_tb(error.__traceback__) if not _is_pythons(one.filename)]
+        where = f"{places[-1].filename}, line {places[-1].lineno}"
+        raise UsageError(f"{where}, ends the program ({in_one_line(error)}): return, or raise another error") from None
+
+
+def _is_pythons(file: str) -> bool:
+    """Whether it is a module of Python itself, such as that of `exit` and `argparse`."""
+    return file.startswith("<frozen") or Path(file).parent == Path(os.__file__).parent
 
 
 def line_in(error: BaseException, folder: Path) -> str:
@@ -116,14 +146,12 @@ def check_namesakes(file: Path, folder: Path) -> None:
 def reachable(file: Path, folder: Path) -> list[Path]:
     """``file`` and the files below ``folder`` that it imports, directly or through others, by path.
 
-    Of what is installed, those of its own package alone.
+    Of what is installed it alone: packages have thousands.
     """
-    alone = _INSTALLED.intersection(folder.parts)
-    found, waiting = {file}, [file]
+    found, waiting = {file}, [] if _is_installed(folder) else [file]
     while waiting:
         for one in _imports(waiting.pop(), folder):
-            top = one.module.partition(".")[0]
-            if (top in names_here() and not one.relative) or (alone and top != file.relative_to(folder).parts[0]):
+            if one.module.partition(".")[0] in names_here() and not one.relative:
                 continue
             parts = f"{one.module}.{one.name}".split(".")
             candidates = (source_of(".".join(parts[:length]), folder) for length in range(1, len(parts) + 1))
@@ -138,6 +166,28 @@ def source_of(module: str, folder: Path) -> Path | None:
     path = folder.joinpath(*module.split("."))
     files = (path / "__init__.py", path.with_name(f"{path.name}.py")) if module else ()
     return next((file for file in files if file.is_file()), None)
+
+
+def sources_of(path: str, folder: str) -> dict[str, str]:
+    """SHA-256 of the files that the module of an import path is written in, by path below ``folder``; none without it.
+
+    Of what is installed, one of all files of its package, by the package's name.
+    """
+    place = Path(folder)
+    file = source_of(path.partition(":")[0], place) if folder else None
+    if file is None:
+        return {}
+    files = {str(one.relative_to(place)): sha256(one) for one in reachable(file, place)}
+    if not _is_installed(place):
+        return files
+    top = file.relative_to(place).parts[0]
+    files |= {str(one.relative_to(place)): sha256(one) for one in sorted(place.joinpath(top).rglob("*.py"))}
+    return {top: hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()}
+
+
+def _is_installed(folder: Path) -> bool:
+    """Whether it is one that packages are installed into."""
+    return bool(_INSTALLED.intersection(folder.parts))
 
 
 def _imports(file: Path, folder: Path) -> Iterator[_Import]:

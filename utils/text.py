@@ -12,9 +12,24 @@ def in_utf8(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def is_encodable(name: str) -> bool:
+    """Whether a text can be written down: not one with half of a character of UTF-16, such as `\ud800`."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def printable(name: str) -> str:
     """A name on one line: as `in_utf8`, line breaks and what else is not seen escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in in_utf8(name))
+
+
+def shortened(text: str, letters: int = 40) -> str:
+    """A text as `printable`, of so many letters at most."""
+    shown = printable(text)
+    return shown if len(shown) <= letters else f"{shown[: letters - 1]}…"
 
 
 def spelled(name: str) -> str:

@@ -66,7 +66,6 @@ def draw_boxes(
             size=size,
             ha="center",
             va="center_baseline",
-            parse_math=False,
         )
 
 

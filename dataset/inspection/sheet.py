@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -21,7 +16,7 @@ from dataset.jpeg.header import jpeg_header
 from dataset.store.record import Boxes, Record, classes_of, is_unlabelled
 from dataset.store.samples import Samples
 from utils.errors import DataError
-from utils.files import write_atomically
+from utils.plots import plt, save
 from utils.text import printable
 
 _ROWS, _COLUMNS = 4, 6
@@ -56,8 +51,7 @@ def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Fault
             except DataError as error:
                 faults[index] = str(error)
     figure.suptitle(_BOXES if boxed else _WINDOWS, size=11)
-    write_atomically(output, lambda file: figure.savefig(file, dpi=100, format="png"))
-    plt.close(figure)
+    save(figure, output, 100)
 
 
 def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
@@ -95,7 +89,6 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
             va="top",
             size=8.5,
             color=color,
-            parse_math=False,
         )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from dataset.store.record import Record
-from utils.errors import ExpectedError, UsageError
-from utils.imports import module_of
+from utils.errors import ExpectedError, UsageError, in_one_line
+from utils.imports import module_of, never_exiting, source_of, sources_of
 from utils.settings import in_words, parse
+from utils.text import is_encodable
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -27,6 +29,7 @@ class Yielding:
 
     Attributes:
         identity: what these are called by.
+        sources: SHA-256 of the files that they are written in, as `sources_of`.
         classes: names of the classes, where the function says them by its attribute of this name.
 
     Raises:
@@ -38,11 +41,16 @@ class Yielding:
         self._path, self._number = path, 0
         self._iterator: Iterator[Any] = iter(())
         self._function = _imported(path, folder)
+        places = [folder, *map(Path, sys.path)]
+        home = next((place for place in places if source_of(path.partition(":")[0], place)), folder)
+        self.sources = sources_of(path, str(home))
         self._options = _parsed(path, self._function, options)
         classes = getattr(self._function, "classes", ())
-        self.classes = tuple(map(str, classes))
-        if isinstance(classes, str) or len(set(self.classes)) < len(self.classes):
-            raise UsageError(f"{path}: its classes are {classes!r:.80}: expected names, of which each is another")
+        self.classes = tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
+        are_names = isinstance(classes, list | tuple) and all(map(is_encodable, self.classes))
+        if not are_names or len(set(self.classes)) < len(self.classes):
+            expected = "expected names, of which each is another, in a list or tuple"
+            raise UsageError(f"{path}: its classes are {classes!r:.80}: {expected}")
 
     def records(self) -> Iterator[Record]:
         """The records, one after the other.
@@ -51,7 +59,8 @@ class Yielding:
             UsageError: the function raises an error, or yields something else; with the number of the record.
         """
         try:
-            self._iterator = iter(self._function(**self._options))
+            with never_exiting():
+                self._iterator = iter(self._function(**self._options))
         except ExpectedError:
             raise
         except Exception as error:
@@ -59,8 +68,11 @@ class Yielding:
         self._number = 0
         while True:
             try:
-                record = next(self._iterator)
+                with never_exiting():
+                    record = next(self._iterator)
             except StopIteration:
+                if sys.stdout.closed:
+                    raise UsageError(f"{self._path} has closed sys.stdout, to which this command prints") from None
                 return
             except ExpectedError:
                 raise
@@ -83,8 +95,7 @@ class Yielding:
         own = inspect.getsourcefile(self._function) if inspect.isroutine(self._function) else None
         inside = [frame for frame in frames if frame.filename == own] or frames
         place = f"{inside[-1].filename}, line {inside[-1].lineno}"
-        text = f"{type(error).__name__}: {error}"
-        return UsageError(f"{self._path}, record {self._number} (from 0): {place} raised {text}")
+        return UsageError(f"{self._path}, record {self._number} (from 0): {place} raised {in_one_line(error)}")
 
 
 def _imported(path: str, folder: Path) -> Callable[..., Any]:
@@ -99,7 +110,10 @@ def _imported(path: str, folder: Path) -> Callable[..., Any]:
 
 def _parsed(path: str, function: Callable[..., Any], given: Sequence[str]) -> dict[str, Any]:
     """The options by name, of the types that the function's parameters are annotated with, else text."""
-    parameters = inspect.signature(function).parameters
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        raise UsageError(f"{path}: Python does not say what it takes: write a function that calls it") from None
     options: dict[str, Any] = {}
     for one in given:
         name, equals, text = one.partition("=")
@@ -107,6 +121,8 @@ def _parsed(path: str, function: Callable[..., Any], given: Sequence[str]) -> di
             raise UsageError(f"{one}: expected key=value, an option of {path}")
         if name not in parameters:
             raise UsageError(f"{one}: {path} has no option {name}; it has {', '.join(parameters) or 'none'}")
+        if name in options:
+            raise UsageError(f"{one}: {name} is given twice")
         annotation = parameters[name].annotation  # a text with `from __future__ import annotations`
         kind = next((one for one in (int, float, bool) if annotation in (one, one.__name__)), str)
         try:

@@ -1,14 +1,16 @@
 """Records of a function of the user's, in the order in which it yields them, as a source.
 
-A function is asked for its records once, one after the other; packing reads them in several processes, in any order,
-and again after a kill. So they are kept in a folder beside the shards until these are written::
+A function is asked for its records one after the other; packing reads them in several processes, in any order, and
+again after a kill. So they are kept in a folder beside the shards until these are written::
 
-    train/records/records.bin    msgpack: what yields them, then [key, target, path or None, bytes] of each, then None
+    train/records/records.bin    msgpack: what yields them, the SHA-256 of its files, then of each record
+                                 [key, target, path or None, bytes, CRC-32 of an image that has no path]; written last
     train/records/images.bin     images that are no files of their own, one behind the other
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterable
@@ -16,10 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgpack
 import numpy as np
+from isal.isal_zlib import crc32
 from PIL import Image
 
 from dataset.jpeg.header import BadImage
@@ -31,14 +34,14 @@ from dataset.sources.imagenet import MOST_CLASSES
 from dataset.sources.source import Source
 from dataset.sources.tree import Place
 from dataset.store.index import INDEX, Index
+from dataset.store.plan import PLAN
 from dataset.store.record import UNLABELLED, Boxes, Record, Target
 from utils.console import progress
-from utils.errors import UsageError
-from utils.files import lock, make_folder
-from utils.text import first_few, spelled
+from utils.errors import UsageError, in_one_line
+from utils.files import lock, make_folder, write_atomically
+from utils.text import first_few, is_encodable, spelled
 
 _FOLDER, _RECORDS, _IMAGES = "records", "records.bin", "images.bin"
-_AT_ONCE = 256  # records that are written together
 _KINDS = {  # of targets, as they are kept: in words, and in an index
     type(None): ("no label", "single"),
     int: ("a label", "single"),
@@ -46,7 +49,8 @@ _KINDS = {  # of targets, as they are kept: in words, and in an index
     list: ("a list of labels", "multi"),
     dict: ("boxes", "detection"),
 }
-_Row = list[Any]  # key, target, path or None, bytes
+_Row = list[Any]  # key, target, path or None, bytes, CRC-32
+_FIELDS = 5
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,11 @@ class Iterated(Source):
 
     Attributes:
         places: N, where each is.
+        checksums: N, the CRC-32 of each that is no file of its own.
     """
 
     places: list[Place]
+    checksums: list[int]
 
     def sizes(self) -> list[int]:
         """Bytes of each image."""
@@ -67,19 +73,34 @@ class Iterated(Source):
         """The file, or what was yielded.
 
         Raises:
-            BadImage, OSError: as `read_image`.
+            BadImage, OSError: as `read_image`; or another command asks the function meanwhile.
         """
         place = self.places[number]
-        return place.read() if place.member else read_image(place.path)
+        if not place.member:
+            return read_image(place.path)
+        data = place.read()
+        if crc32(data) != self.checksums[number]:
+            raise BadImage(f"{place.path} has changed since it was written")
+        return data
+
+    def images(self) -> str:
+        """SHA-256 of all paths, and of the checksums of images that have none."""
+        lines = (
+            f"{checksum if place.member else place.path}\n" for place, checksum in zip(self.places, self.checksums)
+        )
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     def take(self, numbers: Iterable[int]) -> Iterated:
         """These images, in this order."""
         numbers = list(numbers)
-        return replace(super().take(numbers), places=[self.places[number] for number in numbers])
+        places, checksums = [self.places[number] for number in numbers], [self.checksums[number] for number in numbers]
+        return replace(super().take(numbers), places=places, checksums=checksums)
 
 
 def find_yielded(given: Yielding, split: str, folder: Path, beside: Path) -> Iterated:
-    """What ``given`` yields, kept in ``folder``; a pass that was stopped goes on where it was.
+    """What ``given`` yields, kept in ``folder`` until all is packed, for other parts and after a kill.
+
+    It is asked again where its files have changed since, and for a split that is finished, which is verified by it.
 
     Args:
         given: the function.
@@ -90,56 +111,58 @@ def find_yielded(given: Yielding, split: str, folder: Path, beside: Path) -> Ite
     Raises:
         UsageError: the function raises an error, or yields what cannot be packed; with the number of the record and
             the line. Or the folder has records of another function.
+        DataError: the disk is full.
     """
     kept = folder / _FOLDER
     make_folder(kept, "--output_path")
     with lock(kept / ".lock", wait=True):  # other parts wait for the one that came first
-        rows, done = _read(kept, given)
-        if _lacks_images(kept, rows) and (not done or _is_unfinished(folder)):
-            rows, done = [], False
-        if not done:
-            rows = _keep(given, kept, rows)
-    classes = given.classes or (_classes_in(beside) if folder != beside else ())
-    kind, classes, targets = _targets(rows, classes, given)
-    places, end = list[Place](), 0
-    for key, _, path, size in rows:
+        before = _read(kept, given, folder)
+        rows = before or _ask(given, kept)
+        classes = given.classes or (_classes_in(beside) if folder != beside else ())
+        kind, classes, targets = _targets(rows, classes, given, split)
+        if not before:  # once all of them are known to be fit for packing
+            entries = [given.identity, given.sources, *rows]
+            write_atomically(kept / _RECORDS, lambda file: file.writelines(map(_packed, entries)))
+    places, checksums, end = list[Place](), list[int](), 0
+    for key, _, path, size, checksum in rows:
         end += 0 if path else size
         places.append(Place(Path(path), size) if path else Place(kept / _IMAGES, size, key, end - size))
-    return Iterated(split, kind, classes, [row[0] for row in rows], targets, places)
+        checksums.append(checksum)
+    return Iterated(split, kind, classes, [row[0] for row in rows], targets, places, checksums)
 
 
 def forget_images(folder: Path) -> None:
-    """Delete the images that were kept for a split that is packed now; its records stay, by which it is verified."""
+    """Delete the images that were kept for a split that is packed now; its records stay, which say whose they are."""
     (folder / _FOLDER / _IMAGES).unlink(missing_ok=True)
 
 
-def _read(kept: Path, given: Yielding) -> tuple[list[_Row], bool]:
-    """The records that an earlier run has kept, and whether they are all; what it was killed in is cut off."""
-    path, entries, length = kept / _RECORDS, list[Any](), 0
+def forget_records(folder: Path) -> None:
+    """Let the next command ask for all records again."""
+    (folder / _FOLDER / _RECORDS).unlink(missing_ok=True)
+
+
+def _read(kept: Path, given: Yielding, folder: Path) -> list[_Row]:
+    """The records that an earlier command has kept; none where they are to be asked for."""
+    path, entries = kept / _RECORDS, list[Any]()
     if not path.exists():
-        return [], False
+        return []
     with path.open("rb") as file, suppress(msgpack.UnpackException, ValueError):
-        unpacker = msgpack.Unpacker(file, unicode_errors="surrogateescape")
-        for entry in unpacker:
-            entries.append(entry)
-            length = unpacker.tell()
-    os.truncate(path, length)
-    if entries and entries[0] != given.identity:
-        other = " ".join(entries[0])
-        raise UsageError(f"{kept} has the records of {other}: repeat that command, or delete {kept.parent}")
-    done = bool(entries) and entries[-1] is None
-    return entries[1 : -1 if done else None], done
+        entries = [*msgpack.Unpacker(file, unicode_errors="surrogateescape")]
+    if len(entries) < 2 or not isinstance(entries[0], list):  # damaged
+        return []
+    (identity, sources), rows = entries[:2], entries[2:]
+    if identity != given.identity and (folder / PLAN).exists():
+        other = " ".join(identity)
+        raise UsageError(f"{kept} has the records of {other}: repeat that command, or delete {folder}")
+    is_as_before = (identity, sources) == (given.identity, given.sources) and all(len(row) == _FIELDS for row in rows)
+    return rows if is_as_before and _is_unfinished(folder) and not _lacks_images(kept, rows) else []
 
 
 def _lacks_images(kept: Path, rows: list[_Row]) -> bool:
     """Whether images that were kept are there no more."""
     path = kept / _IMAGES
-    return (path.stat().st_size if path.exists() else 0) < _bytes_of(rows)
-
-
-def _bytes_of(rows: list[_Row]) -> int:
-    """Of the images that are kept."""
-    return sum(size for _, _, path, size in rows if path is None)
+    size = sum(size for _, _, file, size, _ in rows if file is None)
+    return (path.stat().st_size if path.exists() else 0) < size
 
 
 def _is_unfinished(folder: Path) -> bool:
@@ -149,44 +172,25 @@ def _is_unfinished(folder: Path) -> bool:
     )
 
 
-def _keep(given: Yielding, kept: Path, before: list[_Row]) -> list[_Row]:
-    """All records; those of a run that was stopped are passed over."""
+def _ask(given: Yielding, kept: Path) -> list[_Row]:
+    """All records, and a file of the images that are none of their own."""
     rows = list[_Row]()
-    again = f"records must come in the same order each time; or delete {kept.parent} and start over"
-    with (kept / _IMAGES).open("ab") as images, (kept / _RECORDS).open("ab") as records:
-        images.truncate(_bytes_of(before))
-        if not before:
-            records.truncate(0)
-            records.write(_packed(given.identity))
-        pending = list[bytes]()
-        for number, record in enumerate(progress(iterable=given.records(), desc="reading records", unit="img")):
-            if number < len(before):
-                if record.key != before[number][0]:
-                    was = spelled(before[number][0])
-                    raise given.wrong(f"its key is {spelled(str(record.key))}, and was {was} before: {again}")
-                rows.append(before[number])
-                continue
+
+    def write(images: BinaryIO) -> None:
+        for record in progress(iterable=given.records(), desc="reading records", unit="img"):
             target = _plain_target(record.target, given)
             if rows and type(target) is not type(rows[0][1]):
                 one, other = (_KINDS[type(each)][0] for each in (target, rows[0][1]))
                 raise given.wrong(f"it has {one}, and those before it have {other}: all must be of one kind")
             path, data = _found(record, given)
-            size = len(data) if path is None else path.stat().st_size
             images.write(data)
-            rows.append([_checked_key(record, given), target, path and os.fspath(path), size])
-            pending.append(_packed(rows[-1]))
-            if len(pending) == _AT_ONCE:
-                images.flush()  # first, so that no record is without its image
-                records.write(b"".join(pending))
-                records.flush()
-                pending.clear()
-        if len(rows) < len(before):
-            raise UsageError(f"{given.identity[0]}: {len(rows):,} records, and {len(before):,} before: {again}")
-        if not rows:
-            raise UsageError(f"{given.identity[0]} yields no records")
-        _check_unique(rows, given)
-        images.flush()
-        records.write(b"".join([*pending, _packed(None)]))
+            size = len(data) if path is None else path.stat().st_size
+            rows.append([_checked_key(record, given), target, path and os.fspath(path), size, crc32(data)])
+
+    write_atomically(kept / _IMAGES, write)
+    if not rows:
+        raise UsageError(f"{given.identity[0]} yields no records")
+    _check_unique(rows, given)
     return rows
 
 
@@ -209,6 +213,8 @@ def _found(record: Record, given: Yielding) -> tuple[Path | None, bytes]:
             image = as_rgb(image)
     except BadImage as error:
         raise given.wrong(str(error)) from None
+    except Exception as error:  # damaged files make Pillow's plugins raise any
+        raise given.wrong(f"its image cannot be read: {in_one_line(error)}") from None
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
         if image.ndim == 2 or image.shape[2:] == (1,):
             image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
@@ -222,9 +228,9 @@ def _found(record: Record, given: Yielding) -> tuple[Path | None, bytes]:
 
 
 def _checked_key(record: Record, given: Yielding) -> str:
-    if not isinstance(record.key, str) or not record.key or "\0" in record.key:
+    if not isinstance(record.key, str) or not record.key or "\0" in record.key or not is_encodable(record.key):
         raise given.wrong(f"its key is {record.key!r:.80}: expected a text, of which each record has another")
-    return record.key
+    return str.__str__(record.key)
 
 
 def _check_unique(rows: list[_Row], given: Yielding) -> None:
@@ -243,7 +249,13 @@ def _plain_target(target: Any, given: Yielding) -> object:
     if isinstance(target, np.ndarray) and target.ndim == 1:
         target = target.tolist()
     if isinstance(target, list | tuple | set | frozenset):
-        labels = sorted({_plain_label(one, given) for one in target}, key=lambda one: (isinstance(one, str), one))
+        given_labels = [_plain_label(one, given) for one in target]
+        labels = sorted(set(given_labels), key=lambda one: (isinstance(one, str), one))
+        if again := [label for label in labels if given_labels.count(label) > 1 and not isinstance(label, str)]:
+            raise given.wrong(
+                f"its target has {again[0]} twice: a list holds the numbers of the classes that an image has, each "
+                "once, and not a zero or a one for every class"
+            )
         if UNLABELLED not in labels:
             return labels
     label = _plain_label(target, given)
@@ -251,8 +263,8 @@ def _plain_target(target: Any, given: Yielding) -> object:
 
 
 def _plain_label(label: Any, given: Yielding) -> int | str:
-    if isinstance(label, str):
-        return label
+    if isinstance(label, str) and is_encodable(label):
+        return str.__str__(label)  # of NumPy's texts and of enumerations the plain text
     if isinstance(label, Integral) and not isinstance(label, bool) and UNLABELLED <= int(label) < MOST_CLASSES:
         return int(label)
     raise given.wrong(
@@ -261,11 +273,8 @@ def _plain_label(label: Any, given: Yielding) -> int | str:
 
 
 def _plain_boxes(target: Boxes, given: Yielding) -> dict[str, list]:
-    boxes = [[float(corner) for corner in box] for box in target.boxes]
-    columns: dict[str, list] = {"boxes": boxes, "labels": [_plain_label(one, given) for one in target.labels]}
-    for name in ("difficult", "crowd"):
-        columns[name] = [bool(one) for one in getattr(target, name)]
-    columns["areas"] = [float(one) for one in target.areas]
+    columns = {name: _plain_column(target, name, given) for name in ("boxes", "labels", "difficult", "crowd", "areas")}
+    boxes = columns["boxes"]
     if {len(column) for name, column in columns.items() if column or name != "areas"} != {len(boxes)}:
         raise given.wrong("its boxes, labels, difficult, crowd and areas are not equally many")
     for box in boxes:
@@ -273,10 +282,36 @@ def _plain_boxes(target: Boxes, given: Yielding) -> dict[str, list]:
             raise given.wrong(f"a box is {box}: expected x1, y1, x2, y2 in pixels, x1 < x2 and y1 < y2")
     if UNLABELLED in columns["labels"]:
         raise given.wrong("a box has no label")
+    for area in columns["areas"]:
+        if not 0 <= area < math.inf:
+            raise given.wrong(f"an area is {area}: expected a number of pixels, from 0")
     return columns
 
 
-def _targets(rows: list[_Row], classes: tuple[str, ...], given: Yielding) -> tuple[str, tuple[str, ...], list[Target]]:
+def _plain_column(target: Boxes, name: str, given: Yielding) -> list:
+    column = getattr(target, name)
+    try:
+        if name == "labels":
+            return [_plain_label(one, given) for one in column]
+        if name == "boxes":
+            return [[float(corner) for corner in box] for box in column]
+        return [float(one) if name == "areas" else bool((0, 1).index(one)) for one in column]
+    except UsageError:
+        raise
+    except (TypeError, ValueError):
+        expected = {
+            "boxes": "x1, y1, x2, y2 of each box",
+            "labels": "a label of each box",
+            "areas": "pixels of each box",
+        }
+        raise given.wrong(
+            f"{name} of its Boxes is {column!r:.80}: expected {expected.get(name, 'False or True for each box')}"
+        ) from None
+
+
+def _targets(
+    rows: list[_Row], classes: tuple[str, ...], given: Yielding, split: str
+) -> tuple[str, tuple[str, ...], list[Target]]:
     """The kind of the targets, names of the classes, those of ``classes`` where there are some, and the targets."""
     named = {label for _, target, *_ in rows for label in _labels_of(target)}
     names = sorted(label for label in named if isinstance(label, str))
@@ -286,7 +321,10 @@ def _targets(rows: list[_Row], classes: tuple[str, ...], given: Yielding) -> tup
     if not classes and names:
         classes = tuple(names)
     elif not classes:
-        classes = tuple(map(str, range(max(map(int, named), default=-1) + 1)))
+        numbers = {int(label) for label in named}
+        classes = tuple(map(str, range(max(numbers, default=-1) + 1)))
+        if numbers and (unused := [name for name in classes if int(name) not in numbers]):
+            print(f"{split}: no record has label {first_few(unused)}: there are {len(classes)} classes, counted from 0")
     label_of: dict[int | str, int] = {name: label for label, name in enumerate(classes)}
     label_of |= {label: label for label in range(len(classes))}
     targets = list[Target]()

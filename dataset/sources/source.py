@@ -70,6 +70,10 @@ class Source(ABC):
         keys, targets = [self.keys[number] for number in numbers], [self.targets[number] for number in numbers]
         return replace(self, keys=keys, targets=targets)
 
+    def images(self) -> str:
+        """What tells the images from others of the same keys; empty where they are files that may be mended."""
+        return ""
+
     def digest(self) -> str:
         """SHA-256 of keys and targets in their order, in hexadecimal."""
         lines = (f"{key} {target}\n" for key, target in zip(self.keys, self.targets, strict=True))

@@ -29,7 +29,7 @@ class Chosen(Samples):
     def __init__(self, samples: Samples, classes: Sequence[str]) -> None:
         places = {in_utf8(name): label for label, name in enumerate(samples.classes)}
         if unknown := [name for name in classes if in_utf8(name) not in places]:
-            known = first_few([*map(spelled, samples.classes)])
+            known = first_few([*map(spelled, samples.classes)]) or "none"
             raise UsageError(f"data.classes: the data has no {first_few([*map(spelled, unknown)])}; it has {known}")
         if len(set(classes)) < len(classes):
             twice = next(name for name in classes if list(classes).count(name) > 1)

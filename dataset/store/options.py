@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataset.jpeg.fit import Fitting
+from utils.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,13 @@ def fitting_of(flags: argparse.Namespace) -> Fitting:
 
 
 def split_folder(flags: argparse.Namespace, split: str) -> Path:
-    """Where a split of photos goes: OUTPUT_PATH/SPLIT, or OUTPUT_PATH/SPLIT_SIZE where they are shrunk."""
+    """Where a split of photos goes: OUTPUT_PATH/SPLIT, or OUTPUT_PATH/SPLIT_SIZE where they are shrunk.
+
+    Raises:
+        UsageError: that is no folder of its own directly below OUTPUT_PATH.
+    """
+    if split in ("", ".", "..") or "/" in split:
+        raise UsageError(f"--split {split!r}: expected a name, such as train, of a folder below --output_path")
     return Path(flags.output_path) / (f"{split}_{flags.image_size}" if flags.image_size else split)
 
 

@@ -19,15 +19,18 @@ from dataset.jpeg.header import BadImage
 from dataset.sources.source import Source
 from dataset.store.index import INDEX, REPORT, Index, Shard, columns_path, describe
 from dataset.store.options import Options
-from dataset.store.plan import PLAN, agreed_ends, deal, read_json
+from dataset.store.plan import LIST, PLAN, agreed_ends, check_settings, deal, read_json
 from dataset.store.pool import advance, work_through
 from dataset.store.reader import ShardReader
-from dataset.store.storage import Storage
+from dataset.store.record import Boxes
+from dataset.store.storage import Storage, Stored
 from dataset.store.writer import ShardWriter
 from utils.console import progress
 from utils.errors import DataError
 from utils.files import lock, make_folder, write_atomically
 from utils.text import counted, in_utf8
+
+_ROUNDED = 1 + 1e-6  # times a side: by as much the corners of a resized box may be beyond it
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def pack(source: Source, storage: Storage, folder: Path, options: Options) -> No
     busy = f"another packer is writing {folder}: wait for it, or give each its --part"
     with lock(folder / ".lock", busy, shared=options.part is not None):
         if (folder / INDEX).exists() and not (folder / PLAN).exists():  # the only shard of a packer without plans
+            _check_as_described(folder, storage)
             ShardReader(folder).verify()
             print(f"{folder}: packed before, verified")
             return
@@ -86,7 +90,7 @@ def pack(source: Source, storage: Storage, folder: Path, options: Options) -> No
 def _plan(source: Source, storage: Storage, folder: Path, options: Options) -> list[Job]:
     """Deal the images into shards of about ``shard_mb`` of source bytes, the same way every time."""
     sizes = source.sizes()
-    settings = {"list_sha256": source.digest(), "shard_mb": options.shard_mb, **storage.settings()}
+    settings = {LIST: source.digest(), "shard_mb": options.shard_mb, **storage.settings()}
     settings["shuffle"] = options.shuffle
     jobs: list[Job] = []
     for start, end in pairwise([0, *agreed_ends(folder, settings, deal(sizes, options.shard_mb << 20))]):
@@ -94,6 +98,14 @@ def _plan(source: Source, storage: Storage, folder: Path, options: Options) -> l
         path = folder / f"{len(jobs):05d}.lmdb"
         jobs.append(Job(path, source.take(range(start, end)), storage, map_bytes, options.skip_bad))
     return jobs
+
+
+def _check_as_described(folder: Path, storage: Storage) -> None:
+    """Compare with the index the settings that it has, for older packers wrote fewer."""
+    packing, settings = Index.read(folder).packing, storage.settings()
+    before = {**settings, **{key: value for key, value in packing.items() if key in settings}}
+    other_kind = bool(packing) and not packing.keys() & settings.keys()
+    check_settings(folder, packing if other_kind else before, settings)
 
 
 def _check_free_space(folder: Path, jobs: list[Job]) -> None:
@@ -155,6 +167,7 @@ def _pack_or_verify(job: Job) -> Outcome:
             if outcome.shard is not None:
                 left_out = {"left_out": outcome.left_out} if outcome.left_out else {}
                 values = {"shard": vars(outcome.shard), "remarks": outcome.remarks, **left_out}
+                values |= {"images": images} if (images := job.source.images()) else {}
                 write_atomically(saved, json.dumps(values).encode())
         if outcome.shard is not None:
             lock_path.unlink(missing_ok=True)
@@ -162,10 +175,12 @@ def _pack_or_verify(job: Job) -> Outcome:
 
 
 def _verify(job: Job) -> Outcome:
-    saved = read_json(_remarks_path(job.path), ("shard", "remarks"), ("left_out",))
+    saved = read_json(_remarks_path(job.path), ("shard", "remarks"), ("left_out", "images"))
     shard = describe(job.path, saved["shard"].get("records"))
     if vars(shard) != saved["shard"]:
         raise DataError(f"{job.path} is not what was packed: delete it and run the same command again")
+    if saved.get("images", now := job.source.images()) != now:
+        raise DataError(f"{job.path} was packed of other images: delete it and run the same command again")
     remarks, left_out = saved["remarks"], saved.get("left_out", 0)
     if "left_out" not in saved and shard.records < len(job.source):  # packers before this one wrote no number
         left_out = sum(": left out, " in line for line in remarks)
@@ -181,6 +196,7 @@ def _pack(job: Job) -> Outcome:
             advance(1, name)
             try:
                 stored = job.storage.store(job.source.record(number))
+                _check_boxes(stored)
             except (BadImage, OSError) as error:
                 if job.skip_bad:
                     left_out += 1
@@ -197,6 +213,16 @@ def _pack(job: Job) -> Outcome:
             return Outcome(None, remarks, left_out, bad)
         records = writer.finish()
     return Outcome(describe(job.path, records), remarks, left_out, [])
+
+
+def _check_boxes(stored: Stored) -> None:
+    """Raises BadImage where a box reaches out of the image."""
+    target, width, height = stored.record.target, stored.width, stored.height
+    for box in target.boxes if isinstance(target, Boxes) else ():
+        x1, y1, x2, y2 = box
+        if not (x1 >= 0 and y1 >= 0 and x2 <= width * _ROUNDED and y2 <= height * _ROUNDED):
+            where = f"outside of its {width} x {height} pixels"
+            raise BadImage(f"a box reaches from {x1:g}, {y1:g} to {x2:g}, {y2:g}, which is {where}")
 
 
 def _remarks_path(shard: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from utils.errors import DataError, UsageError
 from utils.files import lock, write_atomically
 
 PLAN = "plan.json"
+LIST = "list_sha256"  # the setting that stands for all keys and targets
 
 
 def deal(sizes: list[int], most: int) -> list[int]:
@@ -41,17 +42,33 @@ def agreed_ends(folder: Path, settings: dict[str, object], ends: list[int]) -> l
     with lock(folder / ".plan.lock", wait=True):  # parts that start at the same time
         before: dict[str, Any] = {**settings, "ends": ends}
         if path.exists():
-            before = read_json(path, before.keys())
-        if changed := ", ".join(key for key in settings if before.get(key) != settings[key]):
-            raise UsageError(f"{folder} was begun with another {changed}: repeat that command, or delete the folder")
+            before = read_json(path, ("ends", LIST), None)
+        check_settings(folder, {key: value for key, value in before.items() if key != "ends"}, settings)
         if before["ends"] != sorted(set(before["ends"])) or before["ends"][-1:] != ends[-1:]:
             raise DataError(f"{path} is damaged: delete it and run the same command again")
         write_atomically(path, json.dumps(before).encode())
     return before["ends"]
 
 
-def read_json(path: Path, keys: Collection[str], more: Collection[str] = ()) -> dict[str, Any]:
-    """An object with these ``keys``, perhaps some ``more``, and no others.
+def check_settings(folder: Path, before: Mapping[str, object], now: Mapping[str, object]) -> None:
+    """Compare the settings of a split with those that it was begun with.
+
+    Raises:
+        UsageError: they differ; with both.
+    """
+    changed = [key for key in {**now, **before} if before.get(key, ...) != now.get(key, ...)]
+    if not changed:
+        return
+    given = [key for key in changed if key != LIST]
+    then, today = (", ".join(f"{key}={one[key]}" for key in given if key in one) for one in (before, now))
+    differ = f"{then} then, {today} now" if given else "keys or targets are others"
+    raise UsageError(
+        f"{folder} was begun with another {', '.join(changed)}: {differ}; repeat that command, or delete the folder"
+    )
+
+
+def read_json(path: Path, keys: Collection[str], more: Collection[str] | None = ()) -> dict[str, Any]:
+    """An object with these ``keys``, perhaps some ``more``, and no others; with ``more`` None any others.
 
     Raises:
         DataError: it is not.
@@ -60,6 +77,6 @@ def read_json(path: Path, keys: Collection[str], more: Collection[str] = ()) -> 
         values = json.loads(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}): delete it and run the same command again") from None
-    if not isinstance(values, dict) or not set(keys) <= values.keys() <= {*keys, *more}:
+    if not isinstance(values, dict) or not set(keys) <= values.keys() <= {*keys, *(values if more is None else more)}:
         raise DataError(f"{path} is damaged: delete it and run the same command again")
     return values

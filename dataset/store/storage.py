@@ -109,7 +109,8 @@ class AsPixels(Storage):
         height, width, _ = pixels.shape
         if max(height, width) > _LARGEST_RAW:
             size = f"{width} x {height} pixels"
-            raise UsageError(f"{record.key}: {size} are too many to store raw; img2lmdb.py packs such as JPEG")
+            jpeg = "img2lmdb.py packs such as JPEG, and so does source2lmdb.py without --pixels"
+            raise UsageError(f"{record.key}: {size} are too many to store raw; {jpeg}")
         return Stored(replace(record, image=encode_raw(pixels)), height, width, remark)
 
     def map_bytes(self, total: int, images: int) -> int:

@@ -134,7 +134,7 @@ def test_images_left_out_are_counted(tmp_path, counted):
 
 
 def test_boxes_follow_the_pixels_of_a_shrunk_image(tmp_path):
-    write_tree(tmp_path / "images", {"wide.jpg": image_bytes(1, 40, 80), "small.jpg": image_bytes(2, 10, 12)})
+    write_tree(tmp_path / "images", {"wide.jpg": image_bytes(1, 40, 80), "small.jpg": image_bytes(2, 20, 40)})
     target = Boxes(((8.0, 4.0, 40.0, 20.0),), (1,), (False,), (True,))
     files = ["wide.jpg", "small.jpg"]
     source = ImageFiles("val", "detection", ("cat", "dog"), files, [target] * 2, tmp_path / "images")

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from dataset_helpers import image_bytes, pack_in_this_process, pixels, shard_byt
 
 import dataset.source2lmdb as tool
 from dataset.jpeg.decode import decode
+from dataset.jpeg.header import BadImage
 from dataset.jpeg.raw import raw_pixels
+from dataset.sources.functions import Yielding
+from dataset.sources.iterated import find_yielded
 from dataset.store.reader import ShardReader
 from dataset.store.record import Boxes
 
 MODULE = """
-import os, signal
+import argparse, enum, io, os, signal, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -44,6 +48,13 @@ def slow():
         if record.key == "a5" and (HERE / "bomb").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         yield record
+
+def mistaken():
+    for number in range(8):
+        yield Record(str(number), HERE / f"{number}.jpg", ("cat", "Dog")[number % 2 ^ 1])
+        if number == 6:
+            raise ValueError("boom\\nsecond")
+mistaken.classes = ("cat", "dog")
 
 def other():
     for number in range(9):
@@ -72,7 +83,7 @@ class Numbers:
 
 def damaged():
     for number in range(3):
-        yield Record(str(number), b"junk" if number == 1 else HERE / "0.jpg", 0)
+        yield Record(str(number), (HERE / "1.bin").read_bytes() if number == 1 else HERE / "0.jpg", 0)
 
 def bad(how: str):
     yield Record("0", HERE / "0.jpg", 0)
@@ -84,6 +95,51 @@ def bad(how: str):
         "array": Record("1", np.zeros((2, 2, 3)), 0), "again": Record("0", b"", 0), "label": Record("1", b"", 7),
     }[how]
 bad.classes = ("only",)
+
+def boxed(how: str):
+    good = {"boxes": ((1, 2, 10, 12),), "labels": (0,), "difficult": (False,), "crowd": (False,), "areas": ()}
+    yield Record("0", HERE / "0.jpg", Boxes(**{**good, **BOXED[how]}))
+BOXED = {
+    "right": {"boxes": ((20, 20, 400, 100),)}, "left": {"boxes": ((-3, -3, 4, 4),)},
+    "far": {"boxes": ((0, 0, 1e300, 4),)}, "area": {"areas": (float("nan"),)},
+    "number": {"boxes": 3}, "text": {"boxes": ("abcd",)}, "corner": {"boxes": ((0, 0, None, 4),)},
+    "labels": {"labels": 0}, "difficult": {"difficult": None}, "crowd": {"crowd": ("no",)},
+    "few": {"boxes": ((0, 0, 4),)}, "edge": {"boxes": np.array([[0, 0, 32, 24.0]]), "labels": np.array([0])},
+}
+
+class Word(str, enum.Enum):
+    CAT = "cat"
+
+def texts():
+    for label in (np.array(["cat", "dog"])[1], Word.CAT):
+        yield Record(np.str_(label.lower()), PIXELS, label)
+
+def odd(how: str):
+    file = io.BytesIO((HERE / "0.jpg").read_bytes()[:700] if how == "cut" else (HERE / "0.jpg").read_bytes())
+    image = Image.open(file)
+    if how == "closed":
+        image.close()
+    elif how == "exits":
+        sys.exit(0)
+    elif how == "parses":
+        argparse.ArgumentParser().parse_args(["--help"])
+    key = chr(0xD800) if how == "key" else "0"
+    yield Record(key, image, {"label": chr(0xD800), "hot": np.array([0, 1, 0])}.get(how, 0))
+
+def noted():
+    yield Record("0", HERE / "0.jpg", int((HERE / "note").read_text()))
+
+def gaps():
+    for number in range(1, 7):
+        yield Record(str(number), HERE / f"{number}.jpg", number)
+
+def unordered():
+    yield Record("0", HERE / "0.jpg", 0)
+unordered.classes = {"a", "b"}
+
+def unnamed():
+    yield Record("0", HERE / "0.jpg", 0)
+unnamed.classes = None
 
 def nothing():
     return None
@@ -98,7 +154,7 @@ twice.classes = ("a", "a")
 def mine(tmp_path, monkeypatch):
     """my_records.py in the current folder."""
     images = {f"{number}.jpg": image_bytes(number) for number in range(9)}
-    write_tree(tmp_path, {**images, "my_records.py": MODULE.encode()})
+    write_tree(tmp_path, {**images, "1.bin": b"junk", "my_records.py": MODULE.encode()})
     np.save(tmp_path / "pixels.npy", pixels(77))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
@@ -111,7 +167,7 @@ def pack(mine, monkeypatch, capfd):
     """source2lmdb.py in this process: the reader of what it packed, or what it printed where it ended with a code."""
     pack_in_this_process(monkeypatch)
 
-    def call(name, *words, split="train", code=0):
+    def call(name, *words, split="train", code=0, read=ShardReader):
         command = [f"my_records:{name}", "--output_path", str(mine / "lmdb"), "--split", split, "--num_workers", "1"]
         monkeypatch.setattr("sys.argv", ["source2lmdb.py", *command, *words])
         ended = 0
@@ -122,7 +178,7 @@ def pack(mine, monkeypatch, capfd):
         printed = capfd.readouterr()
         assert ended == code, printed.err
         assert "Traceback" not in printed.err
-        return printed.err if code else ShardReader(mine / "lmdb" / split)
+        return printed.err if code else printed.out if read is None else read(mine / "lmdb" / split)
 
     return call
 
@@ -166,20 +222,11 @@ def pack_part(mine, *words, name="files", split="parts", code=0):
     return done
 
 
-def test_a_kill_while_records_are_read_loses_nothing(pack, mine, monkeypatch):
+def test_a_kill_while_records_are_read_loses_nothing(pack, mine):
+    write_tree(mine, {"bomb": b""})
     for number in range(9, 600):
         os.link(mine / f"{number % 9}.jpg", mine / f"{number}.jpg")
-    module = (mine / "my_records.py").read_text().replace('"a5"', '"a590"')
-    (mine / "my_records.py").write_text(module)
-    write_tree(mine, {"bomb": b""})
     pack_part(mine, name="slow", split="train", code=-signal.SIGKILL)
-    kept = mine / "lmdb/train/records"
-    assert (kept / "records.bin").stat().st_size > 1000  # what was kept before
-    with (kept / "records.bin").open("ab") as file:
-        file.write(b"\x94\xa2a")  # half of a record
-    with (kept / "images.bin").open("ab") as file:
-        file.write(b"and of an image")
-    assert "has the records of my_records:slow" in pack("other", code=2)
     (mine / "bomb").unlink()
     resumed = pack("slow")
     assert resumed.keys() == [f"a{number}" for number in range(600)]
@@ -187,16 +234,79 @@ def test_a_kill_while_records_are_read_loses_nothing(pack, mine, monkeypatch):
         assert np.array_equal(decode(resumed.read(number).image), decode(image_bytes(number % 9)))
 
 
-def test_records_in_another_order_after_a_kill_are_refused(pack, mine):
-    pack("other", split="val")
-    kept = mine / "lmdb/val/records/records.bin"
-    kept.write_bytes(kept.read_bytes()[:-1])  # not all
+def mend(mine, old, new):
+    """Change the module, as a user does who then runs the same command."""
     module = mine / "my_records.py"
-    module.write_text(module.read_text().replace('f"b{number}"', 'f"b{8 - number}"'))
-    sys.modules.pop("my_records")
-    assert "its key is 'b8', and was 'b0' before: records must come in the same order" in pack(
-        "other", split="val", code=2
-    )
+    assert old in module.read_text()
+    module.write_text(module.read_text().replace(old, new))
+    sys.modules.pop("my_records", None)
+
+
+def test_a_function_that_is_mended_is_asked_from_its_beginning(pack, mine):
+    assert "record 7 (from 0): " in (printed := pack("mistaken", code=2))
+    assert "raised ValueError: boom second\n" in printed
+    mend(mine, "raise ValueError", "ValueError")
+    assert "record 0 (from 0): its label 'Dog' is none of the 2 classes" in pack("mistaken", code=2)
+    mend(mine, '("cat", "Dog")[number % 2 ^ 1]', '("cat", "dog")[number % 2]')
+    assert pack("mistaken").labels.tolist() == [0, 1] * 4
+
+
+def test_an_image_that_the_function_mends_goes_where_the_bad_one_was(pack, mine):
+    words = ("--shard_mb", "0")
+    assert "1 image cannot be packed" in pack("damaged", *words, code=3)
+    write_tree(mine, {"1.bin": image_bytes(1)})  # which the function reads
+    reader = pack("damaged", *words)
+    assert reader.keys() == ["0", "1", "2"]
+    assert np.array_equal(decode(reader.read(1).image), decode(image_bytes(1)))
+    write_tree(mine, {"1.bin": image_bytes(2)})
+    assert "00001.lmdb was packed of other images: delete it" in pack("damaged", *words, code=3)
+    (reader.folder / "00001.lmdb").unlink()
+    assert np.array_equal(decode(pack("damaged", *words).read(1).image), decode(image_bytes(2)))
+
+
+def test_images_that_another_command_writes_meanwhile_are_not_taken(mine):
+    folder = mine / "lmdb/train"
+    source = find_yielded(Yielding("my_records:files", [], mine), "train", folder, folder)
+    assert source.image(3) == image_bytes(3)
+    kept = folder / "records/images.bin"
+    kept.write_bytes(kept.read_bytes()[1:] + b"0")
+    with pytest.raises(BadImage, match="has changed since it was written"):
+        source.image(3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('(f"b', '(f"c'), ('jpg", "cat")', 'jpg", str(number))'), ("in range(9)", "in range(8)")]
+)
+@pytest.mark.parametrize("part", [[], ["--part", "1/1"]])
+def test_a_split_of_other_records_is_refused(pack, mine, old, new, part):
+    pack("other", *part, read=Path)
+    mend(mine, old, new)
+    assert "begun with another list_sha256: keys or targets are others" in pack("other", *part, code=2)
+
+
+def test_a_finished_split_is_compared_with_what_is_yielded_now(pack, mine):
+    write_tree(mine, {"note": b"0"})
+    pack("noted")
+    assert pack("noted").labels.tolist() == [0]
+    write_tree(mine, {"note": b"1"})
+    assert "begun with another list_sha256" in pack("noted", code=2)
+
+
+def test_wrong_options_do_not_block_the_right_ones(pack):
+    assert "yields no records" in pack("files", "most=0", code=2)
+    assert "is given twice" in pack("files", "most=3", "most=4", code=2)
+    assert len(pack("files", "most=3")) == 3
+
+
+def test_other_flags_on_a_packed_split_are_named(pack, mine):
+    folder = pack("files").folder
+    for _ in range(2):
+        printed = pack("files", "--pixels", code=2)
+        assert "was begun with another pixels, image_size, " in printed
+        assert "tiles=True" in printed
+        assert "then, pixels=raw now; repeat that command, or delete the folder" in printed
+        (folder / "plan.json").unlink(missing_ok=True)
+    pack("files")
 
 
 def test_arrays_and_pillow_images_are_exact_as_pixels(pack, mine):
@@ -249,6 +359,59 @@ def test_a_wrong_record_is_named_with_its_line(pack, how):
     assert re.search(WRONG[how], pack("bad", f"how={how}", code=2))
 
 
+BOXED = {
+    "right": (3, "train/0: a box reaches from 20, 20 to 400, 100, which is outside of its 32 x 24 pixels"),
+    "left": (3, "a box reaches from -3, -3 to 4, 4, which is outside"),
+    "far": (3, "a box reaches from 0, 0 to 1e+300, 4"),
+    "area": (2, "an area is nan: expected a number of pixels"),
+    "number": (2, "boxes of its Boxes is 3: expected x1, y1, x2, y2 of each box"),
+    "text": (2, "boxes of its Boxes is ('abcd',)"),
+    "corner": (2, "boxes of its Boxes is ((0, 0, None, 4),)"),
+    "labels": (2, "labels of its Boxes is 0: expected a label of each box"),
+    "difficult": (2, "difficult of its Boxes is None: expected False or True for each box"),
+    "crowd": (2, "crowd of its Boxes is ('no',)"),
+    "few": (2, "a box is [0.0, 0.0, 4.0]: expected x1, y1, x2, y2 in pixels"),
+}
+
+
+@pytest.mark.parametrize("how", BOXED)
+def test_boxes_that_cannot_be_are_named(pack, how):
+    code, said = BOXED[how]
+    assert said in pack("boxed", f"how={how}", code=code)
+
+
+@pytest.mark.parametrize("size", [[], ["--image_size", "23"]])
+def test_a_box_as_large_as_its_image_is_inside(pack, mine, size):
+    folder = pack("boxed", "how=edge", *size, read=Path)
+    assert len(ShardReader(folder.with_name("train_23") if size else folder)) == 1
+
+
+ODD = {
+    "key": r"its key is '\\ud800': expected a text",
+    "label": r"its target has '\\ud800'",
+    "cut": r"record 0 \(from 0\), yielded at .*: its image cannot be read: OSError: image file is truncated",
+    "closed": r"record 0 \(from 0\), .*: its image cannot be read: ValueError: Operation on closed image",
+    "hot": "its target has 0 twice: a list holds the numbers of the classes",
+    "exits": r"my_records.py, line \d+, ends the program \(SystemExit: 0\): return, or raise",
+    "parses": r"my_records.py, line \d+, ends the program",
+}
+
+
+@pytest.mark.parametrize("how", ODD)
+def test_what_no_record_can_hold_is_named(pack, how):
+    assert re.search(ODD[how], pack("odd", f"how={how}", code=2))
+
+
+def test_labels_that_are_kinds_of_text_are_names(pack):
+    reader = pack("texts")
+    assert (reader.keys(), reader.classes, reader.labels.tolist()) == (["dog", "cat"], ("cat", "dog"), [1, 0])
+
+
+def test_numbers_that_no_record_has_are_told(pack, mine):
+    assert pack("gaps").classes == tuple("0123456")
+    assert "train: no record has label 0: there are 7 classes, counted from 0" in pack("gaps", read=None)
+
+
 @pytest.mark.parametrize(
     ("name", "words", "said"),
     [
@@ -256,7 +419,11 @@ def test_a_wrong_record_is_named_with_its_line(pack, how):
         ("files", ["least=1"], "least=1: my_records:files has no option least; it has most, name"),
         ("bad", [], "my_records:bad needs how=..."),
         ("twice", [], "its classes are ('a', 'a'): expected names, of which each is another"),
+        ("unordered", [], "expected names, of which each is another, in a list or tuple"),
+        ("unnamed", [], "its classes are None: expected names"),
         ("gone", [], "my_records has no function gone"),
+        ("files", ["--split", "../y"], "--split '../y': expected a name"),
+        ("files", ["--split", ""], "--split '': expected a name"),
         ("nothing", [], "'NoneType' object is not iterable"),
         ("files", ["most=0"], "my_records:files yields no records"),
     ],
@@ -278,6 +445,21 @@ def test_a_module_of_the_same_name_from_elsewhere_is_never_taken_for_it(pack, mi
     monkeypatch.chdir(other)
     printed = pack("files", split="val", code=2)
     assert f"my_records:files is that of {other}/my_records.py, and Python has my_records from {mine}" in printed
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("my_records.py:files", "a module is named without .py: my_records:files"),
+        ("builtins:dict", "Python does not say what it takes"),
+        ("ending:files", "ending.py, line 1, ends the program (SystemExit: bye)"),
+    ],
+)
+def test_a_path_that_leads_to_no_function_is_named(mine, command, path, said):
+    write_tree(mine, {"ending.py": b"raise SystemExit('bye')"})
+    code, _, printed = command(tool.main, path, "--output_path", mine / "lmdb", "--split", "train")
+    assert code == 2
+    assert said in printed
 
 
 def test_another_function_does_not_go_on(pack, mine):
