@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from models.outputs import Body, Outputs
-from models.taps import run_once
-from utils.errors import ExpectedError, UsageError
-from utils.files import sha256
-from utils.imports import line_in, module_of, names_here, no_module, reachable, source_of
+from utils.distributed import print_on_first
+from utils.errors import ExpectedError, UsageError, in_one_line
+from utils.files import parsed
+from utils.imports import line_in, module_of, names_here, never_exiting, no_module, source_of, sources_of
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _OF_A_CONFIG = ("__main__", "<run_path>")  # modules that no one can import
@@ -82,48 +82,42 @@ def own_network(name: str, folder: str, options: Mapping[str, Any], num_classes:
         do = "give it a parameter num_classes" if unknown[0] == "num_classes" else f"it takes {takes}"
         raise UsageError(f"{name} takes no {unknown[0]}: {do}")
     try:
-        network = made_by(num_classes=num_classes, **options)
+        with never_exiting():
+            network = made_by(num_classes=num_classes, **options)
     except ExpectedError:
         raise
     except Exception as error:  # a program of the user's
-        raise UsageError(f"{name} raised {type(error).__name__}: {error}{line_in(error, Path(folder))}") from error
+        raise UsageError(f"{name} raised {in_one_line(error)}{line_in(error, Path(folder))}") from error
     if not isinstance(network, nn.Module):
         raise UsageError(f"{name} makes an object of {type(network).__name__}, which is no torch.nn.Module")
     return network
 
 
-def check_outputs(name: str, folder: str, network: nn.Module, side: int, num_classes: int) -> None:
-    """See that a network of one's own gives logits, [1, K], for an image of ``side`` x ``side`` pixels.
-
-    Raises:
-        UsageError: it gives something else, or raises an error.
+def remark_changes(name: str, folder: str, weights: Path) -> None:
+    """Print once, to stderr, what has changed of a network of one's own since the run whose student ``weights``, a file
+    in its folder, are of.
     """
     try:
-        given = run_once(network, side)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # a program of the user's
-        raised = f"{type(error).__name__}: {error}{line_in(error, Path(folder))}"
-        raise UsageError(f"{name} does not take images [1, 3, {side}, {side}]: {raised}") from error
-    if isinstance(given, Outputs) and not isinstance(network, Body):
-        raise UsageError(f"{name} returns Outputs: derive it from models.outputs.Body, and list its `features`")
-    logits = given.logits if isinstance(given, Outputs) else given
-    if not isinstance(logits, Tensor):
-        raise UsageError(f"{name} returns {type(given).__name__} for images [B, 3, H, W], where logits are expected")
-    if logits.shape != (1, num_classes):
-        found = list(logits.shape)
-        raise UsageError(f"{name} returns {found} for one image, where logits [1, {num_classes}] are expected")
+        then = dict(parsed((weights.parent / "facts.json").read_bytes())["code"]["student"])
+    except (OSError, ValueError, TypeError, KeyError):  # no run's, or an older one's
+        return
+    for change in changed_sources(sources_of(name, folder), then):
+        _print_once(f"{weights}: since that run {change}; the network is built as it is now")
 
 
-def sources_of(name: str, folder: str) -> dict[str, str]:
-    """SHA-256 of the files that a network of one's own is written in, by path below ``folder``; none where it is gone.
+@cache
+def _print_once(line: str) -> None:
+    print_on_first(line, sys.stderr)
 
-    Of what is installed, those of its package.
-    """
-    file = source_of(name.partition(":")[0], Path(folder)) if folder else None
-    if file is None:
-        return {}
-    return {str(one.relative_to(folder)): sha256(one) for one in reachable(file, Path(folder))}
+
+def changed_sources(now: Mapping[str, str], then: Mapping[str, str]) -> list[str]:
+    """What has become of the files of ``then``, as `sources_of` gave them, where it is not as it was; a text each."""
+    found = []
+    for path, known in then.items():
+        if (digest := now.get(path)) != known:
+            what = f"has changed (SHA-256 {known[:8]} then, {digest[:8]} now)" if digest else "is no longer read"
+            found.append(f"{path} {what}")
+    return found
 
 
 def _imported(name: str, folder: str) -> Any:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.cifar import CIFAR
 from models.fitting import check_classes, differ_in_classes
 from models.outputs import Normalization
+from models.trial import Origin
 from models.weights import A_FILE, check_name, todays_names
 from utils.distributed import print_on_first
 from utils.errors import UsageError
@@ -36,12 +37,14 @@ class Library(NamedTuple):
         normalization: of its published weights, where those are used.
         top1: their published accuracy on ImageNet-1K, percent, where it is known and all of them are used.
         loaded: whether the weights asked for are in it.
+        origin: of one's own, where it is written.
     """
 
     network: nn.Module
     normalization: Normalization | None = None
     top1: float | None = None
     loaded: bool = False
+    origin: Origin | None = None
 
 
 class File(NamedTuple):

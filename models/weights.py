@@ -123,11 +123,30 @@ def is_averaged(label: str) -> bool:
 
 
 def packed(state: Mapping[str, Tensor]) -> bytes:
-    """``state`` as the bytes of a safetensors file, with its modules' versions and a checksum of all."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    """``state`` as the bytes of a safetensors file, with its modules' versions and a checksum of all.
+
+    Tensors that several names share are written once for each.
+    """
+    tensors, held = {}, set[int]()
+    for name, value in state.items():
+        value = value.detach().cpu().contiguous()
+        tensors[name] = value.clone() if value.untyped_storage().data_ptr() in held else value
+        held.add(tensors[name].untyped_storage().data_ptr())
     versions = dict(getattr(state, "_metadata", {}))
     about = json.dumps({"sha256": _digest(tensors, versions), "versions": versions})
     return safetensors.torch.save(tensors, {_ABOUT: about})  # one entry: several are written in any order
+
+
+def unsavable(state: Mapping[str, Any]) -> str:
+    """What of ``state`` is no tensor that `packed` can write, in words; empty where there is none such."""
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            return f"{name}, an object of {type(value).__name__}"
+        try:
+            packed({name: value.detach().reshape(-1)[:0]})
+        except (RuntimeError, TypeError, KeyError):  # sparse, quantised, of a type that safetensors does not know
+            return f"{name}, a tensor of {value.layout} and {value.dtype}".replace("torch.", "")
+    return ""
 
 
 def _digest(tensors: Mapping[str, Tensor], versions: dict[str, Any]) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 from dataset.config import PIXELS, DataConfig
 from dataset.store.samples import Samples
 from models.detectors import is_detector
-from models.own import is_own, sources_of
+from models.own import is_own
 from models.weights import file_of
 from models.zoo import NetworkConfig
 from utils.errors import UsageError
 from utils.files import sha256
+from utils.imports import sources_of
 
 # Settings without an effect on a view, or on what a teacher gives for it.
 _FREE_OF_DATA = frozenset(

@@ -37,7 +37,10 @@ class SingleLabel(Task):
     def check(self, labels: np.ndarray, split: str) -> None:
         """Refuse images of several classes, and labels for some of the images alone."""
         if labels.ndim != 1:
-            raise UsageError(f"{split} holds several classes an image: set task=multi_label, or pack other data")
+            raise UsageError(
+                f"{split} holds several classes an image: set task=multi_label, or task=detection where they are in "
+                "boxes, or pack other data"
+            )
         lacking = int((labels == UNLABELLED).sum())
         if 0 < lacking < len(labels):
             raise UsageError(

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from models.zoo import Network
+from utils.errors import UsageError, in_one_line
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -17,6 +18,9 @@ class Average(AveragedModel):
     Args:
         network: a copy is made of.
         decay: of a moving average; of all values when not given.
+
+    Raises:
+        UsageError: the network holds something that cannot be copied.
     """
 
     module: Network
@@ -29,5 +33,13 @@ class Average(AveragedModel):
             else:
                 torch._foreach_copy_(averages, values)
 
-        super().__init__(network, multi_avg_fn=update, use_buffers=True)
+        try:
+            super().__init__(network, multi_avg_fn=update, use_buffers=True)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, TypeError) as error:  # one of the user's own holds a lock, a generator, ...
+            raise UsageError(
+                "train_params.ema_decay and average_last need a copy of the student, which cannot be copied "
+                f"({in_one_line(error)}): set neither, or hold nothing of the kind in it"
+            ) from None
         self.eval()

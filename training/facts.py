@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from dataset.store.samples import Samples
-from models.own import is_own, sources_of
+from models.own import changed_sources, is_own
 from models.zoo import NetworkConfig
 from teachers import Live
 from training.stored import Stored
+from utils.imports import sources_of
 
 _SHOWN = 3  # names in a message
 
@@ -50,10 +51,8 @@ def changes(then: dict[str, Any], now: dict[str, Any]) -> str:
 def changed_code(then: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     """Remarks on files of the user's own networks that are others than those at the start of a run."""
     for key, files in now.get("code", {}).items():
-        for path, known in then.get("code", {}).get(key, {}).items():
-            if (digest := files.get(path)) != known:
-                what = f"has changed (SHA-256 {known[:8]} then, {digest[:8]} now)" if digest else "is not read now"
-                yield f"{key}.name: {path} {what} since the run began; it goes on with the network as it is now"
+        for change in changed_sources(files, then.get("code", {}).get(key, {})):
+            yield f"{key}.name: {change} since the run began; it goes on with the network as it is now"
 
 
 def _difference(then: dict[str, Any], now: dict[str, Any]) -> str:

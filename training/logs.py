@@ -111,11 +111,11 @@ class Logs:
         """The rows that are left without those beyond the limit of their kind and what cannot be read."""
         if not self._metrics.exists():
             return []
-        rows, unread = read_rows(self._metrics)
-        if unread:
+        rows, remark = read_rows(self._metrics)
+        if remark:
             aside = self._metrics.with_suffix(".damaged.jsonl")
             shutil.copyfile(self._metrics, aside)
-            print(f"{self._metrics}: {unread} lines cannot be read and are left out; {aside} has them", file=sys.stderr)
+            print(f"{self._metrics}: {remark}; {aside} has them", file=sys.stderr)
         kept = [row for row in rows if row[PLACES[row["kind"]]] <= limits[row["kind"]]]
         write_atomically(self._metrics, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
         return kept

@@ -17,7 +17,7 @@ from typing import Any
 
 from training.run_folder import RunFolder
 from utils.errors import DataError
-from utils.files import lock, make_folder, sha256, write_atomically
+from utils.files import lock, make_folder, parsed, sha256, write_atomically
 
 
 class Manifest:
@@ -48,7 +48,7 @@ def read_manifest(path: Path) -> dict[str, dict[str, Any]]:
         DataError: it is damaged, or none.
     """
     try:
-        runs = json.loads(path.read_bytes())["runs"]
+        runs = parsed(path.read_bytes())["runs"]
         for name, row in runs.items():
             texts = [row["folder"], row["state"], row.get("weights", ""), *row.get("classes", [])]
             if not all(isinstance(text, str) for text in texts) or not isinstance(row.get("classes", []), list):

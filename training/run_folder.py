@@ -35,7 +35,7 @@ from training.facts import changed_code, changes
 from training.logs import Logs
 from utils.distributed import Ranks, gather, on_first
 from utils.errors import DataError, Diverged, UsageError
-from utils.files import lock, write_atomically
+from utils.files import lock, parsed, write_atomically
 from utils.rows import best_row, of_kind, read_rows
 
 Result = TypeVar("Result")
@@ -225,7 +225,7 @@ def _read(path: Path, use: Callable[[dict[str, Any]], Result]) -> Result | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = parsed(path.read_bytes())
         if not isinstance(content, dict):
             raise TypeError("no JSON object")
         return use(content)

@@ -22,7 +22,7 @@ from training.logs import Extra
 from training.loop import Trainer
 from training.signals import Stop
 from utils.distributed import any_rank, gather, lost
-from utils.errors import Diverged, Stopped
+from utils.errors import Diverged, Stopped, UsageError
 
 _AGREE_EVERY = 10  # steps between two agreements on whether any rank was asked to stop
 
@@ -127,13 +127,22 @@ class Together:
             self._ended(one)
 
     def _save(self, one: Trainer) -> None:
-        self._keeping.save(one.state.step)  # what a checkpoint has seen is not computed again
-        self._alone(one, one.state.save)
+        try:
+            self._keeping.save(one.state.step)  # what a checkpoint has seen is not computed again
+        finally:  # a store whose disk is full costs the run nothing
+            self._alone(one, one.state.save)
 
     def _alone(self, one: Trainer, work: Callable[[], object]) -> None:
-        """Do what is one student's, which stops it where its loss is not finite."""
+        """Do what is one student's, which stops it where its loss is not finite; where it errs, others are saved."""
         try:
             work()
+        except UsageError as error:
+            if not self._several:
+                raise
+            others = [other for other in self._taking if other in self._trainers and other is not one]
+            for other in others if self._ranks.world == 1 else ():  # it may be this rank's alone
+                self._alone(other, other.state.save)
+            raise UsageError(f"{one.name}: {error}") from error
         except Diverged as error:
             if self._ranks.first:
                 Extra(f"{one.run.path}: a note").do(partial(one.run.note_divergence, error))

@@ -203,6 +203,27 @@ def test_changed_files_are_named_with_those_that_they_import(mine):
     assert "student.name: mine_of_a_test/layers.py has changed" in remark
 
 
+def test_weights_of_a_run_come_with_what_has_changed_since(mine, capsys):
+    config = named("Net")
+    run = mine / "run"
+    run.mkdir()
+    torch.save(build_network(config, 7, (), 64).network.state_dict(), run / "best.pt")
+    (run / "facts.json").write_text(json.dumps(facts_of({}, {}, {"student": config})))
+    rebuilt = dataclasses.replace(config, weights=str(run / "best.pt"))
+    build_network(rebuilt, 7, (), 64)
+    assert capsys.readouterr() == ("", "")
+    (mine / "mine_of_a_test" / "layers.py").write_text(f"{LAYERS}# other\n")
+    for _ in range(2):
+        build_network(rebuilt, 7, (), 64)
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert f"{run / 'best.pt'}: since that run mine_of_a_test/layers.py has changed (SHA-256 " in err
+    for text in ("{", "[]", '{"code": {"student": 3}}'):  # which resuming it says
+        (run / "facts.json").write_text(text)
+        build_network(rebuilt, 7, (), 64)
+    assert capsys.readouterr().err == ""
+
+
 def test_it_classifies_and_is_no_detector():
     task = {"task": "detection", "student": NetworkConfig("fcos_nets:Net")}
     with pytest.raises(UsageError, match=r"student\.name=fcos_nets:Net is no detector, and task=detection needs one"):

@@ -96,6 +96,10 @@ def test_classes_that_are_not_there_are_named(folder):
         split(folder, classes=("a", "zebra"))
     with pytest.raises(UsageError, match=r"data\.classes names 'a' twice"):
         split(folder, classes=("a", "a"))
+    nameless = split(folder)
+    nameless.classes = ()
+    with pytest.raises(UsageError, match="has no 'a'; it has none"):
+        Chosen(nameless, ("a",))
 
 
 def test_one_label_an_image_cannot_be_chosen_from(digits):
@@ -153,7 +157,7 @@ def test_those_that_make_sense_are_not():
 def test_data_of_another_task_is_refused(folder, digits, run, tmp_path):
     command = [*words(folder, tmp_path), "data.batch_size=8"]
     assert run("--cfg", "configs/digits.py", *command[2:])[2].startswith(
-        "UsageError: train holds several classes an image"
+        "UsageError: train holds several classes an image: set task=multi_label, or task=detection where "
     )
     with pytest.raises(UsageError, match=r"task_options\.average_precision=area: one of step"):
         tasks.get("multi_label", {"average_precision": "area"})

@@ -1,5 +1,6 @@
 """Runs with a store, as a user starts them: filled, read, killed, on ranks, by the tool, and shared by students."""
 
+import json
 import shutil
 
 import pytest
@@ -8,7 +9,10 @@ from conftest import call, trained
 from small_run import KILL_AT_STEP, learned, words
 from small_store import files
 
+from stored.store import Store
 from tools import teacher_outputs
+from training import checkpoint
+from utils.errors import DataError
 
 LAYOUT = ["teachers.teacher.layout.name=prior", "teachers.teacher.layout.k=4", "teachers.teacher.layout.views=2"]
 
@@ -54,6 +58,25 @@ def test_a_run_that_is_killed_fills_the_same_bytes(digits, weights, filled, tmp_
     for step in (6, 9, 14):
         altered(KILL_AT_STEP.format(step=step, signal="SIGKILL"), *command, code=-9)
     train(*command)
+    assert learned(tmp_path / "run") == learned(filled / "run")
+    assert files(tmp_path / "store") == files(filled / "store")
+
+
+def test_a_full_disk_of_the_store_costs_the_run_nothing(digits, weights, filled, tmp_path, run, monkeypatch):
+    command, write = given(digits, weights, tmp_path, tmp_path / "store"), Store.write_part
+    for step in (16, 18):  # within the epoch that is not made with the priors, and at its end
+
+        def full(self, view, epoch, name, *records, step=step):
+            if name.endswith(f"_{step:09d}"):
+                raise DataError(f"{self.path}: the disk is full; free some space and run the same command again")
+            write(self, view, epoch, name, *records)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write_part", full)
+            code, _, error = run(*command)
+        assert (code, "the disk is full; free" in error) == (3, True)
+        assert json.loads(checkpoint.load(tmp_path / "run/last.pt")["position"])["step"] == step
+    assert run(*command)[0] == 0
     assert learned(tmp_path / "run") == learned(filled / "run")
     assert files(tmp_path / "store") == files(filled / "store")
 

@@ -268,6 +268,10 @@ def test_what_is_stored_is_compared_with_the_teacher(digits, tmp_path, opened):
     ("change", "said"),
     [
         ({"terms": {"at": Term("at")}}, "terms.at: at reads .*, and a store keeps logits and pooled"),
+        (
+            {"terms": {"fcfd": Term("fcfd")}},
+            r"terms.fcfd: fcfd reads last, rest, stage\*, and a store keeps logits and",
+        ),
         ({"teacher": {"batch_statistics": True}}, "with batch_statistics outputs depend on the batch"),
     ],
 )

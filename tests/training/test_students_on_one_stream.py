@@ -114,6 +114,20 @@ def test_a_killed_stream_resumes_bit_for_bit_where_each_student_stands_also_one_
     assert {name: learned(tmp_path / name) for name in NAMES} == alone
 
 
+def test_a_student_that_errs_costs_the_others_nothing(words, tmp_path, run, alone, monkeypatch):
+    def err():
+        raise UsageError("mine:Net does not take images")
+
+    with monkeypatch.context() as patch:
+        at_step(10, err, patch)
+        code, _, errors = run(*words(tmp_path))
+    assert (code, errors.splitlines()[-1]) == (2, "UsageError: long: mine:Net does not take images")
+    code, output, errors = run(*words(tmp_path))
+    assert not code, errors
+    assert output.count("resumes after step 9") == 2  # the last checkpoint of one, where the other was
+    assert {name: learned(tmp_path / name) for name in NAMES} == alone
+
+
 def test_students_that_stand_at_different_steps_go_on_together(words, tmp_path, run, alone, monkeypatch):
     with monkeypatch.context() as patch:
         at_step(10, lambda: signal.raise_signal(signal.SIGTERM), patch)
