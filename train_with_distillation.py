@@ -62,6 +62,7 @@ from training.together import Together
 from utils.console import report, scores_line
 from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, print_on_first, printed_once, ranks
 from utils.errors import Diverged, ExpectedError
+from utils.imports import never_exiting
 
 
 def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
@@ -139,7 +140,7 @@ def main() -> None:
             code = launch_on_every_gpu(__file__)
             if code is not None:
                 sys.exit(code)
-            with ranks(procedure.last.train_params.timeout_minutes) as place, advising():
+            with ranks(procedure.last.train_params.timeout_minutes) as place, advising(), never_exiting():
                 for note in options.notes if place.first else ():
                     print(note, file=sys.stderr)
                 if options.eval:

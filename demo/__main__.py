@@ -18,7 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from figures import curves
-from utils.console import exit_with_its_code, progress
+from utils.console import progress, resumable
 from utils.errors import DataError
 
 WORK = Path("demo/work")
@@ -26,7 +26,7 @@ SEEDS = (0, 1, 2)
 TRAINING_IMAGES = 1000  # the other 797 validate
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Run the demo and print its table."""
     steps = [

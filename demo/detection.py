@@ -17,7 +17,7 @@ from pathlib import Path
 from demo.__main__ import run_tool
 from demo.canvases import SINGLE, Kind, pack_listed, shown, write_images, write_listed
 from figures import curves
-from utils.console import exit_with_its_code
+from utils.console import resumable
 
 WORK = Path("demo/work/detection")
 SEEDS = (0, 1)
@@ -37,7 +37,7 @@ ROWS = {
 DRAWN = ("teacher", "alone", "lshfm")  # beside the ground truth
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Run the demo and print its table."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small are slower on more

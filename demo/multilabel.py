@@ -16,7 +16,7 @@ from pathlib import Path
 from demo.__main__ import run_tool
 from demo.canvases import SINGLE, Kind, pack_listed, shown, write_listed
 from figures import curves
-from utils.console import exit_with_its_code
+from utils.console import resumable
 
 WORK = Path("demo/work/multilabel")
 SEEDS = (0, 1, 2)
@@ -34,7 +34,7 @@ ROWS = {
 }
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Run the demo and print its table."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks this small are slower on more

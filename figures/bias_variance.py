@@ -21,18 +21,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 from torch import Tensor
 
 from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.files import check_output
+from utils.plots import plt, save
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,7 @@ def draw(groups: Sequence[Group], output: Path) -> None:
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)
 
 
 @exit_with_its_code
@@ -94,10 +90,11 @@ def main() -> None:
     parser.add_argument("--output", type=png, help="PNG to write (default: bias_variance.png beside the first run)")
     options = parser.parse_args()
     groups = [parse_group(text) for text in options.groups]
+    output = options.output or groups[0][1][0].parent / "bias_variance.png"
+    check_output(output)
     outputs = {run: outputs_of_run(run, teachers=False)[0] for _, runs in groups for run in runs}
     check_comparable(outputs)
     measured = [measure(name, [outputs[run] for run in runs]) for name, runs in groups]
-    output = options.output or next(iter(outputs)).parent / "bias_variance.png"
     draw(measured, output)
     for group in measured:
         sums = f"bias {group.bias:.4f} + variance {group.variance:.4f} = {group.bias + group.variance:.4f}"

@@ -11,17 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 
 from dataset.class_names import names_for_people
 from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.files import check_output
+from utils.plots import plt, save
 from utils.text import printable
 
 _COLORS = plt.get_cmap("magma_r").with_extremes(bad="lightgray")
@@ -45,20 +42,19 @@ def draw(student: NetworkOutputs, teachers: list[NetworkOutputs], output: Path) 
     most = max(difference.max() for difference in differences)
     names = names_for_people([student.classes[label] for label in np.unique(student.labels)])
     side = max(5.0, _INCHES * min(len(names), _NAMED))
-    size = (side + 1) * len(teachers), side
-    figure, panels = plt.subplots(1, len(teachers), figsize=size, squeeze=False, layout="constrained")
+    wide = (side + 1) * len(teachers)
+    figure, panels = plt.subplots(1, len(teachers), figsize=(wide, side), squeeze=False, layout="constrained")
     shown = range(0, len(names), -(-len(names) // _NAMED))
     ticks = shown, [printable(names[place]) for place in shown]
     for axes, teacher, difference in zip(panels[0], teachers, differences):
         diagonal = np.eye(len(difference), dtype=bool)
         image = axes.imshow(np.ma.array(difference, mask=diagonal), vmin=0, vmax=most, cmap=_COLORS)
         axes.set(title=f"student - {teacher.name}: mean {difference.mean():.3f}", xlabel="output", ylabel="true class")
-        text = {"fontsize": 10 if len(names) <= 20 else 6.5, "parse_math": False}
-        axes.set_xticks(*ticks, rotation=90, **text)
-        axes.set_yticks(*ticks, **text)
+        size = 10 if len(names) <= 20 else 6.5
+        axes.set_xticks(*ticks, rotation=90, fontsize=size)
+        axes.set_yticks(*ticks, fontsize=size)
     figure.colorbar(image, ax=panels[0], label="|difference of mean logits|", shrink=min(1, 5 / side))
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)
     return [(t.name, float(d.max()), float(d.mean())) for t, d in zip(teachers, differences)]
 
 
@@ -69,12 +65,13 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder of a distillation")
     parser.add_argument("--output", type=png, help="PNG to write (default: correlation.png in the run)")
     options = parser.parse_args()
+    output = options.output or options.run / "correlation.png"
+    check_output(output)
     student, *teachers = outputs_of_run(options.run, teachers=True)
     if not teachers:
         raise UsageError(f"{options.run} has no teacher to compare with")
     if of_features := [one.name for one in (student, *teachers) if not one.logits.shape[1]]:
         raise UsageError(f"{options.run}: {', '.join(of_features)} has no classifier, and so no logits to compare")
-    output = options.output or options.run / "correlation.png"
     for name, most, mean in draw(student, teachers, output):
         print(f"{name}: greatest difference {most:.3f}, mean {mean:.3f}")
     print(output)

@@ -19,11 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -31,6 +27,8 @@ from figures import log
 from figures.log import primary, read_metrics
 from utils.console import exit_with_its_code, png
 from utils.errors import ExpectedError
+from utils.files import check_output
+from utils.plots import plt, save
 
 __all__ = ["PROCESSES", "TRAINER", "draw", "groups", "primary", "read_metrics"]
 
@@ -85,8 +83,7 @@ def draw(runs: Sequence[Path], output: Path) -> None:
         _draw_time(figure.add_subplot(grid[1, 2]), timed, PROCESSES, "Time of the decoding processes")
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)
 
 
 def groups(runs: Sequence[Path]) -> list[Group]:
@@ -193,6 +190,7 @@ def _draw_loss(axes: Axes, metrics: dict[Path, Rows], loss: _Loss) -> None:
     axes.set(xlabel=loss.place, ylabel="loss", title=loss.title)
     if values and min(values) > 0 and max(values) > _DECADES * min(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # its own writes formulas
 
 
 def _draw_training_loss(axes: Axes, rows: Rows) -> None:
@@ -237,6 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     first = options.runs[0]
     output = options.output or (first.parent if len(options.runs) > 1 else first) / "curves.png"
+    check_output(output)
     draw(options.runs, output)
     print(output)
 

@@ -13,12 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dataset.class_names import names_for_people
@@ -26,6 +21,8 @@ from dataset.inspection.boxes import draw_boxes
 from figures.outputs import Detected, Photo, detections_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.files import check_output
+from utils.plots import plt, save
 from utils.text import counted, printable
 
 _WIDE, _TALL = 480, 400  # pixels in which an image stands
@@ -69,7 +66,7 @@ def plot(
     for place in range(across * columns):
         x = _GAP + place // columns * group + place % columns * (_WIDE + _GAP) + _WIDE / 2
         name = printable(names[place % columns])
-        figure.text(x / width, 1 - _TOP / 2 / height, name, size=13, ha="center", va="center", parse_math=False)
+        figure.text(x / width, 1 - _TOP / 2 / height, name, size=13, ha="center", va="center")
     for number, photo in enumerate(photos):
         row, place = divmod(number, across)
         left, bottom = _GAP + place * group, float(tops[row + 1]) - _LINE
@@ -77,7 +74,7 @@ def plot(
         for column, shown in enumerate([_objects(photo, classes), *found]):
             _draw(figure, photo, shown, (left + column * (_WIDE + _GAP), bottom))
         key, at = printable(photo.key), (left / width, 1 - (bottom + _LINE / 2) / height)
-        figure.text(*at, key, size=9, color="gray", va="center", parse_math=False)
+        figure.text(*at, key, size=9, color="gray", va="center")
     return figure
 
 
@@ -121,6 +118,8 @@ def main() -> None:
     if options.images < 1:
         raise UsageError(f"--images {options.images}: at least 1")
     runs = list(dict.fromkeys(options.runs))
+    output = options.output or runs[0] / "detections.png"
+    check_output(output)
     of_runs = {run: detections_of_run(run, options.images) for run in runs}
     first = of_runs[runs[0]]
     for run, other in of_runs.items():
@@ -129,10 +128,8 @@ def main() -> None:
     names = [run.name for run in runs]
     shown = names if len({*names}) == len(names) else [str(run) for run in runs]
     predictions = {name: of_runs[run].detected for name, run in zip(shown, runs)}
-    output = options.output or runs[0] / "detections.png"
     figure = plot(first.photos, predictions, names_for_people(first.classes), options.threshold)
-    figure.savefig(output, dpi=_DPI)
-    plt.close(figure)
+    save(figure, output, _DPI)
     for name, photos in predictions.items():
         count = sum(int((found.scores >= options.threshold).sum()) for found in photos)
         print(f"{printable(name)}: {counted(count, 'detection')} of {options.threshold:g} or more")

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dataset.class_names import names_for_people
+from utils.plots import plt, save
 from utils.text import printable
 
 _INCHES = 0.16  # a class
@@ -42,7 +38,7 @@ def plot(weights: np.ndarray, counts: np.ndarray, classes: Sequence[str], parts:
         start += len(part)
     called = names_for_people(classes)
     names = [f"{printable(called[label])} ({counts[label]})" for label in order]
-    axes.set_yticks(range(len(order)), names, size=7, parse_math=False)
+    axes.set_yticks(range(len(order)), names, size=7)
     axes.set_xticks([])
     axes.set_title(f"{len(order)} classes in {len(parts)} parts, with the images of each")
     return figure
@@ -53,5 +49,4 @@ def draw(
 ) -> None:
     """`plot` as a PNG."""
     figure = plot(weights, counts, classes, parts)
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)

@@ -13,7 +13,9 @@ from typing import Any
 
 from old_names import as_today
 from utils.errors import DataError, UsageError
+from utils.files import parsed
 from utils.rows import TIME, best_row, highest, of_kind, primary, read_rows
+from utils.text import shortened
 
 __all__ = [
     "as_json",
@@ -35,6 +37,16 @@ __all__ = [
 
 SEED = "train_params.seed"
 
+# What is read of a config, with the types of its values; * for any name.
+_SHAPE = {
+    "data": {"batch_size": int},
+    "student": {"name": str},
+    "teachers": {"*": {"name": str}},
+    "phases": {"*": {"epochs": int, "terms": {"*": {"objective": str, "weight": (int, float)}}}},
+    "train_params": {"seed": int},
+}
+_MAY_LACK = ("data", "student", "teachers", "train_params", "seed", "weight")
+
 # Settings that change nothing of what a run learns, nor of what it learns from and how it computes.
 _NOT_COMPARED = re.compile(
     r"name|train_params\.(output_path|print_freq|checkpoint_steps|timeout_minutes|wandb_project)"
@@ -52,9 +64,10 @@ def read_config(run: Path) -> dict[str, Any]:
     """
     path = run / "config.json"
     try:
-        config = as_today(json.loads(path.read_bytes()))
-        if not all(isinstance(phase["terms"], dict) for phase in config["phases"].values()) or not config["phases"]:
-            raise ValueError("it has no phases with terms")
+        config = as_today(parsed(path.read_bytes()))
+        _check(config, _SHAPE)
+        if not config["phases"]:
+            raise ValueError("it has no phases")
         return config
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; name run folders") from None
@@ -62,8 +75,20 @@ def read_config(run: Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged ({error})") from None
 
 
+def _check(value: Any, shape: Any, key: str = "") -> None:
+    """Raises ValueError where a ``value`` is not of its ``shape``: a type, or the values of an object by name."""
+    if isinstance(shape, dict) and isinstance(value, dict):
+        if lacking := [name for name in shape if name not in ("*", *_MAY_LACK, *value)]:
+            raise ValueError(f"it has no {key}{lacking[0]}")
+        for name in value:
+            if (inner := shape.get(name, shape.get("*"))) is not None:
+                _check(value[name], inner, f"{key}{name}.")
+    elif isinstance(shape, dict) or not isinstance(value, shape):
+        raise ValueError(f"{key.rstrip('.')} is {shortened(repr(value))}, which it cannot be")
+
+
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl; how many cannot be read is printed.
+    """The lines of a run's metrics.jsonl; what cannot be read is printed.
 
     Raises:
         UsageError: there is none.
@@ -71,9 +96,9 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     if not path.exists():
         raise UsageError(f"{path} is missing: {run} is not a run folder")
-    rows, unread = read_rows(path)
-    if unread:
-        print(f"{path}: {unread} lines cannot be read and are left out", file=sys.stderr)
+    rows, remark = read_rows(path)
+    if remark:
+        print(f"{path}: {remark}", file=sys.stderr)
     return rows
 
 

@@ -15,6 +15,7 @@ from dataset.feed.batch import Batch
 from dataset.feed.stored import in_stored_pixels
 from dataset.feed.targets import Objects
 from dataset.loader import DataConfig, EvalLoader, open_split
+from dataset.store.samples import Samples
 from figures import log
 from models.outputs import Scene
 from models.zoo import Network, NetworkConfig, build_network
@@ -48,7 +49,8 @@ def outputs_of_run(
         split: whether the images are the validation images or the training images, these without augmentation.
 
     Raises:
-        UsageError: the folder is no run, or has no checkpoint yet; or a teacher lacks some of the classes.
+        UsageError: the folder is no run, or has no checkpoint yet; its images have no labels; or a teacher lacks some
+            of the classes.
         DataError: its data cannot be read.
     """
     config, data = _config_of(run)
@@ -56,6 +58,7 @@ def outputs_of_run(
         (data.train_split, data.train_data_type) if split == "train" else (data.val_split, data.val_data_type)
     )
     samples = open_split(data, folder, kind)
+    check_labelled(samples, f"{run}: its {'validation' if split == 'val' else 'training'} images")
     if samples.labels.ndim > 1:
         raise UsageError(f"{run}: its images have several labels each, and this picture is of one")
     networks: dict[str, NetworkConfig] = {"student": student_of(config, run)}
@@ -72,6 +75,12 @@ def outputs_of_run(
         return [_outputs(name, network, chosen) for name, network in built.items()]
     finally:
         loader.close()
+
+
+def check_labelled(samples: Samples, called: str) -> None:
+    """Raises UsageError where the images, as a message has them ``called``, have no labels."""
+    if samples.unlabelled:
+        raise UsageError(f"{called} have no labels, which pictures of what networks give need")
 
 
 def student_of(config: dict[str, Any], run: Path) -> NetworkConfig:

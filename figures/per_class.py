@@ -10,16 +10,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from dataset.class_names import names_for_people
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.files import check_output
+from utils.plots import plt, save
 from utils.text import counted, printable
 
 
@@ -44,7 +41,7 @@ def plot(rows: Sequence[Mapping[str, object]], score: str = "") -> Figure:
     figure, axes = plt.subplots(figsize=(8, 1.2 + 0.2 * len(values)), layout="constrained")
     places = range(len(values))
     axes.barh(places, [value for value, _ in values], height=0.75)
-    axes.set_yticks(places, [label for _, label in values], fontsize="small", parse_math=False)
+    axes.set_yticks(places, [label for _, label in values], fontsize="small")
     numbers = axes.secondary_yaxis("right")
     numbers.set_yticks(places, [f"{value:.1f}" for value, _ in values], fontsize="small")
     numbers.tick_params(length=0)
@@ -79,8 +76,7 @@ def draw(table: Path, output: Path, score: str = "") -> None:
     if not rows or "class" not in rows[0]:
         raise UsageError(f"{table} is not a table of classes")
     figure = plot(rows, score)
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)
 
 
 @exit_with_its_code
@@ -92,6 +88,7 @@ def main() -> None:
     parser.add_argument("--output", type=png, help="PNG to write (default: per_class.png beside the table)")
     options = parser.parse_args()
     output = options.output or options.table.with_name("per_class.png")
+    check_output(output)
     draw(options.table, output, options.score)
     print(output)
 

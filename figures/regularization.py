@@ -24,19 +24,16 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 from torch import Tensor
 
 from figures.outputs import NetworkOutputs, outputs_of_run
 from objectives.logits import wsld_weights
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.files import check_output
+from utils.plots import plt, save
 
 _IMAGES = 50_000  # all of CIFAR's
 _TEMPERATURES = range(1, 11)
@@ -110,8 +107,7 @@ def draw(effects: list[Effect], output: Path) -> None:
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize="small")
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)
 
 
 @exit_with_its_code
@@ -121,11 +117,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run folder of a distillation")
     parser.add_argument("--output", type=png, help="PNG to write (default: regularization.png in the run)")
     options = parser.parse_args()
+    output = options.output or options.run / "regularization.png"
+    check_output(output)
     student, *teachers = outputs_of_run(options.run, teachers=True, images=_IMAGES, split="train")
     if not teachers:
         raise UsageError(f"{options.run} has no teacher to compare with")
     effects = [measure(student, teacher) for teacher in teachers]
-    output = options.output or options.run / "regularization.png"
     draw(effects, output)
     print(f"{len(student.labels)} training images")
     for effect in effects:

@@ -13,17 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
-from matplotlib import pyplot as plt
 from sklearn.manifold import TSNE
 
 from dataset.class_names import OTHER, names_for_people, superclasses
 from figures.outputs import NetworkOutputs, outputs_of_run
 from utils.console import exit_with_its_code, png
 from utils.errors import UsageError
+from utils.files import check_output
+from utils.plots import plt, save
 from utils.text import printable
 
 _NAMED = 20  # classes that colours and a legend can tell apart
@@ -55,8 +53,7 @@ def draw(networks: list[NetworkOutputs], output: Path) -> None:
         axes.set(title=title, xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     panels[0][-1].legend(fontsize="small", markerscale=2, **beside)
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
+    save(figure, output)
 
 
 def _groups(classes: Sequence[str], labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -86,6 +83,7 @@ def main() -> None:
     if options.images < 10:
         raise UsageError(f"--images {options.images}: t-SNE needs 10 or more")
     output = options.output or options.run / "tsne.png"
+    check_output(output)
     draw(outputs_of_run(options.run, teachers=options.teachers, images=options.images), output)
     print(output)
 

@@ -20,7 +20,7 @@ from partition.graph import KINDS, affinity, cooccurrence, partition
 from partition.parts import read_partition
 from utils.console import exit_with_its_code
 from utils.errors import UsageError
-from utils.files import make_folder
+from utils.files import check_output, make_folder
 from utils.text import counted, first_few, printable
 
 
@@ -28,6 +28,10 @@ from utils.text import counted, first_few, printable
 def main() -> None:
     """Partition, write, draw."""
     flags = _parse()
+    for option, path in (("--output", flags.output), ("--numbered", flags.numbered)):
+        if path:
+            make_folder(path.parent, option)
+            check_output(path, option)
     reader = ShardReader(flags.split)
     if reader.labels.ndim != 2:
         raise UsageError(f"{flags.split} has one class an image; partitions are of several")
@@ -36,7 +40,6 @@ def main() -> None:
     else:
         made = partition(reader.labels, reader.classes, flags.kind, flags.parts, flags.seed)
     made = replace(made, data=str(flags.split))
-    make_folder(flags.output.parent, "--output")
     made.write(flags.output)
     if flags.numbered:
         made.write_numbered(flags.numbered, reader.classes)

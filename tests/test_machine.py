@@ -129,6 +129,26 @@ def test_a_tool_ends_in_one_line_whatever_the_system_refuses(capsys, error):
     )
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("name", [(), ("/x/lists",)])
+def test_a_full_disk_is_one_kind_of_error_wherever_it_shows(capsys, number, name):
+    def write():
+        raise OSError(number, os.strerror(number), *name)
+
+    def wrapped():
+        try:
+            write()
+        except OSError as error:
+            raise UsageError(f"--output: {error.strerror}") from None
+
+    for tool in (write, wrapped):
+        with pytest.raises(SystemExit, match="3"):
+            exit_with_its_code(tool)()
+        said = capsys.readouterr().err
+        assert said.startswith("DataError: ")
+        assert said.endswith(f"{os.strerror(number)}; free some space and run the same command again\n")
+
+
 def test_a_closed_pipe_ends_a_tool_silently():
     script = "from utils.console import exit_with_its_code as e; e(lambda: print('line\\n' * 10**6))()"
     done = subprocess.run(

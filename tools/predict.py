@@ -6,25 +6,23 @@
     python -m tools.predict runs/boxes folder/ --save FOLDER    of a detector, pictures with the boxes drawn
 
 Of several labels an image, and of boxes, those of at least --threshold are printed. Images are shown to the student as
-in its validation. One that is damaged is named, the others go on, and the exit code is 3.
+in its validation. One that is damaged or missing is named, the others go on, and the exit code is 3. --save replaces no
+file.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
 import numpy as np
 import torch
-from matplotlib import pyplot as plt
 
 from dataset.class_names import names_for_people
 from dataset.inspection.boxes import draw_boxes
@@ -34,10 +32,12 @@ from export.images import Damaged, Said, images_in, look_at
 from export.student import student_of
 from utils.console import exit_with_its_code
 from utils.errors import DataError, UsageError
-from utils.files import make_folder, write_atomically
+from utils.files import make_folder
+from utils.plots import plt, save
 from utils.text import counted, first_few, printable
 
 _BOXES_FROM = 0.5  # score of a detection that is printed
+_TOP = 5
 _DPI = 100
 
 
@@ -53,30 +53,35 @@ def main() -> None:
         )
     if options.save and not task.detects:
         raise UsageError(f"--save draws boxes, and {options.student} is no detector")
-    if options.save:
-        make_folder(options.save, "--save")
     kind = "boxes" if task.detects else "labels" if task.logits == "sigmoid" else "shares"
-    threshold = options.threshold
+    if kind == "shares" and options.threshold is not None:
+        raise UsageError(f"--threshold: {options.student} has one class an image: use --top")
+    if kind != "shares" and options.top is not None:
+        raise UsageError(f"--top: of {options.student} all {kind} of at least --threshold are named: use that")
+    paths, missing = images_of(options.images)
+    pictures = pictures_of(paths, options.save) if options.save else {}
+    top, threshold = options.top or _TOP, options.threshold
     if threshold is None:
         threshold = _BOXES_FROM if task.detects else getattr(task, "threshold", _BOXES_FROM)
     names = names_for_people(student.classes)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     damaged: list[Damaged] = []
-    drawn: set[str] = set()
-    for said in look_at(student, images_in(options.images), device):
+    drawn = 0
+    for said in itertools.chain(missing, look_at(student, paths, device)):
         if isinstance(said, Damaged):
             damaged.append(said)
             print(f"{printable(str(said.path))}: {said.reason}", file=sys.stderr)
             continue
-        rows = _ROWS[kind](said, student.classes, names, options.top, threshold)
+        rows = _ROWS[kind](said, student.classes, names, top, threshold)
         print(json.dumps({"file": str(said.path), kind: rows}) if options.json else line(said.path, kind, rows))
         if options.save:
-            draw(said, rows, options.save / _free_name(said.path, drawn))
+            draw(said, rows, pictures[said.path])
+            drawn += 1
     if drawn:
-        print(f"{options.save}: {counted(len(drawn), 'picture')}", file=sys.stderr)
+        print(f"{options.save}: {counted(drawn, 'picture')}", file=sys.stderr)
     if damaged:
-        paths = first_few([printable(str(one.path)) for one in damaged])
-        raise DataError(f"{counted(len(damaged), 'image')} could not be read: {paths}")
+        named = first_few([printable(str(one.path)) for one in damaged])
+        raise DataError(f"{counted(len(damaged), 'image')} could not be read: {named}")
 
 
 def parse() -> argparse.Namespace:
@@ -88,16 +93,48 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("student", type=Path, help="folder of a run, or one that tools.export wrote")
     parser.add_argument("images", type=Path, nargs="+", help="image files, and folders that hold some")
-    parser.add_argument("--top", type=int, default=5, help="how many classes are named of an image (default: 5)")
+    parser.add_argument("--top", type=int, help=f"how many classes are named of an image (default: {_TOP})")
     parser.add_argument("--threshold", type=float, help="of labels: the run's own; of boxes: 0.5 (defaults)")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="folder for pictures with boxes")
     parser.add_argument("--json", action="store_true", help="print JSON lines")
     options = parser.parse_args()
-    if options.top < 1:
+    if options.top is not None and options.top < 1:
         raise UsageError(f"--top {options.top}: at least 1")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UsageError(f"--threshold {options.threshold:g}: 0 to 1")
     return options
+
+
+def images_of(places: Sequence[Path]) -> tuple[list[Path], list[Damaged]]:
+    """The images at ``places``, and those of them that are missing.
+
+    Raises:
+        UsageError: all are, or there is no image in a folder.
+    """
+    there = [place for place in places if place.exists()]
+    missing = [Damaged(place, "no such file or folder") for place in places if place not in there]
+    return images_in(there or places), missing
+
+
+def pictures_of(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """A file in ``folder``, which is made, for the picture of each image.
+
+    Raises:
+        UsageError: something else is there, or the folder cannot be written to.
+    """
+    pictures: dict[Path, Path] = {}
+    taken = set[Path]()
+    for path in paths:
+        number, picture = 1, folder / f"{path.stem}.png"
+        while picture in taken:
+            number += 1
+            picture = folder / f"{path.stem}_{number}.png"
+        if os.path.lexists(picture):
+            raise UsageError(f"--save {folder}: {printable(picture.name)} is there already: name another folder")
+        taken.add(picture)
+        pictures[path] = picture
+    make_folder(folder, "--save")
+    return pictures
 
 
 Rows = list[dict[str, Any]]
@@ -145,16 +182,6 @@ def _edges(box: list[float]) -> str:
     return " ".join(f"{edge:.0f}" for edge in box)
 
 
-def _free_name(path: Path, taken: set[str]) -> str:
-    """A name for the picture of an image, another one than those that are ``taken``, which it is put among."""
-    number, name = 1, f"{path.stem}.png"
-    while name in taken:
-        number += 1
-        name = f"{path.stem}_{number}.png"
-    taken.add(name)
-    return name
-
-
 def draw(said: Said, rows: Rows, to: Path) -> None:
     """Write the picture of an image with the boxes of ``rows``, pixel by pixel."""
     pixels = decode(read_image(said.path))
@@ -165,8 +192,7 @@ def draw(said: Said, rows: Rows, to: Path) -> None:
     labels = [f"{row['name']} {row['score']:.2f}" for row in rows]
     boxes = np.array([row["box"] for row in rows], np.float64).reshape(-1, 4)
     draw_boxes(axes, boxes, said.classes[: len(rows)], labels, np.zeros(len(rows), bool))
-    write_atomically(to, lambda file: figure.savefig(file, format="png", dpi=_DPI))
-    plt.close(figure)
+    save(figure, to, _DPI)
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ from training.filling import compare, detections, fill, losses
 from training.step import autocast
 from training.stored import Precision, Stored
 from utils.config import read_configs
-from utils.console import exit_with_its_code
+from utils.console import resumable
 from utils.distributed import barrier, print_on_first, ranks
 from utils.errors import UsageError
 from utils.files import expanded
 from utils.text import counted
 
 
-@exit_with_its_code
+@resumable
 def main() -> None:
     """Fill, or check, the stores of all teachers of the config that have one."""
     options, cfgs = parse()

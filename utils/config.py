@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-import json
 import re
 import runpy
 import shutil
@@ -17,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-from utils.errors import DataError, ExpectedError, UsageError
-from utils.imports import check_namesakes
+from utils.errors import DataError, ExpectedError, UsageError, in_one_line
+from utils.files import parsed
+from utils.imports import check_namesakes, never_exiting
 from utils.renamed import Renamed, advice, file_now, overrides_now
 from utils.settings import expected, hints, left_out, parse, settings, show
 
@@ -102,6 +102,8 @@ def _not_there(path: Path, old: OldNames) -> str:
     files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
     if path.is_dir():
         return f"--cfg {path}: a folder; name one of its configs: {', '.join(files)}"
+    if path.is_symlink():
+        return f"--cfg {path}: a link to {path.readlink()}, where no file can be read; mend the link"
     near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, files)]
     named = sorted(file for file in _ROOT.glob("configs/**/[!_]*.py") if file.stem == path.stem)
     shown = ", ".join([*(str(file.relative_to(_ROOT)) for file in named), *near])
@@ -116,7 +118,8 @@ def _one_line(path: Path, kind: type, old: OldNames) -> Iterator[None]:
         UsageError: in place of every error of another kind.
     """
     try:
-        yield
+        with never_exiting():
+            yield
     except ExpectedError:
         raise
     except Exception as error:  # a config is a program of the user's
@@ -136,7 +139,7 @@ def _explained(error: Exception, config: Path, kind: type, old: OldNames) -> str
     """An error that a config raised, with its file and line, and what to write in place of a wrong or an old name."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_config(Path(frame.filename), config)]
     file, line = (frames[-1].filename, frames[-1].lineno) if frames else (str(config), None)
-    message = f"{type(error).__name__}: {error}"
+    message = in_one_line(error)
     if isinstance(error, SyntaxError):
         file, line, message = error.filename or file, error.lineno, f"{type(error).__name__}: {error.msg}"
     if isinstance(error, ModuleNotFoundError) and (
@@ -354,7 +357,7 @@ def restore_file(
         DataError: it is damaged, or lacks a setting that has no default.
     """
     try:
-        return restore(kind, today(dict(json.loads(path.read_bytes()))))
+        return restore(kind, today(dict(parsed(path.read_bytes()))))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except (ValueError, TypeError, AttributeError, DataError) as error:

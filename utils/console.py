@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -14,12 +15,14 @@ from typing import Any
 from tqdm import tqdm
 
 from utils import starting
-from utils.errors import ExpectedError, UsageError
+from utils.errors import DataError, ExpectedError, UsageError
+
+_FULL = os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)
 
 tqdm.set_lock(RLock())  # its own is a semaphore too, which a kill would leave in /dev/shm
 
 
-def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
+def exit_with_its_code(main: Callable[[], object], on_interrupt: str = "stopped") -> Callable[[], None]:
     """Decorate a command: an expected error is printed as one line and ends the process with its exit code."""
 
     @wraps(main)
@@ -34,14 +37,21 @@ def exit_with_its_code(main: Callable[[], object]) -> Callable[[], None]:
         except OSError as error:
             sys.exit(report(UsageError(f"{error.filename or 'input or output'}: {error.strerror or error}")))
         except KeyboardInterrupt:
-            print("stopped; the same command resumes from here", file=sys.stderr)
+            print(on_interrupt, file=sys.stderr)
             sys.exit(130)
 
     return command
 
 
+def resumable(main: Callable[[], object]) -> Callable[[], None]:
+    """As `exit_with_its_code`, of a command that goes on where it was stopped."""
+    return exit_with_its_code(main, "stopped; the same command resumes from here")
+
+
 def report(error: BaseException) -> int:
-    """Print ``error`` on one line; returns its exit code."""
+    """Print ``error`` on one line; returns its exit code, which is a DataError's where a disk is full."""
+    if isinstance(error, UsageError) and any(text in str(error) for text in _FULL):
+        error = DataError(f"{error}; free some space and run the same command again")
     print(f"{type(error).__name__}: {error}", file=sys.stderr)
     return error.exit_code  # type: ignore[attr-defined]
 

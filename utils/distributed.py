@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import torch
 from torch import Tensor
@@ -91,12 +91,11 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
         known = error if isinstance(error, ExpectedError) else lost(error, place, "")
         if known is None:
             raise
-        if _is_first_to_print(known, place):
-            report(known)
+        code = report(known) if _is_first_to_print(known, place) else known.exit_code
         if isinstance(known, RankLost):
             sys.stdout.flush()
-            os._exit(known.exit_code)  # leaving the group would wait for the rank that is lost
-        sys.exit(known.exit_code)
+            os._exit(code)  # leaving the group would wait for the rank that is lost
+        sys.exit(code)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -154,16 +153,21 @@ def lost(error: RuntimeError, place: Ranks, when: str) -> RankLost | None:
         place: of the rank that has it.
         when: how far the run is.
     """
-    text = str(error)
-    of_ranks = isinstance(error, dist.DistError) or any(one in text for one in _GONE)
-    if place.world == 1 or isinstance(error, ExpectedError) or not of_ranks:
+    if place.world == 1 or not is_of_ranks(error):
         return None
+    text = str(error)
     gone = f"rank {', '.join(map(str, _silent(place)))}" if place.store else "another rank"
     why = next((one for one in _GONE[:-1] if one in text), text.partition("\n")[0])
     return RankLost(
         f"{gone} ended or does not answer{when} ({why}; seen by rank {place.rank}). The same command resumes from the "
         "last checkpoint; where a rank is only slow, raise train_params.timeout_minutes"
     )
+
+
+def is_of_ranks(error: BaseException) -> bool:
+    """Whether ``error`` is how a collective says that another rank is gone, not one that is expected already."""
+    gone = isinstance(error, dist.DistError) or any(one in str(error) for one in _GONE)
+    return gone and not isinstance(error, ExpectedError)
 
 
 def _silent(place: Ranks) -> list[int]:
@@ -283,10 +287,10 @@ def on_first(work: Callable[[], object], ranks: Ranks) -> None:
         raise failure
 
 
-def print_on_first(line: str) -> None:
-    """Print ``line`` on the first rank alone."""
+def print_on_first(line: str, file: TextIO | None = None) -> None:
+    """Print ``line`` on the first rank alone, to stdout or to ``file``."""
     if not dist.is_initialized() or dist.get_rank() == 0:
-        print(line)
+        print(line, file=file)
 
 
 def barrier() -> None:

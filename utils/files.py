@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from utils.errors import DataError, UsageError
 
@@ -24,7 +25,7 @@ def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) 
     Raises:
         DataError: the disk is full or cannot be written; what stood at ``path`` before is untouched.
     """
-    temporary = path.with_name(f"{path.name}.partial")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as file:
             file.write(content) if isinstance(content, bytes) else content(file)
@@ -59,6 +60,36 @@ def make_folder(path: Path, option: str) -> None:
         raise UsageError(f"{option}: the folder {path} cannot be written to: {error.strerror}") from None
 
 
+def parsed(content: bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is none, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def check_output(path: Path, option: str = "--output") -> None:
+    """See, before the work that makes it, that the file ``path`` can be written to its folder, where there is one.
+
+    Raises:
+        UsageError: naming the ``option`` that asks for it: a folder stands there, or no file can be made beside it.
+    """
+    if not path.parent.is_dir():
+        return
+    temporary = _temporary(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise UsageError(f"{option}: {path} cannot be written: {error.strerror}") from None
+
+
 def expanded(path: str, setting: str) -> Path:
     """``path`` with its `~`.
 
@@ -69,6 +100,11 @@ def expanded(path: str, setting: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise UsageError(f"{setting}: {path} leads to a home folder that is not known: write the path whole") from None
+
+
+def _temporary(path: Path) -> Path:
+    """What a file is called until it is whole."""
+    return path.with_name(f"{path.name}.partial")
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,34 +2,80 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from utils.files import parsed
+from utils.text import counted, printable, shortened
 
 PLACES = {"train": "step", "val": "epoch"}  # by kind, where in the run a row belongs
 TIME = ("seconds", "time")  # what stands behind the scores in a row
 
 _PLACE = ("kind", "phase", "stage", "epoch", "step")  # what stands before them; older runs have stages
+_TEXTS = ("kind", "phase", "stage", "time")
+_COUNTED = ("epoch", "step", "seconds")
+_MOST = 2**63
 
 
-def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The rows in ``path`` of kind train, with a step, or val, with an epoch, and how many lines are something else.
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """The rows in ``path``, and a remark on lines that are left out for not being rows; empty where there are none.
 
-    The end of a file without a line break is no line: a process was killed, or is at it.
+    A row is of kind train, with a step, or val, with an epoch and a score; it has a phase and a time, where it has
+    them, and numbers. The end of a file without a line break is no line: a process was killed, or is at it.
     """
-    rows, unread = [], 0
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    rows, wrong = [], list[str]()
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict) and isinstance(row.get(PLACES.get(str(row.get("kind")))), int | float):
-            rows.append(row)
-        else:
-            unread += 1
-    return rows, unread
+            rows.append(_row(line))
+        except ValueError as error:
+            wrong.append(f"line {number}: {error}")
+    left_out = f"{counted(len(wrong), 'line')} cannot be read and {'is' if len(wrong) == 1 else 'are'} left out"
+    return rows, f"{left_out} ({wrong[0]}{', ...' if len(wrong) > 1 else ''})" if wrong else ""
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """The row that a line is.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    try:
+        row = parsed(line)
+    except ValueError:
+        raise ValueError("it is no JSON") from None
+    if not isinstance(row, dict) or row.get("kind") not in (*PLACES,):
+        raise ValueError("its kind is not train or val")
+    if PLACES[row["kind"]] not in row:
+        raise ValueError(f"it has no {PLACES[row['kind']]}")
+    if row["kind"] == "val" and primary([row]) is None:
+        raise ValueError("it has no score")
+    for name, value in row.items():
+        expected = _lacks(name, value)
+        if expected:
+            raise ValueError(f"{printable(name)} is {shortened(repr(value))}, no {expected}")
+    return row
+
+
+def _lacks(name: str, value: Any) -> str:
+    """What the value of a field should be and is not; empty where it is well."""
+    if name == "time":
+        return "" if _is_time(value) else "time with its zone"
+    if name in _TEXTS:
+        return "" if isinstance(value, str) else "text"
+    if not isinstance(value, float) and not (isinstance(value, int) and abs(value) < _MOST):
+        return "number"
+    return "" if 0 <= value < _MOST or name not in _COUNTED else "finite number from 0"
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        then = datetime.fromisoformat(value)
+        return then.tzinfo is not None and bool(then.astimezone())
+    except (ValueError, TypeError, OverflowError):
+        return False
 
 
 def of_kind(rows: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -37,7 +83,7 @@ def of_kind(rows: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def primary(val: Sequence[dict[str, Any]]) -> str | None:
+def primary(val: Sequence[Mapping[str, Any]]) -> str | None:
     """The score by which the run's best student is chosen: a task gives it first. None before the first epoch's end."""
     return next((name for name in val[0] if name not in _PLACE + TIME), None) if val else None
 

@@ -22,7 +22,7 @@ from figures.report.page import page
 from figures.report.seen import benches
 from utils.console import exit_with_its_code
 from utils.errors import DataError, UsageError
-from utils.files import write_atomically
+from utils.files import check_output, write_atomically
 from utils.text import counted
 
 _NAME = "report.html"
@@ -82,6 +82,7 @@ def main() -> None:
     output = options.output or (folders[0].parent if len(folders) > 1 else folders[0]) / _NAME
     if output.suffix not in (".html", ".htm") or not output.parent.is_dir():
         raise UsageError(f"--output {output}: name a .html file in a folder that exists")
+    check_output(output)
     write(folders, output, options.images, ["python", "-m", "figures.report", *sys.argv[1:]])
 
 

@@ -183,7 +183,9 @@ def _y_axis(
         low = min(low, 0.0)
     if kind == "stack":
         high = 100.0
-    marks = MaxNLocator(nbins=5, steps=_STEPS).tick_values(low, high if high > low else low + (abs(low) or 1))
+    if math.isclose(low, high):
+        low, high = (0.0, high) if unit == "%" and high >= 100 else (low, low + (abs(low) or 1))
+    marks = MaxNLocator(nbins=5, steps=_STEPS).tick_values(low, high)
     bottom, top = float(marks[0]), float(marks[-1])
     if unit == "%":
         top = min(top, max(100.0, high))

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from figures import curves, log
 from utils.errors import DataError, UsageError
+from utils.files import parsed
 from utils.rows import read_rows
 from utils.settings import show
-from utils.text import counted, printable
+from utils.text import printable, shortened
 
 _NAMED_BY_USERS = {"teachers", "terms", "phases", "options", "task_options", "taps"}  # what is in these may be absent
 _MANIFEST = ".manifest.json"
@@ -84,7 +85,7 @@ class Run:
         """The highest primary score, of the student and its averages, percent."""
         return log.highest(self.best) if self.best and math.isfinite(log.highest(self.best)) else None
 
-    @property
+    @cached_property
     def steps_an_epoch(self) -> float:
         """Training steps of an epoch; 1 where nothing tells."""
         if rows := [row for row in self.val if row.get("step") and row["epoch"]]:
@@ -153,7 +154,7 @@ def folders_of(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.name.endswith(_MANIFEST) and path.is_file():
             try:
-                folders = [Path(one["folder"]) for one in json.loads(path.read_bytes())["runs"].values()]
+                folders = [Path(one["folder"]) for one in parsed(path.read_bytes())["runs"].values()]
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise DataError(f"{path} is no manifest of runs, or damaged ({error}): name run folders") from None
             found += [one for one in folders if (one / "config.json").exists()]
@@ -173,14 +174,16 @@ def read_run(path: Path) -> Run:
         DataError: the settings are damaged.
     """
     config = log.read_config(path)
+    if lacking := [name for name in ("data", "student") if name not in config]:
+        raise DataError(f"{path / 'config.json'} is damaged (it has no {lacking[0]})")
     notes: list[str] = []
     environment = _read_object(
         path / "environment.json", "versions, devices and the command", notes, _check_environment
     )
     facts = _read_object(path / "facts.json", "classes and digests of the data", notes, _check_facts)
-    rows, unread = read_rows(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else ([], 0)
-    if unread:
-        notes.append(f"metrics.jsonl: {counted(unread, 'line')} cannot be read, and left out")
+    rows, remark = read_rows(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else ([], "")
+    if remark:
+        notes.append(f"metrics.jsonl: {remark}")
     train, val = (log.of_kind(rows, kind) for kind in ("train", "val"))
     if not rows:
         notes.append("metrics.jsonl has no line yet: there are no curves")
@@ -225,8 +228,7 @@ def brief(value: Any) -> str:
             text = ", ".join(f"{key}={show(one)}" for key, one in value.items()) or "none"
     else:
         text = show(value) if value not in ("", [], ()) else "none"
-    shown = printable(text)
-    return shown if len(shown) <= _BRIEF else f"{shown[: _BRIEF - 1]}…"
+    return shortened(text, _BRIEF)
 
 
 def ago(then: datetime) -> str:
@@ -268,7 +270,7 @@ def _as_on_the_command_line(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_object(path: Path, what: str, notes: list[str], check: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     try:
-        values = dict(json.loads(path.read_bytes()))
+        values = dict(parsed(path.read_bytes()))
         check(values)
         return values
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from dataset.feed.targets import Labels, Objects, Present, Targets
 from dataset.jpeg.decode import decode
 from dataset.loader import DataConfig, EvalLoader, open_split
 from dataset.store.samples import Samples
-from figures.outputs import Detected, Truth, detected, student_of, truths
+from figures.outputs import Detected, Truth, check_labelled, detected, student_of, truths
 from figures.report.data import Run
 from models.outputs import Scene
 from models.zoo import NetworkConfig
@@ -147,6 +147,7 @@ def _bench(runs: list[Run], data: DataConfig, images: int) -> Bench | None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         samples = open_split(data, data.val_split, data.val_data_type)
+        check_labelled(samples, "they")
         bench = Bench(runs, first.task, _names(samples), samples, options.get("threshold", 0.5))
         loader = EvalLoader(samples, data, 0, 1, device, _targets(first.task, options, len(samples.classes)))
         with closing(loader):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -11,18 +12,20 @@ import pytest
 import torch
 from conftest import trained
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 from PIL import Image
 from safetensors.torch import load_file
 
 from dataset.class_names import _of_cifar100, _of_imagenet, superclasses
 from dataset.loader import open_split
-from figures import bias_variance, correlation, outputs, regularization, tsne
+from figures import bias_variance, correlation, curves, detections, outputs, per_class, regularization, tsne
 from figures.correlation import mean_logits
 from figures.outputs import NetworkOutputs, outputs_of_run
 from figures.report.data import read_run
 from figures.report.seen import benches
 from objectives.logits import kd, wsld_weights
 from training import checkpoint
+from utils import plots
 from utils.errors import UsageError
 
 
@@ -122,6 +125,35 @@ def test_pictures_are_drawn(run, ran):
         with Image.open(run / name) as image:
             assert image.width == wide
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.parametrize("figure", [tsne, correlation, regularization, bias_variance, curves, detections, per_class])
+def test_a_file_that_cannot_be_written_is_named_before_the_work(figure, tmp_path, ran, monkeypatch):
+    (tmp_path / "taken.png").mkdir()
+    for name in ("outputs_of_run", "detections_of_run", "draw"):
+        monkeypatch.setattr(figure, name, None, raising=False)
+    of = f"a={tmp_path / '0'},{tmp_path / '1'}" if figure is bias_variance else tmp_path
+    done = ran(figure.main, of, "--output", tmp_path / "taken.png", code=2)
+    assert f"--output: {tmp_path / 'taken.png'} cannot be written: Is a directory" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.png"]
+
+
+@pytest.mark.parametrize("name", ["$x_1^$ {0} %s", "$", r"\frac $a$"])
+def test_a_name_is_no_formula(name, shown, tmp_path):
+    figure, axes = plots.plt.subplots()
+    axes.plot([1, 2], [1, 2], label=name)
+    axes.set(title=name, xlabel=name, xticks=[1.0], xticklabels=[name])
+    axes.legend()
+    plots.save(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
+    assert not any(text.get_parse_math() for text in figure.findobj(Text))
+
+
+def test_all_pictures_are_drawn_with_one_setting():
+    rooms = ("dataset", "export", "figures", "tools", "training", "utils")
+    files = [path for room in rooms for path in Path(plots.__file__).parents[1].joinpath(room).rglob("*.py")]
+    drawing = [path.name for path in files if re.search("pyplot|matplotlib.use|parse_math", path.read_text())]
+    assert drawing == ["plots.py"]
 
 
 def test_mean_logits_by_hand():

@@ -6,19 +6,24 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
+from functools import reduce
 from html.parser import HTMLParser
 
 import made_runs
 import numpy as np
 import pytest
+from dataset_helpers import image_bytes
 from made_runs import CLASSES, KEY, write_data, write_run
+from splits import write_split
 
-from figures.outputs import Detected, Truth, outputs_of_run
+from dataset.store.record import UNLABELLED, Record
+from figures.outputs import outputs_of_run
 from figures.report import __main__ as report
 from figures.report import measures, seen
-from figures.report.charts import PLACES, aligned, banded, chart
-from figures.report.data import differing, duration, folders_of, grouped, read_run
-from figures.report.seen import Bench, benches
+from figures.report.data import Group, differing, duration, folders_of, grouped, read_run
+from figures.report.page import page as write_page
+from figures.report.seen import benches
 from knowledge_distiller import Term
 from utils.errors import DataError, UsageError
 
@@ -125,6 +130,27 @@ def test_what_a_run_says_of_itself(runs, tmp_path):
         read_run(folder)
 
 
+@pytest.mark.parametrize("value", [None, "x" * 100, [], 3.5, {"a": 1}])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("data", "data.batch_size", "student", "teachers", "teachers.teacher", "phases", "phases.training"),
+        *("phases.training.epochs", "phases.training.terms", "phases.training.terms.kd", "train_params.seed"),
+        *("phases.training.terms.kd.weight", "phases.training.terms.kd.objective"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named(runs, tmp_path, key, value):
+    config = json.loads((runs[0] / "config.json").read_text())
+    *above, name = key.split(".")
+    reduce(dict.get, above, config)[name] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    if (key, value) in (("phases.training.terms.kd.weight", 3.5), ("phases.training.terms.kd.objective", "x" * 100)):
+        assert read_run(tmp_path).config == config
+        return
+    with pytest.raises(DataError, match=rf"config\.json is damaged \((it has no )?{re.escape(key)}"):
+        read_run(tmp_path)
+
+
 def test_a_manifest_stands_for_its_runs(runs, tmp_path):
     manifest = tmp_path / "last.manifest.json"
     manifest.write_text(json.dumps({"runs": {"a": {"folder": str(runs[0])}, "b": {"folder": "not/begun"}}}))
@@ -170,69 +196,6 @@ def test_an_image_is_decoded_once_and_a_network_sees_it_once(runs, monkeypatch):
     assert fewer.index.tolist() == [0, 3, 7, 11]
 
 
-def made_bench(task, labels, **logits):
-    """A bench of logits [N, K] by name."""
-    samples = np.zeros(len(labels))
-    bench = Bench([], task, tuple("abc"), samples, 0.5, np.arange(len(labels)), np.array(labels))
-    bench.logits = {name: np.array(values, np.float32) for name, values in logits.items()}
-    return bench
-
-
-def test_agreement_by_hand():
-    labels = [0, 1, 2, 0]
-    student = [[2, 0, 0], [4, 1, 0], [0, 0, 1], [0, 1, 0]]
-    teacher = [[2, 0, 0], [0, 3, 0], [1, 0, 0], [0, 1, 0]]
-    bench = made_bench("single_label", labels, student=student, teacher=teacher)
-    found = measures.agreement(bench, [bench.logits["student"]], bench.logits["teacher"])
-    assert found.equal.tolist() == [0.5]
-    assert (found.both, found.student, found.teacher, found.none) == (0.25, 0.25, 0.25, 0.25)
-    p, q = (np.exp(np.array(one, float)) for one in (teacher, student))
-    p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
-    apart = (p * np.log(p / q)).sum(1)
-    assert found.divergence[0] == pytest.approx(apart.mean())
-    sure = p.max(1)  # 0.79, 0.91, 0.58, 0.58
-    assert found.counts.tolist() == np.histogram(sure, 10, (0, 1))[0].tolist() == [0, 0, 0, 0, 0, 2, 0, 1, 0, 1]
-    assert found.equal_by[5] == 0.5
-    assert found.divergence_by[9] == pytest.approx(apart[1])
-    assert np.isnan(found.equal_by[0])
-
-
-def test_agreement_of_several_labels_by_hand():
-    labels = [[1, 0, -1], [0, 0, 1]]
-    student, teacher = [[1, 1, 1], [-1, -1, -1]], [[1, -2, -1], [-1, 1, 3]]
-    bench = made_bench("multi_label", labels, student=student, teacher=teacher)
-    found = measures.agreement(bench, [bench.logits["student"]], bench.logits["teacher"])
-    assert found.equal[0] == pytest.approx(2 / 6)
-    p, q = (1 / (1 + np.exp(-np.array(one, float))) for one in (teacher, student))
-    apart = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
-    assert found.divergence[0] == pytest.approx(apart.mean())
-    assert found.counts.sum() == 6
-    assert measures.wrong(bench, bench.logits["student"]).tolist() == [[False, True, False], [False, False, True]]
-
-
-def test_classes_and_confusions_by_hand():
-    bench = made_bench("single_label", [0, 0, 2, 2], one=[[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]])
-    logits = bench.logits["one"]
-    np.testing.assert_equal(measures.recalls(bench, logits), [50, np.nan, 100])
-    assert measures.confusion(bench, [logits, logits]).tolist() == [[2, 2, 0], [0, 0, 0], [0, 0, 4]]
-
-
-def test_objects_are_found_once_and_what_is_not_scored_counts_for_nothing():
-    truth = Truth(
-        np.array([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]]),
-        np.array([0, 0, 1]),
-        np.array([False, False, True]),
-    )
-    boxes = np.array(
-        [[0.0, 0, 10, 9], [0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [60, 0, 70, 10], [20, 0, 30, 10]]
-    )
-    found = Detected(boxes, np.array([0, 0, 1, 1, 1, 0]), np.array([0.9, 0.8, 0.7, 0.6, 0.55, 0.4], np.float32))
-    match = measures.matched(truth, found)
-    assert match.hit.tolist() == [True, False, False]
-    assert match.right.tolist() == [True, False, False, False, False, False]
-    assert match.shown.tolist() == [True, True, True, False, True, False]  # of what is ignored, and below the threshold
-
-
 def test_missed_samples_are_those_the_teacher_gets_right(runs):
     groups = grouped([read_run(run) for run in runs])
     (bench,) = benches([run for group in groups for run in group.runs], 2000)
@@ -248,35 +211,6 @@ def test_missed_samples_are_those_the_teacher_gets_right(runs):
     order = measures.missed(bench, only, 5)
     every = sorted(np.flatnonzero(measures.wrong(bench, logits)), key=lambda n: -losses[n])
     assert order == every[:5]
-
-
-def test_curves_share_places_and_seeds_a_band():
-    x, (a, b) = aligned([[(1, 1.0), (2, 3.0), (3, float("nan")), (4, 5.0)], [(2, 2.0), (3, 4.0)]])
-    assert x.tolist() == [1, 2, 3, 4]
-    np.testing.assert_equal(a, [1, 3, 4, 5])
-    np.testing.assert_equal(b, [np.nan, 2, 4, np.nan])
-    line = banded("both", [a, b], 0)
-    np.testing.assert_equal(line.values, [np.nan, 2.5, 4, np.nan])
-    assert (line.low[1], line.high[1]) == (2, 3)
-    long = [(step, step / 1000) for step in range(1000)]
-    x, (values,) = aligned([long])
-    assert len(x) == PLACES
-    np.testing.assert_allclose(values, x / 1000, atol=1e-3)
-    assert aligned([[], [(3, 1.0)]])[1][0].tolist() == pytest.approx([np.nan], nan_ok=True)
-
-
-@pytest.mark.parametrize("kind", ["lines", "bars", "stack"])
-@pytest.mark.parametrize("values", [[1.0], [0.0, 0.0], [1e-8, 1e9], [-3.0, 2.0], [5.0, 5.0]])
-def test_charts_of_odd_values_stay_inside(kind, values):
-    x = np.arange(len(values)) + 1.0
-    (line,) = aligned([list(zip(x, values))])[1]
-    drawn = chart("<t>", x, [banded("<n>", [line, line], 0)], x_name="<x>", kind=kind, may_be_steep=True, legend=True)
-    assert "<t>" not in drawn.svg
-    assert "<n>" not in drawn.svg
-    assert "nan" not in drawn.svg
-    places = [float(one) for one in re.findall(r'\b(?:c?[xy]|[xy][12])="(-?[\d.]+)"', drawn.svg)]
-    assert min(places) >= -1
-    assert kind == "stack" or max(places) <= 361  # whose shares are of 100
 
 
 def test_the_page_holds_everything_and_runs_nothing(runs, page):
@@ -374,6 +308,41 @@ def test_a_long_log_makes_no_large_page(runs, page, tmp_path):
     assert len(page(folder, images=2).source) < 400_000
 
 
+class Counted(list):
+    """A log that counts how often it is gone through."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return super().__iter__()
+
+
+def test_a_long_log_is_not_gone_through_for_each_of_its_lines(runs):
+    run = read_run(runs[0])
+    times = []
+    for length in (1, 20):
+        logs = {name: Counted(length * getattr(run, name)) for name in ("train", "val")}
+        write_page([Group("one", [replace(run, **logs)], 0)], [], {}, [])
+        times.append([one.times for one in logs.values()])
+    assert times[0] == times[1]
+
+
+def test_images_without_labels_are_said_to_be_and_left_out(data, page, tmp_path):
+    moved = shutil.copytree(data["single_label"], tmp_path / "data")
+    shutil.rmtree(moved / "lmdb/val")
+    images = [Record(str(n), image_bytes(n, 40, 36), UNLABELLED) for n in range(12)]
+    write_split(moved / "lmdb/val", images, classes=CLASSES, size=(40, 36))
+    run = write_run(tmp_path / "runs", moved)
+    made = page(run)
+    assert "no network is looked at: they have no labels" in made.words
+    assert "Curves" in made.text
+    assert not made.of("img")
+    with pytest.raises(UsageError, match=f"{run}: its validation images have no labels"):
+        outputs_of_run(run, teachers=True)
+    assert outputs_of_run(run, teachers=True, split="train")
+
+
 def test_the_command_says_what_is_wrong(runs, tmp_path, monkeypatch, capsys):
     def call(*words):
         monkeypatch.setattr("sys.argv", ["", *map(str, words)])
@@ -390,6 +359,10 @@ def test_the_command_says_what_is_wrong(runs, tmp_path, monkeypatch, capsys):
     assert call(tmp_path, "--output", output)[0] == 2
     assert call(runs[0], "--images", 0)[0] == 2
     assert "name a .html file" in call(runs[0], "--output", tmp_path / "page.pdf")[1]
+    (tmp_path / "folder.html").mkdir()
+    monkeypatch.setattr(report, "read_run", None)  # which is called before all work
+    code, err = call(runs[0], "--output", tmp_path / "folder.html")
+    assert (code, "folder.html cannot be written: Is a directory" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,9 @@ def test_a_config_is_read_afresh_and_its_own_errors_come_through(tmp_path):
         read_config(config, Recipe)
     with pytest.raises(UsageError, match=r"a folder; name one of its configs: config\.py"):
         read_config(tmp_path, Recipe)
+    (tmp_path / "link.py").symlink_to("link.py")
+    with pytest.raises(UsageError, match=r"link\.py: a link to link\.py, where no file can be read"):
+        read_config(tmp_path / "link.py", Recipe)
     with pytest.raises(UsageError, match=r"configs\.py: no such file; near: .*config\.py"):
         read_config(tmp_path / "configs.py", Recipe)
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 from recipe import Recipe
 from utils.config import read_config
 from utils.errors import UsageError
-from utils.imports import check_namesakes, names_here, reachable
+from utils.imports import check_namesakes, names_here, reachable, sources_of
 
 CONFIG = """
 from configs.digits import cfg as digits
@@ -128,3 +128,20 @@ def test_modules_on_pythons_path_count_too(project, tmp_path, monkeypatch):
     config.write_text("from utils.layers import Swish\n")
     with pytest.raises(UsageError, match=rf"is in {project}/utils/layers\.py"):
         read_config(config, Recipe)
+
+
+def test_of_an_installed_package_one_file_is_parsed_and_every_one_counts(tmp_path):
+    place = tmp_path / "site-packages"
+    package = place / "large" / "nets"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from large.nets import net\n")
+    (package / "net.py").write_text("import large.more\n")
+    (place / "large/more.py").write_text("value = 3\n")
+    (place / "alone.py").write_text("import large.nets\n")
+    assert reachable(package / "net.py", place) == [package / "net.py"]
+    then = {path: sources_of(path, str(place)) for path in ("large.nets:Net", "large.nets.net:Net", "alone:Net")}
+    assert [*map(list, then.values())] == [["large"], ["large"], ["alone.py"]]
+    assert then["large.nets:Net"] == then["large.nets.net:Net"]
+    (place / "large/more.py").write_text("value = 4\n")
+    changed = [path for path, files in then.items() if sources_of(path, str(place)) != files]
+    assert changed == ["large.nets:Net", "large.nets.net:Net"]

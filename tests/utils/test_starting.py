@@ -9,10 +9,20 @@ import pytest
 from conftest import ROOT
 
 from training.signals import Stop
-from utils.console import exit_with_its_code
-from utils.starting import begin, end
+from utils.console import exit_with_its_code, resumable
+from utils.starting import begin
 
 COMMANDS = ["train_with_distillation.py", "-m tools.export", "-m figures.tsne", "-m partition", "dataset/img2lmdb.py"]
+
+
+@pytest.fixture(autouse=True)
+def of_python():
+    """Python's handlers, which children get too: a shell ignores Ctrl-C for what runs in the background."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield [*handlers.values()]
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -48,29 +58,21 @@ def test_of_several_ranks_the_first_says_so(started):
     assert started(COMMANDS[0], "SIGINT", RANK="1").stderr == ""
 
 
-def test_a_command_that_has_begun_takes_signals_itself(capsys):
-    of_python = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        begin()
+def test_a_command_that_has_begun_takes_signals_itself(capsys, of_python):
+    begin()
+    for kind, line in ((exit_with_its_code, "stopped"), (resumable, "stopped; the same command resumes from here")):
         with pytest.raises(SystemExit) as ended:
-            exit_with_its_code(lambda: signal.raise_signal(signal.SIGINT))()
-        assert ended.value.code == 130
-        assert capsys.readouterr().err == "stopped; the same command resumes from here\n"
+            kind(lambda: signal.raise_signal(signal.SIGINT))()
+        assert (ended.value.code, capsys.readouterr().err) == (130, f"{line}\n")
         begin()
-        with Stop() as stop:
-            stop.defer()
-            signal.raise_signal(signal.SIGTERM)
-        assert stop.asked == "a signal"
-    finally:
-        end()
+    with Stop() as stop:
+        stop.defer()
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.asked == "a signal"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == of_python
 
 
 def test_a_signal_that_is_ignored_stays_so():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        begin()
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        end()
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    begin()
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
