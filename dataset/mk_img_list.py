@@ -89,8 +89,8 @@ def main() -> None:
     if classes:
         names = b"".join(os.fsencode(f"{name}\n") for name in classes)
         write_atomically(options.output_path / CLASSES, names)
-    else:
-        (options.output_path / CLASSES).unlink(missing_ok=True)  # of other lists
+    elif not any((options.output_path / f"{split}_list.txt").exists() for split in SPLITS if split not in found):
+        (options.output_path / CLASSES).unlink(missing_ok=True)  # of lists that are replaced
     for split, entries in found.items():
         target = options.output_path / f"{split}_list.txt"
         write_atomically(target, list_bytes(entries))

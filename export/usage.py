@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import nn
 
-from dataset.config import DataConfig
+from dataset.config import STEP, DataConfig
 from export.student import Student
 from models.detectors.names import parsed
 from models.detectors.settings import DetectorConfig
@@ -165,9 +165,9 @@ def pixels(data: DataConfig) -> str:
 
 def _canvas(data: DataConfig) -> str:
     """Python of a function that lays what `pixels` shows on a canvas."""
-    grown = (
-        "[-(-length // 32) * 32 for length in shown.shape[1:]]" if data.val_crop == "short_side" else "shown.shape[1:]"
-    )
+    grown = "shown.shape[1:]"
+    if data.val_crop == "short_side":
+        grown = f"[-(-length // {STEP}) * {STEP} for length in {grown}]"
     scale = """
     with Image.open(path) as image:
         scale = np.tile(np.array(image.size) / shown.shape[:0:-1], 2)"""

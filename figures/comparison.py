@@ -13,6 +13,7 @@ prints a table, and writes it as comparison.json, and the learning curves as com
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def _row(run: Path, config: dict[str, Any]) -> dict[str, Any]:
 def _table(rows: list[dict[str, Any]]) -> str:
     primary = next((log.primary([row["scores"]]) for row in rows if row["scores"]), None) or "score"
     shown = [("run", primary, "epoch", "differs in")]
-    for row in sorted(rows, key=lambda row: log.highest(row["scores"]) if row["scores"] else -1.0, reverse=True):
+    for row in sorted(rows, key=_height, reverse=True):
         best = f"{log.highest(row['scores']):.3f}" if row["scores"] else "none"
         last = "" if row["epochs"] == row["of"] else f" (ended after {row['epochs']})"
         differs = [f"{key}={show(value)}" for key, value in row["differs"].items()]
@@ -66,6 +67,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
         shown.append((row["name"], best, epoch, " ".join(differs[:_SHOWN]) + more))
     widths = [max(len(row[column]) for row in shown) for column in range(3)]
     return "\n".join("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[3]]) for row in shown)
+
+
+def _height(row: dict[str, Any]) -> float:
+    """What rows are sorted by; those without a score, or with one that is no number, come last."""
+    height = log.highest(row["scores"]) if row["scores"] else math.nan
+    return -math.inf if math.isnan(height) else height
 
 
 @exit_with_its_code

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import textwrap
@@ -82,7 +83,7 @@ class Run:
 
 _ORDERS: dict[str, Callable[[Run], Any]] = {
     "date": lambda run: -datetime.fromisoformat(run.date).timestamp(),
-    "best": lambda run: (run.score or "~", -(run.best or 0.0)),
+    "best": lambda run: (run.score or "~", math.inf if run.best is None or math.isnan(run.best) else -run.best),
     "time": lambda run: -(run.seconds or 0.0),
     "name": lambda run: run.folder,
 }

@@ -84,9 +84,9 @@ class Outputs:
         return Outputs(self.logits.index_select(1, places), features, context, rest=rest)
 
     def is_finite(self) -> Tensor:
-        """Whether all of it is; bool scalar. By sums, which read each tensor once and copy none."""
+        """Whether all of it is; bool scalar."""
         tensors = self.logits, *self.features.values(), *self.context.values()
-        return torch.stack([tensor.sum(dtype=torch.float64) for tensor in tensors]).isfinite().all()
+        return torch.stack([_is_finite(tensor) for tensor in tensors]).all()
 
     def detached(self) -> Outputs:
         """Logits and context, through which nothing is learned; without features, which would hold on to memory."""
@@ -110,6 +110,13 @@ class Scene:
     index: Tensor
     epoch: int = 0
     student: Outputs | None = None
+
+
+def _is_finite(tensor: Tensor) -> Tensor:
+    """Whether all of a tensor is; bool scalar. By its largest magnitude, which takes one read and no copy."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return torch.ones((), dtype=torch.bool, device=tensor.device)
+    return torch.linalg.vector_norm(tensor, torch.inf).isfinite()
 
 
 def _rest_of_classes(rest: Callable[[str, Tensor], Outputs], places: Tensor, name: str, given: Tensor) -> Outputs:

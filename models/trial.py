@@ -43,7 +43,7 @@ class Origin(NamedTuple):
         try:
             with never_exiting():
                 return network(images)
-        except (torch.OutOfMemoryError, *ExpectedError):
+        except (torch.OutOfMemoryError, torch.AcceleratorError, *ExpectedError):
             raise
         except Exception as error:  # a program of the user's
             if is_of_ranks(error):

@@ -111,8 +111,9 @@ def images_of(places: Sequence[Path]) -> tuple[list[Path], list[Damaged]]:
     Raises:
         UsageError: all are, or there is no image in a folder.
     """
-    there = [place for place in places if place.exists()]
-    missing = [Damaged(place, "no such file or folder") for place in places if place not in there]
+    exists = {place: place.exists() for place in places}
+    there = [place for place in places if exists[place]]
+    missing = [Damaged(place, "no such file or folder") for place, found in exists.items() if not found]
     return images_in(there or places), missing
 
 

@@ -35,7 +35,7 @@ class Average(AveragedModel):
 
         try:
             super().__init__(network, multi_avg_fn=update, use_buffers=True)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise
         except (RuntimeError, TypeError) as error:  # one of the user's own holds a lock, a generator, ...
             raise UsageError(

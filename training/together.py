@@ -91,8 +91,7 @@ class Together:
             self._step_on(batch, taking)
             self._stop_if_asked(stop)
         done = [one for one in here if one in self._trainers and one.state.batch == batches]
-        for one in done:
-            self._save(one)  # before the validation: a kill during it costs nothing else
+        self._save(done)  # before the validation: a kill during it costs nothing else
         if done:
             self._keeping.end(done[0].state.step)
         for one in done:
@@ -104,16 +103,13 @@ class Together:
         shared = [Views(part) for part in parts] or None
         for one in taking:
             self._alone(one, partial(one.take, batch, shared))
-        for one in taking:
-            if one in self._trainers and one.is_saved_here:
-                self._save(one)
+        self._save([one for one in taking if one in self._trainers and one.is_saved_here])
 
     def _stop_if_asked(self, stop: Stop) -> None:
         step = self._taking[0].state.step
         if (self._ranks.world == 1 or step % _AGREE_EVERY == 0) and any_rank(bool(stop.asked)):
             saved = [one for one in self._taking if one in self._trainers]  # the others are as they were read
-            for one in saved:
-                self._save(one)
+            self._save(saved)
             for one in saved:
                 one.state.raise_if_unsaved()
             who = next(filter(None, gather(stop.asked)))
@@ -126,11 +122,13 @@ class Together:
             self._trainers.remove(one)
             self._ended(one)
 
-    def _save(self, one: Trainer) -> None:
+    def _save(self, these: list[Trainer]) -> None:
         try:
-            self._keeping.save(one.state.step)  # what a checkpoint has seen is not computed again
-        finally:  # a store whose disk is full costs the run nothing
-            self._alone(one, one.state.save)
+            for one in these:
+                self._keeping.save(one.state.step)  # what a checkpoint has seen is not computed again
+        finally:  # a store whose disk is full costs the runs nothing
+            for one in these:
+                self._alone(one, one.state.save)
 
     def _alone(self, one: Trainer, work: Callable[[], object]) -> None:
         """Do what is one student's, which stops it where its loss is not finite; where it errs, others are saved."""

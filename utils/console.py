@@ -10,13 +10,14 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from utils import starting
 from utils.errors import DataError, ExpectedError, UsageError
 
+_Error = TypeVar("_Error", bound=BaseException)
 _FULL = os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)
 
 tqdm.set_lock(RLock())  # its own is a semaphore too, which a kill would leave in /dev/shm
@@ -48,12 +49,18 @@ def resumable(main: Callable[[], object]) -> Callable[[], None]:
     return exit_with_its_code(main, "stopped; the same command resumes from here")
 
 
-def report(error: BaseException) -> int:
-    """Print ``error`` on one line; returns its exit code, which is a DataError's where a disk is full."""
+def as_shown(error: _Error) -> _Error | DataError:
+    """``error``, or the DataError that it is where a disk is full."""
     if isinstance(error, UsageError) and any(text in str(error) for text in _FULL):
-        error = DataError(f"{error}; free some space and run the same command again")
-    print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    return error.exit_code  # type: ignore[attr-defined]
+        return DataError(f"{error}; free some space and run the same command again")
+    return error
+
+
+def report(error: BaseException) -> int:
+    """Print ``error`` on one line; returns its exit code."""
+    shown = as_shown(error)
+    print(f"{type(shown).__name__}: {shown}", file=sys.stderr)
+    return shown.exit_code  # type: ignore[attr-defined]
 
 
 def progress(**options: Any) -> tqdm:

@@ -21,7 +21,7 @@ from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from utils.console import report
+from utils.console import as_shown, report
 from utils.errors import DataError, ExpectedError, RankLost, Stopped, UsageError
 from utils.memory import keep_freed_memory
 
@@ -91,6 +91,7 @@ def ranks(timeout_minutes: float) -> Iterator[Ranks]:
         known = error if isinstance(error, ExpectedError) else lost(error, place, "")
         if known is None:
             raise
+        known = as_shown(known)
         code = report(known) if _is_first_to_print(known, place) else known.exit_code
         if isinstance(known, RankLost):
             sys.stdout.flush()

@@ -84,8 +84,10 @@ def check_output(path: Path, option: str = "--output") -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        is_anothers = temporary.exists()
         temporary.touch()
-        temporary.unlink()
+        if not is_anothers:
+            temporary.unlink()
     except OSError as error:
         raise UsageError(f"{option}: {path} cannot be written: {error.strerror}") from None
 

@@ -95,7 +95,10 @@ def highest(row: dict[str, Any]) -> float:
 
 
 def best_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the epoch with the best student, which is of the last phase; empty before the first epoch's end."""
+    """The row of the epoch with the best student, which is of the last phase; empty before the first epoch's end.
+
+    Where no score is a number, as without labels, it is the last row.
+    """
     val = of_kind(rows, "val")
-    last = (row for row in val if row.get("phase") == val[-1].get("phase"))
-    return max(last, key=lambda row: -math.inf if math.isnan(highest(row)) else highest(row), default={})
+    known = [row for row in val if row.get("phase") == val[-1].get("phase") and not math.isnan(highest(row))]
+    return max(known, key=highest, default=val[-1] if val else {})

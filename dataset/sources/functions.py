@@ -6,7 +6,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ class Yielding:
         self.sources = sources_of(path, str(home))
         self._options = _parsed(path, self._function, options)
         classes = getattr(self._function, "classes", ())
-        self.classes = tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
-        are_names = isinstance(classes, list | tuple) and all(map(is_encodable, self.classes))
+        ordered = isinstance(classes, Iterable) and not isinstance(classes, str | bytes | set | frozenset | dict)
+        self.classes = tuple(map(str, classes)) if ordered else ()
+        are_names = ordered and all(map(is_encodable, self.classes))
         if not are_names or len(set(self.classes)) < len(self.classes):
             expected = "expected names, of which each is another, in a list or tuple"
             raise UsageError(f"{path}: its classes are {classes!r:.80}: {expected}")

@@ -251,10 +251,11 @@ def _plain_target(target: Any, given: Yielding) -> object:
     if isinstance(target, list | tuple | set | frozenset):
         given_labels = [_plain_label(one, given) for one in target]
         labels = sorted(set(given_labels), key=lambda one: (isinstance(one, str), one))
-        if again := [label for label in labels if given_labels.count(label) > 1 and not isinstance(label, str)]:
+        if len(labels) < len(given_labels) and {*labels} <= {0, 1}:
+            again = next(label for label in labels if given_labels.count(label) > 1)
             raise given.wrong(
-                f"its target has {again[0]} twice: a list holds the numbers of the classes that an image has, each "
-                "once, and not a zero or a one for every class"
+                f"its target has {again} twice: a list holds the numbers of the classes that an image has, each once, "
+                "and not a zero or a one for every class"
             )
         if UNLABELLED not in labels:
             return labels

@@ -58,13 +58,19 @@ class TwoClassifiers(Body):
     Args:
         body: images -> the average of both.
         num_classes: K.
+
+    Raises:
+        UsageError: the first is no linear layer.
     """
 
     def __init__(self, body: Body, num_classes: int) -> None:
         super().__init__()
         self.features = (*dict.fromkeys((*body.features, "pooled", "token")),)
         first = "network.head"
-        linear = f"{first}.{classifier_of(body.get_submodule(first), num_classes)}".rstrip(".")
+        found = classifier_of(body.get_submodule(first), num_classes)
+        if found is None:
+            raise UsageError("head.name=distilled: the first classifier of the network ends in no linear layer")
+        linear = f"{first}.{found}".rstrip(".")
         taps = {"first": Tap(first), "pooled": Tap(linear, "input"), "token": Tap("network.head_dist")}
         self.body = Tapped(body, taps)
         self.classified_by = f"body.network.{linear}"

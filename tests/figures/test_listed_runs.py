@@ -114,6 +114,11 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     run_of(tmp_path / "a", [math.nan, 40.0, 30.0])
     (run,) = runs.list_runs([tmp_path])
     assert (run.best, run.epoch) == (41.0, 2)
+    run_of(tmp_path / "b", [math.nan, math.nan])
+    run_of(tmp_path / "c", [50.0])
+    listed = runs.list_runs([tmp_path])
+    assert listed[1].epoch == 2  # without labels: the student after the last epoch is kept
+    assert [run.folder[-1] for run in sorted(listed, key=runs._ORDERS["best"])] == ["c", "a", "b"]
 
 
 def test_states(tmp_path):

@@ -70,6 +70,10 @@ def test_a_flat_folder_is_listed_packed_and_read_without_labels(flat, tmp_path, 
 def test_classes_of_other_lists_do_not_stay_beside_lists_without_any(flat):
     words = ["--image_path", str(flat / "images"), "--output_path", str(flat / "lists"), "--no_labels", "train"]
     call("dataset/mk_img_list.py", *words)
+    shutil.move(flat / "images/val", flat / "val")
+    call("dataset/mk_img_list.py", *words)
+    assert (flat / "lists/classes.txt").exists()  # of val_list.txt, which stays
+    shutil.move(flat / "val", flat / "images/val")
     call("dataset/mk_img_list.py", *words, "val")
     assert sorted(path.name for path in (flat / "lists").iterdir()) == ["train_list.txt", "val_list.txt"]
 
