@@ -10,7 +10,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, call
 from dataset_helpers import image_bytes, make_lists, pack_images, rotated_by_tag, write_tree
 from PIL import Image
 from test_imports import MAY_IMPORT
@@ -139,7 +139,7 @@ def test_every_objective_is_in_its_page():
     assert ours <= named, ours - named
 
 
-def test_the_objective_on_the_page_trains_from_a_file_of_ones_own(digits, tmp_path, train):
+def test_the_objective_on_the_page_trains_from_a_file_of_ones_own(digits, tmp_path):
     page = (ROOT / "docs/objectives.md").read_text()
     (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "@objective" in block]
     (terms,) = re.findall(r"`(terms=\{.*?\})` in a config", page, re.S)
@@ -157,7 +157,7 @@ def test_the_objective_on_the_page_trains_from_a_file_of_ones_own(digits, tmp_pa
     )
     words = [f"data.data_path={digits / 'lmdb'}", "epochs=1", "data.batch_size=40", "data.num_workers=0"]
     words += [f"train_params.output_path={tmp_path}", "data.input_size=16", "data.val_resize=16"]
-    train("--cfg", str(tmp_path / "my_config.py"), *words)
+    call("train_with_distillation.py", "--cfg", str(tmp_path / "my_config.py"), *words)
     rows = [json.loads(line) for line in (tmp_path / "mine" / "metrics.jsonl").read_text().splitlines()]
     assert rows[0]["distance"] > 0
     assert rows[0]["loss"] == pytest.approx(rows[0]["cross_entropy"] + 0.1 * rows[0]["distance"], rel=1e-5)

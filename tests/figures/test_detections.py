@@ -194,7 +194,7 @@ def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
     data = {"data_path": str(tmp_path / "lmdb"), "val_crop": "short_side", "val_resize": 64, "num_workers": 0}
     data |= {"val_batch_size": 2, "batch_size": 2}
     config = {"data": data, "student": {"name": "fasterrcnn_resnet18_fpn"}, "task": "detection", "task_options": {}}
-    config["phases"] = {"distillation": {"terms": {}}}
+    config["phases"] = {"distillation": {"epochs": 1, "terms": {}}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UsageError, match=r"is not a run folder with a best\.pt"):
         outputs.detections_of_run(tmp_path, 9)
