@@ -156,8 +156,9 @@ class Run:
     def start(self, *nodes: int, nnodes: str = "2") -> None:
         """An agent on each of the ``nodes``, which meet at the first; ``nnodes`` as torchrun has it."""
         for node in nodes:
-            meeting = [f"--nnodes={nnodes}", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-id={self.folder}"]
-            meeting += [f"--rdzv-endpoint={ADDRESSES[nodes[0]]}:{PORT}", f"--local-addr={ADDRESSES[node]}"]
+            meeting = [f"--nnodes={nnodes}", "--nproc-per-node=1", "--rdzv-backend=c10d"]
+            meeting += [f"--rdzv-id={self.folder.name}", f"--rdzv-endpoint={ADDRESSES[nodes[0]]}:{PORT}"]
+            meeting += [f"--local-addr={ADDRESSES[node]}"]
             is_host = f"is_host={int(node == nodes[0])},last_call_timeout=5"
             prefix = ["ip", "netns", "exec", f"node{node}"]
             self._start(node, prefix, [*meeting, f"--rdzv-conf={is_host}", "--max-restarts=3"])
