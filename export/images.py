@@ -64,24 +64,29 @@ class Damaged(NamedTuple):
     reason: str
 
 
-def images_in(places: Sequence[Path]) -> list[Path]:
-    """Files as they are, and the images in folders and below them, by name; each once.
+def images_in(places: Sequence[Path]) -> tuple[list[Path], list[Damaged]]:
+    """Files as they are, and the images in folders and below them, by name, each once; and those that are missing.
 
     Raises:
-        UsageError: there is no such file, or no image in a folder.
+        UsageError: all are missing, a folder cannot be read, or there is no image in one.
     """
     found: list[Path] = []
+    missing: list[Damaged] = []
     for place in places:
         if place.is_dir():
-            below = [place / name for name in sorted(look_into(place).files) if name.lower().endswith(_SUFFIXES)]
-            if not below:
+            broken = list[str]()
+            below = [name for name in sorted(look_into(place, broken).files) if name.lower().endswith(_SUFFIXES)]
+            if not below and not broken:
                 raise UsageError(f"{printable(str(place))} holds no image: no file ends in {', '.join(_SUFFIXES)}")
-            found += below
+            found += [place / name for name in below]
+            missing += [Damaged(place / name, "a link that leads nowhere") for name in broken]
         elif place.exists():
             found.append(place)
         else:
-            raise UsageError(f"{printable(str(place))}: no such file or folder")
-    return [*dict.fromkeys(found)]
+            missing.append(Damaged(place, "no such file or folder"))
+    if not found:
+        raise UsageError(f"{printable(str(missing[0].path))}: {missing[0].reason}")
+    return [*dict.fromkeys(found)], [*dict.fromkeys(missing)]
 
 
 def look_at(student: Student, paths: Sequence[Path], device: torch.device) -> Iterator[Said | Damaged]:

@@ -58,7 +58,7 @@ def main() -> None:
         raise UsageError(f"--threshold: {options.student} has one class an image: use --top")
     if kind != "shares" and options.top is not None:
         raise UsageError(f"--top: of {options.student} all {kind} of at least --threshold are named: use that")
-    paths, missing = images_of(options.images)
+    paths, missing = images_in(options.images)
     pictures = pictures_of(paths, options.save) if options.save else {}
     top, threshold = options.top or _TOP, options.threshold
     if threshold is None:
@@ -103,18 +103,6 @@ def parse() -> argparse.Namespace:
     if options.threshold is not None and not 0 <= options.threshold <= 1:
         raise UsageError(f"--threshold {options.threshold:g}: 0 to 1")
     return options
-
-
-def images_of(places: Sequence[Path]) -> tuple[list[Path], list[Damaged]]:
-    """The images at ``places``, and those of them that are missing.
-
-    Raises:
-        UsageError: all are, or there is no image in a folder.
-    """
-    exists = {place: place.exists() for place in places}
-    there = [place for place in places if exists[place]]
-    missing = [Damaged(place, "no such file or folder") for place, found in exists.items() if not found]
-    return images_in(there or places), missing
 
 
 def pictures_of(paths: Sequence[Path], folder: Path) -> dict[Path, Path]:

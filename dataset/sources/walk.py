@@ -79,11 +79,11 @@ def folders_in(folder: Path) -> list[str]:
     return names
 
 
-def look_into(folder: Path) -> Found:
-    """All that lies below ``folder``.
+def look_into(folder: Path, broken: list[str] | None = None) -> Found:
+    """All that lies below ``folder``. Links that lead nowhere are added to ``broken`` where it is given.
 
     Raises:
-        UsageError: a folder cannot be read, or a link leads nowhere.
+        UsageError: a folder cannot be read, or a link leads nowhere and ``broken`` is None.
     """
     found, links = Found(), list[str]()
     entered: set[tuple[int, int]] = set()  # folders, by device and inode
@@ -116,7 +116,13 @@ def look_into(folder: Path) -> Found:
     top = os.path.realpath(folder)
     links.sort()
     for link in links:  # which grows by those that lie behind links
-        status, goal = _status(folder / link), os.path.realpath(folder / link)
+        try:
+            status, goal = _status(folder / link), os.path.realpath(folder / link)
+        except UsageError:
+            if broken is None:
+                raise
+            broken.append(link)
+            continue
         shared = os.path.commonpath([top, goal])
         if stat.S_ISDIR(status.st_mode):
             if shared == goal or _identity(status) in entered:

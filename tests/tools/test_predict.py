@@ -70,6 +70,7 @@ def test_files_of_other_kinds_are_read_and_damaged_ones_named(finished, digits, 
     (folder / "c.jpg").write_bytes(data[: len(data) * 2 // 3])
     (folder / "d.png").write_bytes(b"")
     (folder / "notes.txt").write_text("no image")
+    (folder / "e.jpg").symlink_to("gone.jpg")
     code, out, err = predict(finished, folder / "gone.jpg", folder)
     assert code == 3
     assert [line.partition(": ")[0] for line in out.splitlines()] == [
@@ -81,7 +82,8 @@ def test_files_of_other_kinds_are_read_and_damaged_ones_named(finished, digits, 
         assert any(line.startswith(f"{folder / name}: ") for line in err.splitlines())
     assert "pack the split" not in err
     assert f"{folder / 'gone.jpg'}: no such file or folder\n" in err
-    assert "DataError: 3 images could not be read" in err
+    assert f"{folder / 'e.jpg'}: a link that leads nowhere\n" in err
+    assert "DataError: 4 images could not be read" in err
 
 
 def test_labels_are_those_of_at_least_the_threshold_of_the_run(predict, tmp_path):
@@ -140,9 +142,9 @@ def test_boxes_are_in_pixels_of_the_file_and_drawn_on_it(predict, tmp_path):
 
 def test_each_file_is_looked_at_once_however_it_is_named(tmp_path):
     images = write_images(tmp_path / "images", (32, 32), (32, 32))
-    assert images_in([images / "1.jpg", images]) == [images / "1.jpg", images / "0.jpg"]
+    assert images_in([images / "1.jpg", images]) == ([images / "1.jpg", images / "0.jpg"], [])
     student = student_with(NetworkConfig("cifar_resnet8"))
-    paths = images_in([images])
+    paths, _ = images_in([images])
     said = list(look_at(student, paths, CPU))
     assert [one.path for one in said] == paths
     assert all(isinstance(one, Said) for one in said)
