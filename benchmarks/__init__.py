@@ -1,1 +1,8 @@
 """Measurements on real data, beside what they are compared with."""
+
+import sys
+
+if sys.argv[0] == "-m":  # Python imports this for a command, whose own imports take seconds
+    from utils.starting import begin
+
+    begin()

@@ -12,7 +12,10 @@ from training.signals import Stop
 from utils.console import exit_with_its_code, resumable
 from utils.starting import begin
 
-COMMANDS = ["train_with_distillation.py", "-m tools.export", "-m figures.tsne", "-m partition", "dataset/img2lmdb.py"]
+COMMANDS = [
+    *("train_with_distillation.py", "dataset/img2lmdb.py", "-m tools.export", "-m figures.tsne", "-m partition"),
+    *("-m benchmarks.loader", "-m demo"),
+]
 
 
 @pytest.fixture(autouse=True)
