@@ -41,7 +41,7 @@ class DiffKd(nn.Module):
         super().__init__()
         channels = latent or max(1, teacher.shape[1] // 2)
         self.encoder, self.decoder = pointwise(teacher.shape[1], channels), conv1x1(channels, teacher.shape[1])
-        self.connector, self.projector = conv1x1(student.shape[1], channels), conv1x1(channels, channels)
+        self.connector, self.projector = conv1x1(student.shape[1], channels), pointwise(channels, channels)
         self.adapter, self.denoiser = _Adapter(channels), _Denoiser(channels)
         self.steps = steps
         betas = torch.linspace(*_BETAS, _TIMES, dtype=torch.float64)

@@ -96,7 +96,7 @@ def diffkd(student, teacher, w, draws, times):
         now, before = SIGNAL[time], SIGNAL[times[number + 1]] if number + 1 < len(times) else 1.0
         error = noise_in(x, np.full(len(x), time), w)
         x = before**0.5 * (x - (1 - now) ** 0.5 * error) / now**0.5 + (1 - before) ** 0.5 * error
-    return total + ((convolve(x, w["projector.weight"], w["projector.bias"]) - code) ** 2).mean()
+    return total + ((connect(x, w, "projector") - code) ** 2).mean()
 
 
 def gelu(x):
