@@ -50,7 +50,7 @@ class Era(nn.Module):
         self.lift = lift()
         self.branches = nn.ModuleList(nn.Sequential(_layers(channels, depth), lift()) for _ in range(branches))
         self.feature, self.decay = feature, decay
-        for module in self.modules():
+        for module in self.branches.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)

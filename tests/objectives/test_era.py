@@ -71,6 +71,15 @@ def test_against_the_slow_reference(channels):
     assert value.item() == pytest.approx(expected.item(), rel=1e-9)
 
 
+def test_branches_start_small_and_the_layer_to_the_teachers_dimensions_as_torch_has_it():
+    torch.manual_seed(0)
+    module = Era(torch.zeros(2, 400), torch.zeros(2, 300))
+    linear = [layer for layer in module.branches.modules() if isinstance(layer, torch.nn.Linear)]
+    assert all(layer.weight.std().item() == pytest.approx(0.01, rel=0.02) for layer in linear)
+    assert not any(layer.bias.any() for layer in linear)
+    assert module.lift.weight.std().item() == pytest.approx((1 / 1200) ** 0.5, rel=0.02)
+
+
 def test_gradients_in_float64_with_what_is_left_for_a_branch_held_fixed():
     student, teacher = numbers(5, 3).requires_grad_(), numbers(5, 4, seed=3)
     module = made(student, teacher, branches=2, depth=1)
