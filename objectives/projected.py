@@ -109,7 +109,8 @@ class Srd(nn.Module):
     """Log of the summed powers of the distances between a projection and the teacher's features, both batch-normalised.
 
     Miles and Mikolajczyk, AAAI 2024, Understanding the role of the projector in knowledge distillation, arXiv
-    2303.11098, section 3: log sum |z_s - z_t|^4.
+    2303.11098, section 3: log sum |z_s - z_t|^4. Published on ImageNet: weight 2 beside `cross_entropy` and `kd` at
+    T = 1.
 
     Args:
         student: an example [B, D_s].
@@ -120,7 +121,7 @@ class Srd(nn.Module):
     def __init__(self, student: Tensor, teacher: Tensor, *, power: float = 4.0) -> None:
         super().__init__()
         self.projector = nn.Linear(student.shape[1], teacher.shape[1])
-        self.norms = nn.ModuleList(nn.BatchNorm1d(teacher.shape[1], affine=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(teacher.shape[1], eps=1e-4, affine=False) for _ in range(2))
         self.power = power
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:

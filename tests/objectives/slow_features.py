@@ -27,10 +27,10 @@ def same_size(x, y):
     return pool(x, size), pool(y, size)
 
 
-def batch_norm(x, weight=None, bias=None):
+def batch_norm(x, weight=None, bias=None, epsilon=1e-5):
     out = np.zeros_like(x)
     for c in range(x.shape[1]):
-        out[:, c] = (x[:, c] - x[:, c].mean()) / math.sqrt(x[:, c].var() + 1e-5)
+        out[:, c] = (x[:, c] - x[:, c].mean()) / math.sqrt(x[:, c].var() + epsilon)
         out[:, c] = out[:, c] * (1 if weight is None else weight[c]) + (0 if bias is None else bias[c])
     return out
 
@@ -273,7 +273,8 @@ def ickd(student, teacher, w):
 
 
 def srd(student, teacher, w):
-    distances = abs(batch_norm(linear(student[0], w, "projector")) - batch_norm(teacher[0]))
+    ours, theirs = linear(student[0], w, "projector"), teacher[0]
+    distances = abs(batch_norm(ours, epsilon=1e-4) - batch_norm(theirs, epsilon=1e-4))
     return math.log(sum((distances**3).ravel()))
 
 
