@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from configs._method import Before, Setup, Terms, method
 from configs._pieces import (
     AS_CIFAR,
@@ -33,6 +35,11 @@ def _reviewkd_on_imagenet(teacher: str, student: str) -> Terms:
 def _wkd_f_on_imagenet(teacher: str, _: str) -> Terms:
     weight, ramp = (0.02, falling(0, 100)) if teacher == "resnet34" else (0.005, falling(30, 100))
     return term("wkd_f", weight, ramp=ramp, ratio=2.0, grid=4, hidden=256)
+
+
+def _wkd_on_imagenet(teacher: str, student: str) -> Terms:
+    features = _wkd_f_on_imagenet(teacher, student)["wkd_f"]
+    return wkd_l_on_imagenet(teacher, student) | {"wkd_f": replace(features, ramp=falling(0, 100))}
 
 
 def _wkd_f_on_cifar100(teacher: str, _: str) -> Terms:
@@ -266,8 +273,8 @@ FEATURE_METHODS = {
     ),
     "srd": method(
         "Simple recipe distillation. Miles and Mikolajczyk, AAAI 2024, arXiv 2303.11098.",
-        imagenet=Setup(term("srd"), on_imagenet(LISTINGS, 71.63)),
-        cifar100=Setup(term("srd"), remark="the weight is that of ImageNet"),
+        imagenet=Setup(term("srd", 2.0) | term("kd", temperature=1.0), on_imagenet(README, 71.87)),
+        cifar100=Setup(term("srd", 2.0) | term("kd", temperature=1.0), remark="the weights are those of ImageNet"),
     ),
     "srrl": method(
         "Softmax regression. Yang et al., ICLR 2021, Knowledge distillation via softmax regression representation "
@@ -283,7 +290,7 @@ FEATURE_METHODS = {
     "wkd": method(
         "Wasserstein distances of logits, and of features as Gaussians. Lv et al., NeurIPS 2024, arXiv 2412.08139.",
         imagenet=Setup(
-            lambda teacher, student: wkd_l_on_imagenet(teacher, student) | _wkd_f_on_imagenet(teacher, student),
+            _wkd_on_imagenet,
             on_imagenet(README, 72.76, 73.69),
             f"the weights are those of wkd_l and wkd_f; {COSTS}",
         ),

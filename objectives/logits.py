@@ -340,7 +340,8 @@ def standardize(logits: Tensor) -> Tensor:
     """Each sample's logits minus their mean, over their (unbiased) standard deviation; [B, K] -> [B, K].
 
     Sun et al., CVPR 2024, arXiv 2403.01427, algorithm 1: `Term(standardize=True)` puts it in front of any objective on
-    logits. Their weight beside cross-entropy is 9 times the usual on CIFAR-100.
+    logits. On CIFAR-100 `kd` has weight 9 at T = 2 beside 0.1 of cross-entropy; alpha and beta of `dkd` are 9 times the
+    usual.
     """
     rest = centred(logits)  # [B, K]
     deviation = torch.linalg.vector_norm(rest, dim=1, keepdim=True) / max(logits.shape[1] - 1, 1) ** 0.5

@@ -1,0 +1,62 @@
+"""Methods with the weights of their authors' files, where these are not what another method's would suggest."""
+
+from pathlib import Path
+
+import pytest
+
+from configs._pieces import falling
+from knowledge_distiller import Term
+from recipe import Recipe
+from utils.config import read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+STANDARDIZED = Term("kd", 9.0, options={"temperature": 2.0}, standardize=True)
+SRD = {
+    "cross_entropy": Term("cross_entropy"),
+    "srd": Term("srd", 2.0),
+    "kd": Term("kd", options={"temperature": 1.0}),
+}
+
+
+def made(data, method, *words):
+    recipe, _ = read_config(ROOT / f"configs/{data}.py", Recipe, [f"method={method}", *words])
+    return recipe
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "terms"),
+    [
+        ("imagenet", "kd_standardized", {"cross_entropy": Term("cross_entropy", 0.5), "kd": STANDARDIZED}),
+        ("cifar100", "kd_standardized", {"cross_entropy": Term("cross_entropy", 0.1), "kd": STANDARDIZED}),
+        (
+            "imagenet",
+            "ctkd",
+            {"cross_entropy": Term("cross_entropy"), "ctkd": Term("ctkd", options={"loops": 5.0})},
+        ),
+        ("imagenet", "srd", SRD),
+        ("cifar100", "srd", SRD),
+    ],
+)
+def test_weights(data, method, terms):
+    assert made(data, method).last.terms == terms
+
+
+@pytest.mark.parametrize("data", ["imagenet", "cifar100"])
+def test_standardized_levels_weigh_as_much_as_standardized_kd(data):
+    terms = made(data, "mlkd_standardized").last.terms
+    assert [terms[name].weight for name in ("mlkd", "strong_mlkd")] == [9.0, 9.0]
+
+
+def test_curriculum_on_imagenet_is_as_long_as_the_authors():
+    recipe = made("imagenet", "ctkd")
+    assert (recipe.last.epochs, recipe.data.batch_size, recipe.last.optim.init_lr) == (120, 256, 0.1)
+
+
+def test_the_rate_of_local_relations_grows_first():
+    assert made("cifar100", "ldrld").last.optim.warmup_epochs == 20
+
+
+def test_both_distances_of_wkd_fall_from_the_first_epoch():
+    terms = made("imagenet", "wkd", "teacher=resnet50", "student=timm/mobilenetv1_100").last.terms
+    assert (terms["wkd_f"].weight, terms["wkd_l"].weight) == (0.005, 25.0)
+    assert terms["wkd_f"].ramp == terms["wkd_l"].ramp == falling(0, 100)
