@@ -10,6 +10,7 @@ from configs._pieces import (
     AUTHORS,
     COSTS,
     DKD,
+    KDPP,
     LISTINGS,
     MDISTILLERS,
     README,
@@ -90,7 +91,7 @@ FEATURE_METHODS = {
         ),
         cifar100=Setup(
             {},
-            repdistiller(73.17),
+            repdistiller("ab"),
             "the weight is RepDistiller's",
             before={"boundaries": Before(30, term("ab", 0.003))},
         ),
@@ -98,7 +99,7 @@ FEATURE_METHODS = {
     "at": method(
         "Attention transfer. Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928.",
         imagenet=Setup(term("at", 1000.0), on_imagenet(DKD, 70.69, 69.56), MDISTILLERS, batch_size=512),
-        cifar100=Setup(term("at", 1000.0), repdistiller(73.44, 58.58)),
+        cifar100=Setup(term("at", 1000.0), repdistiller("at")),
     ),
     "catkd": method(
         "Class attention transfer. Guo et al., CVPR 2023.",
@@ -108,12 +109,12 @@ FEATURE_METHODS = {
     "cc": method(
         "Correlation congruence as RepDistiller has it; that of Peng et al., ICCV 2019, arXiv 1904.01802, is `cc`.",
         imagenet=Setup(term("consecutive_correlation", 0.02, name="cc"), remark=AS_CIFAR),
-        cifar100=Setup(term("consecutive_correlation", 0.02, name="cc"), repdistiller(72.97)),
+        cifar100=Setup(term("consecutive_correlation", 0.02, name="cc"), repdistiller("cc")),
     ),
     "crd": method(
         "Contrastive representation distillation. Tian et al., ICLR 2020, arXiv 1910.10699.",
         imagenet=Setup(term("crd", 0.8), on_imagenet(DKD, 71.17, 71.37)),
-        cifar100=Setup(term("crd", 0.8), repdistiller(75.51, 69.11)),
+        cifar100=Setup(term("crd", 0.8), repdistiller("crd")),
     ),
     "crd_kd": method(
         "Contrastive representation distillation with KD. Tian et al., ICLR 2020, arXiv 1910.10699.",
@@ -163,7 +164,7 @@ FEATURE_METHODS = {
     "fitnet": method(
         "FitNets, in a single run as RepDistiller and MDistiller have it. Romero et al., ICLR 2015, arXiv 1412.6550.",
         imagenet=Setup(term("fitnet", 100.0, hint=2), remark=AS_CIFAR),
-        cifar100=Setup(term("fitnet", 100.0, hint=2), repdistiller(73.50, 63.16)),
+        cifar100=Setup(term("fitnet", 100.0, hint=2), repdistiller("fitnet")),
     ),
     "fitnet_hint": method(
         "FitNets: hints train the layers up to a hint, then KD trains all. Romero et al., ICLR 2015, arXiv 1412.6550.",
@@ -182,7 +183,12 @@ FEATURE_METHODS = {
     "fsp": method(
         "Flow of the solution procedure, then cross-entropy alone. Yim et al., CVPR 2017.",
         imagenet=Setup({}, before={"flows": Before(10, term("fsp"))}),
-        cifar100=Setup({}, repdistiller(72.62), "as in RepDistiller", before={"flows": Before(30, term("fsp"))}),
+        cifar100=Setup(
+            {},
+            repdistiller("fsp"),
+            "as in RepDistiller, without the flow from the stem",
+            before={"flows": Before(30, term("fsp"))},
+        ),
     ),
     "ft": method(
         "Factor transfer: a paraphraser, then the student. Kim et al., NeurIPS 2018, arXiv 1802.04977.",
@@ -195,8 +201,8 @@ FEATURE_METHODS = {
         ),
         cifar100=Setup(
             term("ft", 200.0, over_channels=True),
-            repdistiller(72.86),
-            "as RepDistiller has it",
+            repdistiller("ft"),
+            "as RepDistiller has it, whose paraphraser of VGG students starts at 0.05",
             before={"paraphraser": Before(30, term("ft", over_channels=True), 0.01, ("terms.ft.paraphraser",))},
             trainable=("student", "terms.ft.translator"),
         ),
@@ -204,7 +210,7 @@ FEATURE_METHODS = {
     "ickd": method(
         "Inter-channel correlation. Liu et al., ICCV 2021, arXiv 2202.03680.",
         imagenet=Setup(term("ickd", 2.5), on_imagenet("the paper, for a weight that may be another", 72.19), AS_CIFAR),
-        cifar100=Setup(term("ickd", 2.5), remark=AUTHORS),
+        cifar100=Setup(term("ickd", 2.5), on_cifar100(README, 71.76, 73.89, 75.25, 75.64, 74.33, 73.42), AUTHORS),
     ),
     "kdsvd": method(
         "Distillation by singular value decomposition. Lee et al., ECCV 2018, arXiv 1807.06819.",
@@ -229,17 +235,21 @@ FEATURE_METHODS = {
     "nst": method(
         "Neuron selectivity transfer. Huang and Wang, 2017, arXiv 1707.01219.",
         imagenet=Setup(term("nst", 50.0), remark=AS_CIFAR),
-        cifar100=Setup(term("nst", 50.0), repdistiller(73.30, 64.96)),
+        cifar100=Setup(term("nst", 50.0), repdistiller("nst")),
     ),
     "ofd": method(
         "Overhaul of feature distillation. Heo et al., ICCV 2019, arXiv 1904.01866.",
         imagenet=Setup(term("ofd", 1e-4), on_imagenet(DKD, 70.81, 71.25), MDISTILLERS, batch_size=128),
-        cifar100=Setup(term("ofd", 1e-3), remark=MDISTILLERS),
+        cifar100=Setup(
+            term("ofd", 1e-3),
+            on_cifar100(KDPP, *(70.98, None, 74.95, None, 74.33, None, 75.98, None, None, 69.04, 76.82)),
+            MDISTILLERS,
+        ),
     ),
     "pkt": method(
         "Probabilistic knowledge transfer. Passalis and Tefas, ECCV 2018, arXiv 1803.10837.",
         imagenet=Setup(term("pkt", 30000.0), remark=AS_CIFAR),
-        cifar100=Setup(term("pkt", 30000.0), repdistiller(73.64, 66.52)),
+        cifar100=Setup(term("pkt", 30000.0), repdistiller("pkt")),
     ),
     "reviewkd": method(
         "Knowledge review. Chen et al., CVPR 2021, arXiv 2104.09044.",
@@ -249,7 +259,7 @@ FEATURE_METHODS = {
     "rkd": method(
         "Relational distillation. Park et al., CVPR 2019, arXiv 1904.05068.",
         imagenet=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), remark=AS_CIFAR),
-        cifar100=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), repdistiller(71.90, 64.43)),
+        cifar100=Setup(term("rkd_distance", 25.0) | term("rkd_angle", 50.0), repdistiller("rkd")),
     ),
     "sdd": method(
         "Scale decoupled distillation, on KD. Wei et al., CVPR 2024, arXiv 2403.13512.",
@@ -269,7 +279,7 @@ FEATURE_METHODS = {
     "sp": method(
         "Similarity preserving. Tung and Mori, ICCV 2019, arXiv 1907.09682.",
         imagenet=Setup(term("sp", 3000.0), remark=AS_CIFAR),
-        cifar100=Setup(term("sp", 3000.0), repdistiller(72.94, 68.08)),
+        cifar100=Setup(term("sp", 3000.0), repdistiller("sp")),
     ),
     "srd": method(
         "Simple recipe distillation. Miles and Mikolajczyk, AAAI 2024, arXiv 2303.11098.",
@@ -285,7 +295,7 @@ FEATURE_METHODS = {
     "vid": method(
         "Variational information distillation. Ahn et al., CVPR 2019, arXiv 1904.05835.",
         imagenet=Setup(term("vid"), remark=AS_CIFAR),
-        cifar100=Setup(term("vid"), repdistiller(73.09, 67.57)),
+        cifar100=Setup(term("vid"), repdistiller("vid")),
     ),
     "wkd": method(
         "Wasserstein distances of logits, and of features as Gaussians. Lv et al., NeurIPS 2024, arXiv 2412.08139.",

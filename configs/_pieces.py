@@ -14,8 +14,9 @@ from utils.config import entry
 Ramp = tuple[tuple[float, float], ...]  # (epoch, factor)
 
 # who published a score, and remarks on weights
-README, MDISTILLER = "the authors' README", "MDistiller's README"
+README, MDISTILLER, REPDISTILLER = "the authors' README", "MDistiller's README", "RepDistiller's README"
 LISTINGS, DKD, AS_CIFAR = "public listings", "the DKD paper's tables", "weighted as on CIFAR-100"
+KDPP = "KD++'s README"
 MDISTILLERS, AUTHORS = "the weight is MDistiller's", "the weight is the authors'"
 COSTS = "their costs are by features of the training images, ours by the classifier"
 
@@ -47,6 +48,20 @@ DIMENSIONS = {  # of the features before each teacher's classifier
     },
 }
 WARMUP = ((1, 1 / 20), (20, 1.0))  # a weight that grows over the first 20 epochs
+_REPDISTILLER: dict[str, tuple[float | None, ...]] = {  # in the order of the pairs
+    "fitnet": (69.21, 71.06, 73.50, 73.58, 72.24, 71.02, 73.59, 73.73, 64.14, 63.16, 73.54),
+    "at": (70.55, 72.31, 73.44, 74.08, 72.77, 71.43, 71.73, 73.32, 59.40, 58.58, 72.73),
+    "sp": (69.67, 72.69, 72.94, 73.83, 72.43, 72.68, 73.48, 74.52, 66.30, 68.08, 74.56),
+    "cc": (69.63, 71.48, 72.97, 73.56, 72.21, 70.71, 71.14, 71.38, 64.86, 65.43, 71.29),
+    "vid": (70.38, 72.61, 73.09, 74.11, 73.30, 71.23, 73.38, 73.61, 65.56, 67.57, 73.40),
+    "rkd": (69.61, 71.82, 71.90, 73.35, 72.22, 71.48, 72.28, 72.21, 64.52, 64.43, 73.21),
+    "pkt": (70.34, 72.61, 73.64, 74.54, 73.45, 72.88, 74.10, 73.89, 67.13, 66.52, 74.69),
+    "ab": (69.47, 70.98, 73.17, 72.50, 72.38, 70.94, 73.55, 73.34, 66.06, 67.20, 74.31),
+    "ft": (69.84, 72.37, 72.86, 73.25, 71.59, 70.58, 71.75, 72.03, 61.78, 60.99, 72.50),
+    "fsp": (69.95, 71.89, 72.62, 72.91, None, 70.23),
+    "nst": (69.60, 71.96, 73.30, 73.68, 72.24, 71.53, 74.12, 74.89, 58.16, 64.96, 74.68),
+    "crd": (71.16, 73.48, 75.51, 75.48, 74.14, 73.94, 75.11, 76.05, 69.73, 69.11, 75.65),
+}
 
 
 def on_imagenet(by: str, *scores: float | None) -> Published:
@@ -59,9 +74,9 @@ def on_cifar100(by: str, *scores: float | None) -> Published:
     return Published(by, {pair: score for pair, score in zip(PAIRS["cifar100"], scores) if score is not None})
 
 
-def repdistiller(first: float, second: float | None = None) -> Published:
-    """By RepDistiller's README, of ResNet-32x4 to ResNet-8x4 and of ResNet-50 to MobileNetV2."""
-    return on_cifar100("RepDistiller's README", None, None, first, *(None,) * 6, second)
+def repdistiller(method: str) -> Published:
+    """By RepDistiller's README."""
+    return on_cifar100(REPDISTILLER, *_REPDISTILLER[method])
 
 
 def readme(first: float) -> Published:

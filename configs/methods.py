@@ -11,7 +11,7 @@ from __future__ import annotations
 from configs._feature_methods import FEATURE_METHODS
 from configs._logit_methods import LOGIT_METHODS
 from configs._method import Setup, listed, method
-from configs._pieces import MDISTILLER, alone
+from configs._pieces import REPDISTILLER, alone
 
 METHODS = {
     "none": method(
@@ -27,9 +27,11 @@ METHODS = {
         cifar100=Setup(
             {},
             alone(
-                MDISTILLER,
+                REPDISTILLER,
                 **{"resnet56": 72.34, "resnet110": 74.31, "resnet32x4": 79.42},
                 **{"resnet50": 79.34, "wrn_40_2": 75.61, "vgg13": 74.64},
+                **{"resnet20": 69.06, "resnet32": 71.14, "resnet8x4": 72.50, "wrn_16_2": 73.26, "wrn_40_1": 71.98},
+                **{"vgg8": 70.36, "mobilenetv2": 64.60, "shufflenetv1": 70.50, "shufflenetv2": 71.82},
             ),
             teachers=(),
             name="{data}_{student}",

@@ -7,6 +7,7 @@ import pytest
 from configs._pieces import falling
 from knowledge_distiller import Term
 from recipe import Recipe
+from configs.methods import METHODS
 from utils.config import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,3 +61,18 @@ def test_both_distances_of_wkd_fall_from_the_first_epoch():
     terms = made("imagenet", "wkd", "teacher=resnet50", "student=timm/mobilenetv1_100").last.terms
     assert (terms["wkd_f"].weight, terms["wkd_l"].weight) == (0.005, 25.0)
     assert terms["wkd_f"].ramp == terms["wkd_l"].ramp == falling(0, 100)
+
+
+@pytest.mark.parametrize(
+    ("method", "pair", "score"),
+    [
+        ("at", ("wrn_40_2", "shufflenetv1"), 73.32),
+        ("crd", ("vgg13", "vgg8"), 73.94),
+        ("cc", ("resnet50", "mobilenetv2"), 65.43),
+        ("ickd", ("resnet110", "resnet32"), 73.89),
+        ("dist", ("resnet32x4", "shufflenetv2"), 77.35),
+        ("none", ("none", "vgg8"), 70.36),
+    ],
+)
+def test_scores_by_pair(method, pair, score):
+    assert METHODS[method].on["cifar100"].published.scores[pair] == score
