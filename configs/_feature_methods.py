@@ -14,7 +14,6 @@ from configs._pieces import (
     LISTINGS,
     MDISTILLERS,
     README,
-    WARMUP,
     embedding,
     falling,
     on_cifar100,
@@ -29,8 +28,51 @@ from knowledge_distiller import Term
 from models.heads import HeadConfig
 
 
-def _reviewkd_on_imagenet(teacher: str, student: str) -> Terms:
-    return term("reviewkd_pre", 1.0 if teacher == "resnet34" else 8.0, name="reviewkd")
+def _catkd_on_imagenet(teacher: str, _: str) -> Terms:
+    if teacher == "resnet34":
+        return term("catkd", 0.5, resolution=4, normalize=False)
+    return term("catkd", 10.0, resolution=2)
+
+
+def _catkd_on_cifar100(teacher: str, student: str) -> Terms:
+    alike = {  # weights, of maps as they are
+        ("resnet56", "resnet20"): 0.7,
+        ("resnet110", "resnet32"): 1.8,
+        ("resnet32x4", "resnet8x4"): 15.0,
+        ("wrn_40_2", "wrn_16_2"): 12.0,
+        ("wrn_40_2", "wrn_40_1"): 1.5,
+        ("vgg13", "vgg8"): 4.5,
+    }
+    others = {  # weights of normalised maps, pixels a side
+        ("resnet32x4", "shufflenetv1"): (600.0, 4),
+        ("resnet32x4", "shufflenetv2"): (600.0, 4),
+        ("wrn_40_2", "shufflenetv1"): (80.0, 4),
+        ("vgg13", "mobilenetv2"): (15.0, 2),
+        ("resnet50", "mobilenetv2"): (40.0, 2),
+    }
+    pair = teacher, student
+    if pair in alike:
+        return term("catkd", alike[pair], resolution=2, normalize=False)
+    weight, resolution = others.get(pair, (400.0, 2))
+    return term("catkd", weight, resolution=resolution)
+
+
+def _reviewkd_on_imagenet(teacher: str, _: str) -> Terms:
+    weight, channels = (1.0, 512) if teacher == "resnet34" else (8.0, 256)
+    return term("reviewkd_pre", weight, name="reviewkd", channels=channels)
+
+
+def _reviewkd_on_cifar100(teacher: str, student: str) -> Terms:
+    weights = {
+        ("resnet56", "resnet20"): 0.6,
+        ("resnet110", "resnet32"): 1.0,
+        ("resnet32x4", "shufflenetv2"): 8.0,
+    }
+    return term("reviewkd", weights.get((teacher, student), 5.0), ramp=((1, 0.0), (21, 1.0)))
+
+
+def _sdd_on_cifar100(teacher: str, student: str) -> Terms:
+    return term("sdd", 0.9, scales=2 if teacher[:3] == student[:3] else 3, temperature=4.0)
 
 
 def _wkd_f_on_imagenet(teacher: str, _: str) -> Terms:
@@ -103,8 +145,12 @@ FEATURE_METHODS = {
     ),
     "catkd": method(
         "Class attention transfer. Guo et al., CVPR 2023.",
-        imagenet=Setup(term("catkd", 400.0), on_imagenet(LISTINGS, 71.26, 72.24), AS_CIFAR),
-        cifar100=Setup(term("catkd", 400.0)),
+        imagenet=Setup(_catkd_on_imagenet, on_imagenet(LISTINGS, 71.26, 72.24), batch_size=512),
+        cifar100=Setup(
+            _catkd_on_cifar100,
+            on_cifar100(LISTINGS, None, None, 76.91),
+            "weights of other pairs than the authors' are to be tuned",
+        ),
     ),
     "cc": method(
         "Correlation congruence as RepDistiller has it; that of Peng et al., ICCV 2019, arXiv 1904.01802, is `cc`.",
@@ -198,6 +244,7 @@ FEATURE_METHODS = {
             "as torchdistill has it",
             before={"paraphraser": Before(1, term("ft"), 0.01, ("terms.ft.paraphraser",))},
             trainable=("student", "terms.ft.translator"),
+            epochs=90,
         ),
         cifar100=Setup(
             term("ft", 200.0, over_channels=True),
@@ -254,7 +301,13 @@ FEATURE_METHODS = {
     "reviewkd": method(
         "Knowledge review. Chen et al., CVPR 2021, arXiv 2104.09044.",
         imagenet=Setup(_reviewkd_on_imagenet, on_imagenet(DKD, 71.61, 72.56), "on maps before their ReLUs"),
-        cifar100=Setup(term("reviewkd", 5.0, ramp=WARMUP), remark="weight and growth are MDistiller's"),
+        cifar100=Setup(
+            _reviewkd_on_cifar100,
+            on_cifar100(KDPP, *(71.89, None, 75.63, None, 75.09, None, 77.45, None, None, 69.89, 77.78)),
+            "weights, batches and Nesterov's momentum are the authors'; MDistiller has half the batches, without",
+            batch_size=128,
+            optim={"nesterov": True},
+        ),
     ),
     "rkd": method(
         "Relational distillation. Park et al., CVPR 2019, arXiv 1904.05068.",
@@ -264,12 +317,13 @@ FEATURE_METHODS = {
     "sdd": method(
         "Scale decoupled distillation, on KD. Wei et al., CVPR 2024, arXiv 2403.13512.",
         imagenet=Setup(
-            term("sdd", scales=3, temperature=1.0),
+            term("sdd", 0.9, scales=2, temperature=4.0),
             on_imagenet("the authors", None, 72.24),
-            "the temperature is the authors', the scales are those of CIFAR-100",
+            "weights and temperature are those of CIFAR-100, which the authors' files leave as they are",
+            labels=0.1,
             batch_size=512,
         ),
-        cifar100=Setup(term("sdd", scales=3, temperature=4.0, ramp=WARMUP)),
+        cifar100=Setup(_sdd_on_cifar100, labels=0.1),
     ),
     "simkd": method(
         "A student with its teacher's classifier: only the last maps count. Chen et al., CVPR 2022, arXiv 2203.14001.",

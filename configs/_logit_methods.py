@@ -5,6 +5,7 @@ from __future__ import annotations
 from configs._method import Setup, Terms, method
 from configs._pieces import (
     COSTS,
+    LIGHT,
     LISTINGS,
     MDISTILLER,
     README,
@@ -14,6 +15,7 @@ from configs._pieces import (
     kds,
     on_cifar100,
     on_imagenet,
+    rate_of_mlkd_standardized,
     readme,
     released,
     term,
@@ -40,6 +42,10 @@ def _dkd_on_imagenet(teacher: str, student: str) -> Terms:
     return term("dkd", alpha=1.0, beta=0.5 if teacher == "resnet34" else 2.0, temperature=1.0)
 
 
+def _rate_of_mlkd_on_imagenet(teacher: str, _: str) -> float:
+    return 0.5 if teacher == "resnet34" else 1.0  # 0.1 or 0.2 for batches of 512
+
+
 def _luminet_on_cifar100(teacher: str, student: str) -> Terms:
     weights = {  # of the cross-entropy, alpha, temperature
         ("wrn_40_2", "wrn_40_1"): (1.0, 75.0, 8.0),
@@ -53,7 +59,7 @@ def _luminet_on_cifar100(teacher: str, student: str) -> Terms:
 
 
 def _pcd_on_cifar100(_: str, student: str) -> Terms:
-    return term("pcd", stages=5 if student.startswith(("mobilenet", "shufflenet")) else 3, ramp=WARMUP)
+    return term("pcd", stages=5 if student.startswith(LIGHT) else 3, ramp=WARMUP)
 
 
 def _wkd_l_on_cifar100(teacher: str, _: str) -> Terms:
@@ -200,10 +206,11 @@ LOGIT_METHODS = {
             on_imagenet(LISTINGS, 71.90, 73.01),
             labels=0.5,
             batch_size=512,
+            rate=_rate_of_mlkd_on_imagenet,
         ),
         cifar100=released(
             term("mlkd", 0.9, temperature=4.0) | term("mlkd", 0.9, name="strong_mlkd", temperature=4.0, view="strong"),
-            remark="epochs and rate are those of the released code, whose sum is mlkd_released",
+            remark="epochs and rates are those of the released code, whose sum is mlkd_released",
         ),
     ),
     "mlkd_released": method(
@@ -229,16 +236,22 @@ LOGIT_METHODS = {
             "the weight of mlkd is that of CIFAR-100",
             labels=0.5,
             batch_size=512,
+            rate=_rate_of_mlkd_on_imagenet,
         ),
         cifar100=released(
             term("mlkd", 9.0, temperature=2.0, standardize=True)
-            | term("mlkd", 9.0, name="strong_mlkd", temperature=2.0, standardize=True, view="strong")
+            | term("mlkd", 9.0, name="strong_mlkd", temperature=2.0, standardize=True, view="strong"),
+            remark="the authors have 960 epochs for ShuffleNets that ResNet-32x4 teaches",
+            rate=rate_of_mlkd_standardized,
         ),
     ),
     "nkd": method(
         "Normalised KD. Yang et al., ICCV 2023, arXiv 2303.13005.",
         imagenet=Setup(term("nkd", gamma=1.5, temperature=1.0), on_imagenet(README, 71.96, 72.58)),
-        cifar100=Setup(term("nkd", gamma=1.5, temperature=1.0)),
+        cifar100=Setup(
+            term("nkd", gamma=3.5, temperature=3.0),
+            remark="the weight and the temperature are the authors' for ResNet-34 and ResNet-18",
+        ),
     ),
     "pcd": method(
         "Progressive class-level distillation: groups of classes by how much they differ. Li et al., 2025, arXiv "

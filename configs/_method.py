@@ -71,8 +71,8 @@ class Setup:
     batch_size: int | None = None
     """the rate goes with it"""
     epochs: int | None = None
-    rate: float = 1.0
-    """times the usual learning rate"""
+    rate: float | Callable[[str, str], float] = 1.0
+    """times the usual learning rate, or a function of teacher and student that gives it"""
     optim: Mapping[str, Any] = field(default_factory=dict)
     """further settings of the optimizer"""
     task: str = ""
@@ -113,7 +113,8 @@ class Setup:
             hard = plain.made_task().hard_loss
             terms = {hard: Term(hard, self.labels), **terms}
         batch = self.batch_size or plain.data.batch_size
-        rate = plain.last.optim.init_lr * batch / plain.data.batch_size * self.rate
+        factor = self.rate(teacher, student) if callable(self.rate) else self.rate
+        rate = plain.last.optim.init_lr * batch / plain.data.batch_size * factor
         optim = replace(plain.last.optim, init_lr=rate, **self.optim)
         phases = {name: one.phase(optim) for name, one in self.before.items()}
         last = Phase(self.epochs or plain.last.epochs, terms, optim, self.trainable)

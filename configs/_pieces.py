@@ -37,8 +37,9 @@ PAIRS = {  # teacher, student
         ("resnet32x4", "mobilenetv2"),
     ),
 }
-DIMENSIONS = {  # of the features before each teacher's classifier
-    "imagenet": {"resnet34": 512, "resnet50": 2048},
+LIGHT = ("mobilenet", "shufflenet")  # how networks of CIFAR begin that learn at a lower rate
+DIMENSIONS = {  # of the features before a network's classifier
+    "imagenet": {"resnet18": 512, "resnet34": 512, "resnet50": 2048},
     "cifar100": {
         **dict.fromkeys(("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110"), 64),
         **{"resnet8x4": 256, "resnet32x4": 256, "wrn_16_1": 64, "wrn_40_1": 64, "wrn_16_2": 128, "wrn_40_2": 128},
@@ -47,7 +48,6 @@ DIMENSIONS = {  # of the features before each teacher's classifier
         **{"mobilenetv2": 1280, "shufflenetv1": 960, "shufflenetv2": 1024},
     },
 }
-WARMUP = ((1, 1 / 20), (20, 1.0))  # a weight that grows over the first 20 epochs
 _REPDISTILLER: dict[str, tuple[float | None, ...]] = {  # in the order of the pairs
     "fitnet": (69.21, 71.06, 73.50, 73.58, 72.24, 71.02, 73.59, 73.73, 64.14, 63.16, 73.54),
     "at": (70.55, 72.31, 73.44, 74.08, 72.77, 71.43, 71.73, 73.32, 59.40, 58.58, 72.73),
@@ -62,6 +62,7 @@ _REPDISTILLER: dict[str, tuple[float | None, ...]] = {  # in the order of the pa
     "nst": (69.60, 71.96, 73.30, 73.68, 72.24, 71.53, 74.12, 74.89, 58.16, 64.96, 74.68),
     "crd": (71.16, 73.48, 75.51, 75.48, 74.14, 73.94, 75.11, 76.05, 69.73, 69.11, 75.65),
 }
+WARMUP = ((1, 1 / 20), (20, 1.0))  # a weight that grows over the first 20 epochs
 
 
 def on_imagenet(by: str, *scores: float | None) -> Published:
@@ -134,13 +135,29 @@ def kds(*temperatures: float, view: Literal["weak", "strong"] = "weak") -> Terms
     return {f"{name}{heat:g}": Term("kd", 0.9, options={"temperature": heat}, view=view) for heat in temperatures}
 
 
-def released(terms: Terms, published: Published = UNPUBLISHED, remark: str = "") -> Setup:
-    """MLKD on CIFAR-100 as the released code has it: 480 epochs from half the rate, all for both views."""
+def released(
+    terms: Terms, published: Published = UNPUBLISHED, remark: str = "", rate: Callable[[str, str], float] | None = None
+) -> Setup:
+    """MLKD on CIFAR-100 as the released code has it: 480 epochs, all for both views, at rates of its files."""
     return Setup(
         term("cross_entropy", 0.1, name="strong_cross_entropy", view="strong") | terms,
         published,
         remark,
         labels=0.1,
         epochs=480,
-        rate=0.5,
+        rate=rate or _rate_of_mlkd,
     )
+
+
+def rate_of_mlkd_standardized(teacher: str, student: str) -> float:
+    """Times the usual rate, on CIFAR-100, in the files of logit standardisation."""
+    if not student.startswith(LIGHT):
+        return 0.5
+    return 0.1 if (teacher, student) == ("resnet32x4", "shufflenetv2") else 1.0
+
+
+def _rate_of_mlkd(teacher: str, student: str) -> float:
+    """Times the usual rate, on CIFAR-100, in the authors' files."""
+    if not student.startswith(LIGHT):
+        return 0.5
+    return 1.0 if teacher == "resnet32x4" and student.startswith("shufflenet") else 0.25

@@ -9,6 +9,7 @@ Published  the scores in the table of methods; not yet repeated with this code
 """
 
 from configs._method import Setup, listed, setups
+from configs._pieces import LIGHT
 from configs.methods import METHODS
 from dataset.loader import DataConfig
 from models.cifar import CIFAR
@@ -34,7 +35,7 @@ def recipe(method: str, setup: Setup, teacher: str = "", student: str = "resnet8
     A teacher is what `method=none student=<teacher>` trained; another file: teachers.teacher.weights=FILE.
     """
     optim = OptimConfig(
-        init_lr=0.01 if student.startswith(("mobilenet", "shufflenet")) else 0.05,
+        init_lr=0.01 if student.startswith(LIGHT) else 0.05,
         milestones=(150, 180, 210),
         nesterov=False,
         weight_decay=5e-4,

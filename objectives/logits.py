@@ -190,7 +190,8 @@ def nkd(student: Tensor, teacher: Tensor, labels: Tensor, *, gamma: float = 1.5,
     """Normalised KD: the true class, weighted by the teacher, and gamma T^2 times the cross-entropy among the others.
 
     -p_t log p_s of the true class at temperature 1, then the cross-entropy between the distributions among the other
-    classes at T. Yang et al., ICCV 2023, arXiv 2303.13005, equation 9. Their defaults: gamma 1.5, T = 1.
+    classes at T. Yang et al., ICCV 2023, arXiv 2303.13005, equation 9. Their defaults: gamma 1.5, T = 1; on CIFAR-100
+    gamma 3.5, T = 3.
 
     Args:
         student: logits [B, K].

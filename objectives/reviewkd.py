@@ -18,8 +18,8 @@ class ReviewKD(nn.Module):
     """The student's deep stages are fused into its shallow ones, and each fusion is compared with the teacher's stage.
 
     Chen et al., CVPR 2021, arXiv 2104.09044, sections 3.2 (attention based fusion) and 3.3 (`hcl`). The levels are the
-    paired stages and the pooled features. Published: on CIFAR-100 weight 5 for most pairs, growing over 20 epochs; on
-    ImageNet `reviewkd_pre`, weight 1 (R34 to R18) or 8 (R50 to MobileNetV1).
+    paired stages and the pooled features. Published: on CIFAR-100 weight 5 for most pairs, from 0.6 to 8, growing over
+    20 epochs; on ImageNet `reviewkd_pre`, weight 1 (R34 to R18) or 8 with `channels` 256 (R50 to MobileNetV1).
 
     Args:
         student: an example of the maps [B, C_s, H_s, W_s], shallow to deep.

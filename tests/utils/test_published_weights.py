@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from configs._pieces import falling
+from configs.methods import METHODS
 from knowledge_distiller import Term
 from recipe import Recipe
-from configs.methods import METHODS
 from utils.config import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +40,63 @@ def made(data, method, *words):
 )
 def test_weights(data, method, terms):
     assert made(data, method).last.terms == terms
+
+
+@pytest.mark.parametrize(
+    ("data", "pair", "term"),
+    [
+        (
+            "imagenet",
+            "resnet34 resnet18",
+            Term("catkd", 0.5, options={"resolution": 4, "normalize": False}),
+        ),
+        ("imagenet", "resnet50 timm/mobilenetv1_100", Term("catkd", 10.0, options={"resolution": 2})),
+        ("imagenet", "resnet34 resnet18", Term("sdd", 0.9, options={"scales": 2, "temperature": 4.0})),
+        (
+            "imagenet",
+            "resnet50 timm/mobilenetv1_100",
+            Term("reviewkd_pre", 8.0, options={"channels": 256}),
+        ),
+        ("cifar100", "vgg13 vgg8", Term("catkd", 4.5, options={"resolution": 2, "normalize": False})),
+        ("cifar100", "wrn_40_2 shufflenetv1", Term("catkd", 80.0, options={"resolution": 4})),
+        ("cifar100", "resnet56 resnet20", Term("reviewkd", 0.6, ramp=((1, 0.0), (21, 1.0)))),
+        ("cifar100", "resnet32x4 resnet8x4", Term("sdd", 0.9, options={"scales": 2, "temperature": 4.0})),
+        ("cifar100", "resnet32x4 shufflenetv2", Term("sdd", 0.9, options={"scales": 3, "temperature": 4.0})),
+        ("cifar100", "resnet32x4 resnet8x4", Term("nkd", options={"gamma": 3.5, "temperature": 3.0})),
+    ],
+)
+def test_weight_of_a_pair(data, pair, term):
+    method = term.objective.removesuffix("_pre")
+    teacher, student = pair.split()
+    terms = made(data, method, f"teacher={teacher}", f"student={student}").last.terms
+    assert terms[method] == term
+    assert terms["cross_entropy"].weight == (0.1 if method == "sdd" else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "method", "pair", "batch", "rate"),
+    [
+        ("imagenet", "catkd", "resnet34 resnet18", 512, 0.2),
+        ("imagenet", "mlkd", "resnet34 resnet18", 512, 0.1),
+        ("imagenet", "mlkd", "resnet50 timm/mobilenetv1_100", 512, 0.2),
+        ("cifar100", "mlkd_released", "resnet56 resnet20", 64, 0.025),
+        ("cifar100", "mlkd_released", "resnet32x4 shufflenetv1", 64, 0.01),
+        ("cifar100", "mlkd_released", "wrn_40_2 shufflenetv1", 64, 0.0025),
+        ("cifar100", "mlkd_standardized", "vgg13 mobilenetv2", 64, 0.01),
+        ("cifar100", "mlkd_standardized", "resnet32x4 shufflenetv2", 64, 0.001),
+        ("cifar100", "reviewkd", "resnet32x4 resnet8x4", 128, 0.1),
+        ("cifar100", "reviewkd", "resnet32x4 shufflenetv1", 128, 0.02),
+    ],
+)
+def test_rate_of_a_pair(data, method, pair, batch, rate):
+    teacher, student = pair.split()
+    recipe = made(data, method, f"teacher={teacher}", f"student={student}")
+    assert (recipe.data.batch_size, recipe.last.optim.init_lr) == (batch, pytest.approx(rate))
+    assert recipe.last.optim.nesterov == (method == "reviewkd")
+
+
+def test_factor_transfer_on_imagenet_is_as_long_as_torchdistills():
+    assert made("imagenet", "ft").last.epochs == 90
 
 
 @pytest.mark.parametrize("data", ["imagenet", "cifar100"])
