@@ -327,8 +327,8 @@ FEATURE_METHODS = {
     ),
     "simkd": method(
         "A student with its teacher's classifier: only the last maps count. Chen et al., CVPR 2022, arXiv 2203.14001.",
-        imagenet=Setup(term("simkd"), labels=0, student=lambda _: {"head": HeadConfig("reused")}, epochs=120),
-        cifar100=Setup(term("simkd"), readme(78.08), labels=0, student=lambda _: {"head": HeadConfig("reused")}),
+        imagenet=Setup(term("simkd"), labels=0, student=lambda *_: {"head": HeadConfig("reused")}, epochs=120),
+        cifar100=Setup(term("simkd"), readme(78.08), labels=0, student=lambda *_: {"head": HeadConfig("reused")}),
     ),
     "sp": method(
         "Similarity preserving. Tung and Mori, ICCV 2019, arXiv 1907.09682.",

@@ -66,8 +66,8 @@ class Setup:
     """overrides that name one, such as teacher=...; the first is part of the run's name"""
     teacher: Mapping[str, Any] = field(default_factory=dict)
     """further settings of the teachers' networks"""
-    student: Callable[[str], Mapping[str, Any]] = lambda teacher: {}
-    """further settings of the student's network, given the teacher's name"""
+    student: Callable[[str, str], Mapping[str, Any]] = lambda teacher, student: {}
+    """further settings of the student's network, given the names of teacher and student"""
     batch_size: int | None = None
     """the rate goes with it"""
     epochs: int | None = None
@@ -125,7 +125,7 @@ class Setup:
             plain,
             name=(self.name or default).format(**named),
             data=replace(plain.data, batch_size=batch, strong_view=strong_view),
-            student=replace(plain.student, **self.student(teacher)),
+            student=replace(plain.student, **self.student(teacher, student)),
             teachers={key: replace(network(name), **self.teacher) for key, name in names.items()},
             phases={**phases, "distillation" if self.teachers else "training": last},
         )

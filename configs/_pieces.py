@@ -106,11 +106,16 @@ def term(
     return {name or objective: made}
 
 
-def embedding(data: str) -> Callable[[str], dict[str, HeadConfig]]:
-    """A student's linear layer of as many outputs as its teacher's features have dimensions."""
-    return lambda teacher: {
-        "head": HeadConfig("embedding", {"dimensions": entry(DIMENSIONS[data], teacher, "teacher")})
-    }
+def embedding(data: str) -> Callable[[str, str], dict[str, HeadConfig]]:
+    """A student's linear layer to the dimensions of its teacher's features, where its own have others."""
+
+    def settings(teacher: str, student: str) -> dict[str, HeadConfig]:
+        dimensions = entry(DIMENSIONS[data], teacher, "teacher")
+        if DIMENSIONS[data].get(student) == dimensions:
+            return {}
+        return {"head": HeadConfig("embedding", {"dimensions": dimensions})}
+
+    return settings
 
 
 def falling(start: int, end: int) -> Ramp:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from configs._lshfm import lshfm
 from configs._pieces import falling
 from configs.methods import METHODS
 from knowledge_distiller import Term
@@ -97,6 +98,41 @@ def test_rate_of_a_pair(data, method, pair, batch, rate):
 
 def test_factor_transfer_on_imagenet_is_as_long_as_torchdistills():
     assert made("imagenet", "ft").last.epochs == 90
+
+
+@pytest.mark.parametrize(("data", "student"), [("imagenet", "resnet18"), ("cifar100", "resnet8x4")])
+def test_features_of_the_same_dimensions_are_mimicked_as_they_are(data, student):
+    assert made(data, "lshfm", f"student={student}").student.head.name == "own"
+    (others,) = made("cifar100", "lshfm", "student=shufflenetv1").student.head.options.values()
+    assert others == 256
+
+
+@pytest.mark.parametrize(
+    ("data", "pair", "phases"),
+    [
+        ("voc", ("resnet18", "resnet34"), ["alignment", "distillation"]),
+        ("voc", ("resnet50", "resnet101"), ["distillation"]),
+        ("coco", ("resnet50", "resnet101"), ["alignment", "distillation"]),
+        ("coco", ("resnet50_gmp", "resnet101_gmp"), ["distillation"]),
+        ("coco", ("mobilenet_v2", "resnet101"), ["alignment", "distillation"]),
+    ],
+)
+def test_who_learns_an_embedding_first(data, pair, phases):
+    recipe = lshfm(data, *pair, "lshl2", "none")["distillation"]
+    assert list(recipe.phases) == phases
+    assert bool(recipe.student.head.options["dimensions"]) == (len(phases) > 1)
+    if len(phases) > 1:
+        assert recipe.phases["alignment"].terms["align"].weight == 1.0
+
+
+def test_students_by_kd_begin_with_an_embedding_that_learned_distances():
+    phases = lshfm("voc", "mobilenet_v2", "resnet101", "kd", "none")["distillation"].phases
+    assert phases["alignment"].terms["align"].options["hash_distance"] == "none"
+
+
+@pytest.mark.parametrize(("student", "epochs"), [("resnet101", 60), ("resnet101_gmp", 30), ("resnet50_gmp", 60)])
+def test_networks_of_coco_alone(student, epochs):
+    assert lshfm("coco", student, "resnet101", "none", "none")["training"].last.epochs == epochs
 
 
 @pytest.mark.parametrize("data", ["imagenet", "cifar100"])
