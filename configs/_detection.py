@@ -102,8 +102,10 @@ _REVIEW = {"resnet18": 1.2, "mobilenet_v2": 2.0}  # 1 for others
 _HASHES = 4096  # 4 D of the box head, as in the scripts of the authors
 _DISTANCES = {"lsh": {"feature_distance": "none"}, "lshl2": {}, "l2": {"hash_distance": "none"}}
 _OF_VGG = {"lsh": 6.0, "lshl2": 8.0}  # RetinaNet; 7 for the rest
+_OF_RETINANET = {"attention": 5e-4}  # the authors' files; the paper has 1e-3
 _OF_FCOS = {"temperature": 0.8, "foreground": 1.6e-3, "background": 8e-4, "attention": 8e-4, "relation": 8e-6}
 _OF_TWO_STAGE = {"temperature": 0.5, "foreground": 5e-5, "background": 2.5e-5, "attention": 5e-5, "relation": 5e-7}
+_OF_FGD = {"retinanet": _OF_RETINANET, "fcos": _OF_FCOS, **dict.fromkeys(_TWO_STAGE, _OF_TWO_STAGE)}
 _CONVOLVED = tuple((f"fpn{level}", f"fpn{level}") for level in range(2, 6))  # levels but the one that is subsampled
 
 
@@ -116,7 +118,10 @@ def _reviewkd(pair: Pair) -> Terms:
 
 
 def _pkd(pair: Pair) -> Terms:
-    return _on_levels(pair, "pkd", 6.0 if pair.student.two_stage else 10.0)
+    ours, theirs = (2 if one.two_stage else 3 for one in pair)  # the finest level
+    by_number = tuple((f"fpn{ours + number}", f"fpn{theirs + number}") for number in range(4))
+    stages = () if any(one.plain or one.is_mobile for one in pair) else by_number
+    return {"pkd": Term("pkd", 6.0 if pair.teacher.two_stage else 10.0, stages=stages)}
 
 
 def _mgd(pair: Pair) -> Terms:
@@ -125,8 +130,7 @@ def _mgd(pair: Pair) -> Terms:
 
 
 def _fgd(pair: Pair) -> Terms:
-    options = _OF_TWO_STAGE if pair.student.two_stage else _OF_FCOS if pair.student.detector == "fcos" else {}
-    return _on_levels(pair, "fgd", **options)
+    return _on_levels(pair, "fgd", **_OF_FGD[pair.student.detector])
 
 
 def _crosskd(pair: Pair) -> Terms:

@@ -20,8 +20,8 @@ def pkd(student: Maps, teacher: Maps) -> Tensor:
 
     Over all locations of the batch: equal to half the mean squared distance of channels with mean 0 and standard
     deviation 1. Cao et al., NeurIPS 2022, arXiv 2207.02039, section 3. A channel that is constant correlates
-    with nothing and has no gradient; it counts 1/2 beside one that is not. Published on COCO: weight 6 for two-stage
-    detectors, 10 for one-stage ones.
+    with nothing and has no gradient; it counts 1/2 beside one that is not. Published on COCO, for the first four levels
+    of each detector: weight 6 where the teacher has two stages, 10 where it has one.
 
     Args:
         student: maps [B, C, H, W], brought to the teacher's size by bilinear interpolation where that is another one.

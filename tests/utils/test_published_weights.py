@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from configs import coco_detection
 from configs._lshfm import lshfm
 from configs._pieces import falling
 from configs.methods import METHODS
@@ -133,6 +134,32 @@ def test_students_by_kd_begin_with_an_embedding_that_learned_distances():
 @pytest.mark.parametrize(("student", "epochs"), [("resnet101", 60), ("resnet101_gmp", 30), ("resnet50_gmp", 60)])
 def test_networks_of_coco_alone(student, epochs):
     assert lshfm("coco", student, "resnet101", "none", "none")["training"].last.epochs == epochs
+
+
+def detected(**words):
+    """Terms of a student of a ResNet-101 on COCO."""
+    runs = coco_detection.cfg(**{"student": "resnet50", "teacher": "resnet101", **words})
+    return runs["distillation"].last.terms
+
+
+def test_attention_of_fgd_for_retinanet_weighs_half_of_the_papers():
+    assert detected(method="fgd", detector="retinanet")["fgd"].options == {"attention": 5e-4}
+
+
+@pytest.mark.parametrize(
+    ("words", "weight", "levels"),
+    [
+        ({}, 6.0, "22 33 44 55"),
+        ({"detector": "retinanet"}, 10.0, "33 44 55 66"),
+        ({"detector": "retinanet", "teacher": "fasterrcnn_resnet101_fpn"}, 6.0, "32 43 54 65"),
+    ],
+)
+def test_the_first_levels_of_pkd(words, weight, levels):
+    term = detected(method="pkd", **words)["pkd"]
+    assert (term.weight, term.stages) == (
+        weight,
+        tuple((f"fpn{ours}", f"fpn{theirs}") for ours, theirs in levels.split()),
+    )
 
 
 @pytest.mark.parametrize("data", ["imagenet", "cifar100"])
