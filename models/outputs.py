@@ -37,7 +37,7 @@ class Outputs:
             stages and `fpn0`..`fpn7` [B, C, H, W], the maps that its heads look at, by log2 of their stride; with
             regions `pooled` [R, C], what their classifier is given; else by level `tower3`.. [B, C, H, W], the last map
             of the classification tower, and `cross_tower3`.., `cross_box_tower3`.., those after the third of four
-            convolutions of both towers.
+            convolutions of both towers, of FCOS the second.
         context: whatever else a network gives, by name: `head_weight` [K, D] and `head_bias` [K], of its classifier (of
             a detector [K + 1, D], or [A of a location * (K + 1), D]). Of a detector with regions: `regions` [R, 5], the
             number of the image and x1, y1, x2, y2 in pixels of the canvas; `box_deltas` [R, K + 1, 4], encoded; where
@@ -45,7 +45,7 @@ class Outputs:
             without: `usable` bool [B, L], where an anchor is positive or background; and where they are read
             `dense_boxes` [B, A, 4], in pixels; `positives`, anchors of a rank that learn from an object, on the average
             over ranks; from a teacher `cross_logits` [B, A, K + 1] and `cross_boxes` [B, A, 4], in pixels, what follows
-            its third convolutions on the student's `cross_tower` and `cross_box_tower`. Of all in training `losses`
+            these convolutions on the student's `cross_tower` and `cross_box_tower`. Of all in training `losses`
             [5]: of classes, boxes, centerness, objectness and proposals. After `predict`: `boxes` [B, D, 4] in pixels
             of the canvas, `scores` [B, D] and `classes` int64 [B, D], -1 where there is none; likewise of a teacher of
             which they are read.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FCOS
+from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSRegressionHead
 
 from models.detectors import dense
 from models.detectors.detector import LOSSES, Detector, Found, Seen, flat
@@ -19,14 +20,13 @@ from models.detectors.objects import objects_of
 from models.outputs import Outputs, Scene
 from utils.errors import UsageError
 
-_THIRD = 3, 4  # CrossKD takes the maps after the third of the four convolutions of a tower (arXiv 2306.11369, 4.1)
 _CROSS = {"cross_logits": "cross_tower", "cross_boxes": "cross_box_tower"}  # what comes of which maps of the student
 
 
 class Tower(NamedTuple):
-    """The maps of a tower, by level: after the third of its four convolutions, and the last."""
+    """The maps of a tower, by level: those at which CrossKD crosses, and the last."""
 
-    third: list[Tensor]
+    crossed: list[Tensor]
     last: list[Tensor]
 
 
@@ -100,7 +100,11 @@ class OneStage(Detector):
     def _features(self, classes: Tower, boxes: Tower | None = None) -> dict[str, Tensor]:
         """Maps of the towers, by name."""
         features: dict[str, Tensor] = {}
-        named = {"tower": classes.last, "cross_tower": classes.third, "cross_box_tower": boxes.third if boxes else []}
+        named = {
+            "tower": classes.last,
+            "cross_tower": classes.crossed,
+            "cross_box_tower": boxes.crossed if boxes else [],
+        }
         for name, maps in named.items():
             features |= {f"{name}{level}": value for level, value in zip(self.body.backbone.levels, maps)}
         return features
@@ -195,13 +199,16 @@ class OneStage(Detector):
 
 def _tower(head: Any, maps: list[Tensor]) -> Tower:
     """The convolutions of a head on each map, [B, C, h, w]."""
-    third = [_beginning(head)(one) for one in maps]
-    return Tower(third, [_rest(head)(one) for one in third])
-
-
-def _beginning(head: Any) -> nn.Sequential:
-    return head.conv[: len(head.conv) * _THIRD[0] // _THIRD[1]]
+    crossed = [head.conv[: _crossing(head)](one) for one in maps]
+    return Tower(crossed, [_rest(head)(one) for one in crossed])
 
 
 def _rest(head: Any) -> nn.Sequential:
-    return head.conv[len(head.conv) * _THIRD[0] // _THIRD[1] :]
+    return head.conv[_crossing(head) :]
+
+
+def _crossing(head: Any) -> int:
+    """How many modules of a tower come before the maps of CrossKD: those of FCOS's first two convolutions or
+    RetinaNet's first three, of four (the authors' files)."""
+    of_fcos = isinstance(head, FCOSClassificationHead | FCOSRegressionHead)
+    return len(head.conv) * (2 if of_fcos else 3) // 4

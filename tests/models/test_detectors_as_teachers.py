@@ -112,6 +112,17 @@ def test_crosskd_runs_the_rest_of_the_teachers_towers_on_the_students_maps(name)
     torch.testing.assert_close(same.context["cross_boxes"], same.context["dense_boxes"])
 
 
+@pytest.mark.parametrize(("name", "convolutions"), [(RETINA, 3), (POINTS, 2)])
+def test_after_how_many_convolutions_crosskd_crosses(name, convolutions):
+    """As in its authors' files."""
+    network = network_of(name, ["cross_tower*", "fpn*"]).eval()
+    given = looks(network, pixels(), scene_of(pixels())).features
+    level = network.body.backbone.levels[0]
+    tower = network.body.head.classification_head.conv
+    maps = tower[: len(tower) * convolutions // 4](given[f"fpn{level}"])
+    torch.testing.assert_close(given[f"cross_tower{level}"], maps)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
