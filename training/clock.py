@@ -12,7 +12,7 @@ from dataset.feed.batch import Batch
 from utils.console import on_terminal, progress
 from utils.text import counted
 
-_ESTIMATE_AFTER = 50  # steps, until the time left is printed
+_STEPS, _SECONDS = 50, 60.0  # the time left is printed after so many steps, or the first that ends so much later
 _BAR = "{desc} |{bar}| {n_fmt}/{total_fmt} {elapsed}{postfix}"  # with loss, top-1 and time left: 80 columns
 
 
@@ -38,7 +38,7 @@ class Clock:
         self._bar = progress(disable=True)
         self._begun, self._first, self._step = 0.0, 0, 0  # when the first step here was done, which, and the last one
         self._own = 0  # steps of this process
-        self._remarked = False
+        self._remarked = self._estimated = False
         self._count, self._waited = 0, 0.0  # steps, and seconds of waiting for data
         self._losses: dict[str, float] = {}  # that are shown, by student
 
@@ -100,7 +100,10 @@ class Clock:
         if self._own == 1:  # that took the time of starting, too
             self._begun, self._first = time.perf_counter(), self._step
         left = self._left(self._step)
-        if self._own == _ESTIMATE_AFTER and left is not None and self._shown:
+        if self._estimated or not left or not self._shown:  # nothing is left after the last step
+            return
+        if self._own >= _STEPS or time.perf_counter() - self._begun >= _SECONDS:
+            self._estimated = True
             steps = counted(self._steps - self._step, "step")
             tqdm.write(f"about {_duration(left)} for the {steps} to come, and validation after each epoch")
 

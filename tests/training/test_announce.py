@@ -1,5 +1,6 @@
 """What a run prints: before it begins, and while it trains."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -85,15 +86,17 @@ class Time:
         return self.now
 
 
+def moved_on(time, number, each):
+    """``number`` batches, each of which takes ``each`` seconds."""
+    for _ in range(number):
+        time.now += each
+        yield {}
+
+
 def steps(bar, time, number, each, ends=True):
     """A run of ``number`` steps, each of ``each`` seconds, shown every ten."""
 
-    def batches():
-        for _ in range(number):
-            time.now += each
-            yield {}
-
-    for step, _ in enumerate(bar.epoch("epoch 1/1", batches(), number, 0, 0), start=1):
+    for step, _ in enumerate(bar.epoch("epoch 1/1", moved_on(time, number, each), number, 0, 0), start=1):
         if step % 10 == 0:
             bar.show({"step": step, "epoch": 1, "loss": 2.3456, "kd": 1.0, "top1": 45.678}, f"remark {step}")
         if step == number and not ends:
@@ -104,10 +107,25 @@ def test_the_time_left_is_printed_in_lines_and_after_fifty_steps(monkeypatch, ca
     time = Time()
     monkeypatch.setattr(clock, "time", time)
     with clock.Clock(120, ("top1",), shown=True) as bar:
-        steps(bar, time, 100, 2.0)
+        steps(bar, time, 100, 1.0)
     output = capsys.readouterr().out
-    assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 01:58, left 02:00; remark 60\n" in output
-    assert output.count("about 02:20 for the 70 steps to come") == 1
+    assert "epoch 1/1, step 60: loss 2.346, kd 1, top1 45.68, elapsed 00:59, left 01:00; remark 60\n" in output
+    assert re.findall("about .* for the .* to come", output) == ["about 01:10 for the 70 steps to come"]
+
+
+@pytest.mark.parametrize(
+    ("number", "each", "told"),
+    [(100, 45.0, "about 1:12:45 for the 97 steps to come, and validation after each epoch\n"), (50, 1.0, "")],
+)
+def test_a_slow_step_does_not_wait_for_fifty_to_say_how_long_it_takes_and_the_last_says_nothing(
+    number, each, told, monkeypatch, capsys
+):
+    time = Time()
+    monkeypatch.setattr(clock, "time", time)
+    with clock.Clock(number, (), shown=True) as bar:
+        for _ in bar.epoch("epoch 1/1", moved_on(time, number, each), number, 0, 0):
+            pass
+    assert capsys.readouterr().out == told
 
 
 def test_the_bar_shows_loss_accuracy_and_time_at_eighty_columns_and_no_more_after_an_error(monkeypatch, capsys):
@@ -119,7 +137,9 @@ def test_the_bar_shows_loss_accuracy_and_time_at_eighty_columns_and_no_more_afte
     with clock.Clock(10**6, ("top1",), shown=True) as bar:
         steps(bar, time, 33, 5.0, ends=False)
     captured = capsys.readouterr()
-    assert captured.out == "remark 10\n"  # once, above the bar
+    remark, estimate = captured.out.splitlines()  # once, above the bar
+    assert remark == "remark 10"
+    assert estimate.startswith("about 1388:5")
     drawn = captured.err.split("\r")
     assert any("loss 2.346, top1 45.68, left 1388:5" in line for line in drawn), drawn
     assert max(map(len, drawn)) <= 80
