@@ -59,7 +59,8 @@ from training.signals import Stop
 from training.state import State
 from training.teacher_check import IMAGES, check_teachers
 from training.together import Together
-from utils.console import report, scores_line
+from utils.config import HELP
+from utils.console import exit_with_its_code, report, scores_line
 from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, print_on_first, printed_once, ranks
 from utils.errors import Diverged, ExpectedError
 from utils.imports import never_exiting
@@ -131,6 +132,8 @@ def has_ended(trainer: Trainer) -> None:
 @record
 def main() -> None:
     """Read the settings once, and train or evaluate."""
+    if {*HELP, "--methods"} & {*sys.argv}:  # prints and ends; a pipe that takes no more, as `| head`, ends it too
+        exit_with_its_code(lambda: read_command_line(__doc__ or ""))()
     with Stop() as stop:
         try:
             with printed_once(), advising():

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from at_step import at_step
+from conftest import ROOT
 from run_folders import begin, no_remarks
 from small_run import learned, words
 from torch.utils import tensorboard
@@ -300,6 +302,15 @@ def test_a_closed_pipe_saves_and_stops(digits, tmp_path, run, monkeypatch):
         print("lost", flush=True)  # nothing is left to fail at the end
     assert code == 75
     assert "Stopped: stopped by a closed pipe after step 6;" in errors
+
+
+@pytest.mark.parametrize("asked", ["--help", "--methods"])
+def test_a_pipe_that_has_seen_enough_of_a_text_ends_it_without_a_word(asked):
+    command = [sys.executable, "train_with_distillation.py", asked]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 def test_nohup_is_respected_and_all_is_put_back(monkeypatch):
