@@ -2,7 +2,7 @@
 
 Command    python -m benchmarks.real_photos
 Hardware   2 CPU cores, two minutes
-Both networks keep ImageNet's 1000 outputs; pack the images with `mk_img_list.py --class_list` to keep its labels.
+Both networks keep ImageNet's 1000 outputs; list the images with `mk_img_list.py --class_list imagenet`, for its labels.
 """
 
 from dataclasses import replace

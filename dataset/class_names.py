@@ -57,6 +57,11 @@ def names_for_people(classes: Sequence[str]) -> list[str]:
     return [name if counts[name] == 1 else f"{name} ({one})" for name, one in zip(names, classes)]
 
 
+def imagenet_classes() -> tuple[str, ...]:
+    """The ids of ImageNet's 1000 classes, in the order of the labels."""
+    return tuple(_of_imagenet())
+
+
 def superclasses(classes: Sequence[str]) -> list[str] | None:
     """The superclass of each of the ``classes``; None unless all are of CIFAR-100 or of ImageNet's 1000.
 

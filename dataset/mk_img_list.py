@@ -4,8 +4,9 @@
 
 One `relative/path label` a line, sorted. The label is the position of the class folder among the sorted folders of
 `train`, the same for every split; line n of classes.txt (from 0) names class n. Running it twice gives the same bytes.
---class_list gives the classes instead, for a subset that keeps the labels of the whole (ten classes of ImageNet under
-a 1000-way teacher). Hidden files and folders and those of systems (@eaDir, Thumbs.db, ...) are passed over.
+--class_list gives the classes instead, for a subset that keeps the labels of the whole (`--class_list imagenet`: ten
+classes of ImageNet under a 1000-way teacher). Hidden files and folders and those of systems (@eaDir, Thumbs.db, ...)
+are passed over.
 
 Where the images of `val` lie in one folder, as ImageNet's do in their archive, --val_labels names the file of their
 labels: ILSVRC2012_validation_ground_truth.txt in the devkit's `data`, or a CSV file of file names and class folders
@@ -29,6 +30,7 @@ if __name__ == "__main__":
 
     begin()
 
+from dataset.class_names import imagenet_classes
 from dataset.sources.imagenet import (
     CLASSES,
     SPLITS,
@@ -53,7 +55,8 @@ def main() -> None:
     parser.add_argument("--image_path", type=Path, required=True, help="folder that holds train/ and val/")
     parser.add_argument("--output_path", type=Path, required=True, help="folder to write the lists to")
     parser.add_argument(
-        "--class_list", type=Path, help="file of class folders, one a line, in the order of their labels"
+        "--class_list",
+        help="file of class folders, one a line, in the order of their labels; imagenet: the 1000 of ImageNet",
     )
     parser.add_argument(
         "--val_labels", type=Path, help="the devkit's ground truth or a CSV file, for a val/ without folders"
@@ -63,7 +66,8 @@ def main() -> None:
     )
     options = parser.parse_args()
 
-    listed = read_classes(options.class_list) if options.class_list else None
+    named = options.class_list
+    listed = imagenet_classes() if named == "imagenet" else read_classes(Path(named)) if named else None
     classes = _classes(options.image_path, listed, options.no_labels)
     if broken := [name for name in classes if "\n" in name or "\r" in name]:
         raise UsageError(f"the class folder {printable(broken[0])} has a line break in its name; rename it")

@@ -114,7 +114,12 @@ def check_classes(source: str, outputs: int, num_classes: int, *, new_classifier
     """
     have = f"{source} has {outputs} outputs" if outputs else f"{source} has no classifier"
     if not new_classifier:
-        as_it_is = f", or keep all its outputs with num_classes={outputs}" if outputs > num_classes else ""
+        as_it_is = (
+            f", or keep all its outputs with num_classes={outputs}, where the data's labels are the first of them "
+            "(of ImageNet's 1000: mk_img_list.py --class_list imagenet)"
+            if outputs > num_classes
+            else ""
+        )
         raise UsageError(
             f"{have}, {num_classes} are asked for: another classifier would be random. Train it on these classes "
             "first, with --cfg configs/imagenet.py method=none, and give "

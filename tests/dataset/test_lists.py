@@ -77,6 +77,14 @@ def test_given_classes_keep_their_labels(tmp_path):
     assert "1 class folder that is not listed: 'c'" in error
 
 
+def test_a_subset_of_imagenet_keeps_the_labels_of_its_1000_classes(tmp_path):
+    write_tree(tmp_path / "images", {"train/n15075141/1.jpg": b"x", "train/n01443537/1.jpg": b"x"})
+    words = ["--image_path", str(tmp_path / "images"), "--output_path", str(tmp_path / "lists")]
+    call("dataset/mk_img_list.py", *words, "--class_list", "imagenet")
+    assert listed(tmp_path) == b"n01443537/1.jpg 1\nn15075141/1.jpg 999\n"
+    assert len(read_classes(tmp_path / "lists/classes.txt")) == 1000
+
+
 def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     name = os.fsdecode(b"caf\xe9/na\xefve \xff.JPEG")
     try:

@@ -125,7 +125,10 @@ def test_published_weights_give_the_librarys_logits_and_a_student_a_new_last_lay
     assert (given - expected).abs().max() < 0.01 * (other - expected).abs().max()  # what another input would have shown
     assert (ours.published_top1 is None) == name.startswith("timm/")
 
-    with pytest.raises(UsageError, match=rf"{name}.* has 1000 outputs, 7 are asked for: .*num_classes=1000"):
+    with pytest.raises(
+        UsageError,
+        match=rf"{name}.* has 1000 outputs, 7 are asked for: .*num_classes=1000, where .*--class_list imagenet",
+    ):
         build_network(NetworkConfig(name, "default"), 7, side=side)
     learner = build_network(NetworkConfig(name, "default"), 7, side=side, new_classifier=True)
     assert capsys.readouterr().out.count("its classifier is new") == 1
