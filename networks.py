@@ -25,7 +25,7 @@ from training.run_folder import RunFolder
 from training.state import State
 from training.stored import Stored
 from utils.distributed import Ranks
-from utils.errors import UsageError
+from utils.errors import UsageError, naming
 
 Config = TypeVar("Config", bound=NetworkConfig)
 
@@ -93,9 +93,10 @@ def _distiller(cfg: Recipe, built: Mapping[str, Live | Stored], train: Samples, 
     networks = {name: teacher.network for name, teacher in teachers.items()}
     torch.manual_seed(cfg.train_params.seed)  # a student starts alike whoever teaches it
     synced = cfg.train_params.sync_bn and ranks.world > 1
-    student = build_network(
-        cfg.student, len(names), reads, side, networks, new_classifier=True, sync_bn=synced, classes=names
-    )
+    with naming("student"):
+        student = build_network(
+            cfg.student, len(names), reads, side, networks, new_classifier=True, sync_bn=synced, classes=names
+        )
     student.classes = names if student.num_classes == len(names) else ()
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))

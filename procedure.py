@@ -7,6 +7,7 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -28,7 +29,7 @@ from training.signals import Stop
 from training.state import has_ended
 from utils.config import HELP, OldNames, override, pairs, read_configs, restore_file, run_config
 from utils.distributed import Ranks, barrier, on_first, print_on_first
-from utils.errors import UsageError
+from utils.errors import UsageError, naming
 
 Config = TypeVar("Config", bound=NetworkConfig)
 
@@ -263,7 +264,8 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
         if unknown:
             options.notes.append(f"evaluated with {evaluated / 'config.json'}; ignored: {', '.join(unknown)}")
     options.notes += notes
-    procedure = Procedure(runs).overridden(overrides, description, options)
+    with naming(f"--eval {options.eval} goes by the settings of its run") if evaluated else nullcontext():
+        procedure = Procedure(runs).overridden(overrides, description, options)
     for cfg in procedure.runs.values():
         cfg.check()
     if procedure.is_together and not options.only:

@@ -45,7 +45,7 @@ class Recipe:
     """its parts, by name, in order; one for most methods"""
     train_params: TrainConfig = TrainConfig()
     task: str = "single_label"
-    """what is learned: single_label, multi_label, or one of your own"""
+    """what is learned: single_label, multi_label, detection, features, or one of your own"""
     task_options: dict[str, Value] = field(default_factory=dict)
     """the task's own parameters, such as threshold"""
 

@@ -15,7 +15,7 @@ from dataset.feed.batch import Batch
 from models.outputs import Normalization, Outputs, Scene, in_float32
 from models.zoo import Network, NetworkConfig, build_network
 from stored.layouts import LayoutConfig
-from utils.errors import UsageError
+from utils.errors import UsageError, naming
 from utils.settings import setting
 from utils.text import counted, first_few, in_utf8, spelled
 
@@ -197,7 +197,9 @@ def build_teacher(
         DataError: a file of weights is damaged.
     """
     own = config.classes if isinstance(config, TeacherConfig) else ()
-    network = build_network(config, len(own or classes), reads, side, classes=own or tuple(classes), as_noted=not own)
+    names = own or tuple(classes)
+    with naming(key):
+        network = build_network(config, len(names), reads, side, classes=names, as_noted=not own)
     if own and not network.num_classes:
         raise UsageError(f"{key}.classes: it gives features alone, which are of no class: leave it out")
     if own and network.logits_for:

@@ -9,7 +9,8 @@ from torch import nn
 from dataset.feed.batch import Batch
 from models.outputs import IMAGENET, Normalization, Outputs
 from models.zoo import Network, NetworkConfig
-from teachers import Ensemble, Live, TeacherConfig, Views, averaged, teacher_of
+from teachers import Ensemble, Live, TeacherConfig, Views, averaged, build_teacher, teacher_of
+from utils.errors import DataError, UsageError
 
 
 class Body(nn.Module):
@@ -120,3 +121,12 @@ def test_the_settings_of_a_network_serve_for_a_teacher():
     assert teacher_of(own) is own
     with pytest.raises(dataclasses.FrozenInstanceError):
         own.expect = 3
+
+
+def test_what_is_wrong_with_a_teachers_weights_names_the_teacher(tmp_path):
+    config = TeacherConfig("cifar_resnet8", str(tmp_path / "gone.pth"))
+    with pytest.raises(UsageError, match=r"^teachers\.large: .*gone\.pth: no such file"):
+        build_teacher(config, ["a", "b"], key="teachers.large")
+    (tmp_path / "gone.pth").write_bytes(b"")
+    with pytest.raises((UsageError, DataError), match=r"^teachers\.large: .*gone\.pth"):
+        build_teacher(config, ["a", "b"], key="teachers.large")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UsageError(ValueError):
     """The user's configuration or input is wrong; raised before any work is done."""
@@ -31,6 +34,17 @@ class Stopped(Exception):
     """A signal asked the run to stop; its state is saved and the same command resumes it."""
 
     exit_code = 75
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """A UsageError or DataError from within begins with ``what`` it is about, where it does not already."""
+    try:
+        yield
+    except (UsageError, DataError) as error:
+        if str(error).startswith(what):
+            raise
+        raise type(error)(f"{what}: {error}") from None
 
 
 def in_one_line(error: BaseException) -> str:

@@ -57,7 +57,7 @@ class Run:
 
     @property
     def task(self) -> str:
-        """single_label, multi_label, detection, or one of the user's own."""
+        """single_label, multi_label, detection, features, or one of the user's own."""
         return str(self.config.get("task", "single_label"))
 
     @property

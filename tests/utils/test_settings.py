@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import sys
-from typing import get_args, get_origin
+from typing import Literal, get_args, get_origin
 
 import pytest
 
@@ -23,7 +23,7 @@ from training.optimizer import OptimConfig
 from training.phases import Phase
 from utils.config import override, read_config, restore, restore_file
 from utils.errors import DataError, UsageError
-from utils.settings import hints, parse, range_of, settings, show, texts
+from utils.settings import hints, in_words, parse, range_of, settings, show, texts
 
 SECTIONS = (DataConfig, TrainConfig, OptimConfig, NetworkConfig, Term, Phase)
 ROOT = recipe_module._CONFIG.parent
@@ -344,3 +344,15 @@ def test_settings_without_effect_are_named():
 def test_a_wrong_head_names_its_network(words, message):
     with pytest.raises(UsageError, match=message):
         override(cfg, words).check()
+
+
+def test_a_choice_that_may_be_empty_says_so():
+    assert in_words(Literal["", "prior", "all"]) == "one of prior, all, or nothing"
+    assert in_words(Literal["prior", "all"]) == "one of prior, all"
+
+
+def test_what_a_run_has_no_setting_for_is_said_to_be_asked_of_that_run(monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(cfg)))
+    monkeypatch.setattr("sys.argv", ["door", "--eval", str(tmp_path), "--cfg", "configs/imagenet.py", "method=dkd"])
+    with pytest.raises(UsageError, match=f"^--eval {tmp_path} goes by the settings of its run: no setting 'method'"):
+        read_command_line("")
