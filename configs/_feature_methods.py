@@ -153,7 +153,8 @@ FEATURE_METHODS = {
         ),
     ),
     "cc": method(
-        "Correlation congruence as RepDistiller has it; that of Peng et al., ICCV 2019, arXiv 1904.01802, is `cc`.",
+        "Correlation congruence (Peng et al., ICCV 2019, arXiv 1904.01802) as RepDistiller has it; the paper's is "
+        "the objective `cc`, for a config of yours.",
         imagenet=Setup(term("consecutive_correlation", 0.02, name="cc"), remark=AS_CIFAR),
         cifar100=Setup(term("consecutive_correlation", 0.02, name="cc"), repdistiller("cc")),
     ),

@@ -81,6 +81,6 @@ class Meters:
             )
         raise Diverged(
             f"the loss is not finite at step {step}: {values}. The last checkpoint, if there is one, is from before. "
-            "Resume with train_params.amp=bf16 in place of fp16, or with a lower optim.init_lr, optim.warmup_epochs or "
-            "optim.grad_clip in a new run"
+            "Resume with train_params.amp=bf16 where it is fp16, or begin a new run with a lower optim.init_lr, more "
+            "optim.warmup_epochs, or an optim.grad_clip"
         )
