@@ -28,7 +28,7 @@ _SHOWN = 4  # settings in a row of the table
 
 
 def compare(runs: Sequence[Path], output: Path) -> str:
-    """The table of some runs, best first, that is also written to ``output``, a JSON file, with their curves beside it.
+    """The table of some runs, best first, and where their curves are: beside ``output``, a JSON file of the same table.
 
     Raises:
         UsageError: one is no run folder.
@@ -41,7 +41,7 @@ def compare(runs: Sequence[Path], output: Path) -> str:
     write_atomically(output, log.as_json(rows).encode())
     if begun := [run for run in runs if (run / "metrics.jsonl").exists()]:
         curves.draw(begun, output.with_suffix(".png"))
-    return _table(rows)
+    return f"{_table(rows)}\n{output.with_suffix('.png') if begun else output}"
 
 
 def _row(run: Path, config: dict[str, Any]) -> dict[str, Any]:

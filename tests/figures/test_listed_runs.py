@@ -83,7 +83,8 @@ def test_json_has_null_for_what_is_no_number(tmp_path, monkeypatch, capsys):
     runs.main()
     a, b = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (a["best"], a["epoch"], b["best"], b["differs"]["terms.kd.weight"]) == (None, 1, 51.0, None)
-    comparison.compare([tmp_path / "a", tmp_path / "b"], tmp_path / "both.json")
+    table = comparison.compare([tmp_path / "a", tmp_path / "b"], tmp_path / "both.json")
+    assert table.endswith(f"\n{tmp_path / 'both.png'}")
     a, b = json.loads((tmp_path / "both.json").read_text(), parse_constant=pytest.fail)
     assert (a["scores"]["top1"], b["scores"]["top1"]) == (None, 50.0)
 
