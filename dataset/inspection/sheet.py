@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from dataset.class_names import names_for_people
 from dataset.config import DataConfig
 from dataset.feed import crops
 from dataset.inspection.boxes import draw_boxes
@@ -42,12 +44,13 @@ def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Fault
     for axis in axes.flat:
         axis.set_axis_off()
     boxed = False
+    names = names_for_people(samples.classes)
     for axis, index in zip(axes.flat, _over_classes(labels, len(samples.classes), axes.size)):
         record = read_or_note(samples, index, faults)
         if record is not None:
             boxed = isinstance(record.target, Boxes)
             try:
-                _draw(axis, record, index, samples.classes)
+                _draw(axis, record, index, names)
             except DataError as error:
                 faults[index] = str(error)
     figure.suptitle(_BOXES if boxed else _WINDOWS, size=11)
@@ -69,7 +72,7 @@ def _over_classes(labels: np.ndarray, classes: int, count: int) -> list[int]:
     return samples
 
 
-def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> None:
+def _draw(axis: Axes, record: Record, index: int, classes: Sequence[str]) -> None:
     pixels = decode(record.image)
     axis.set_anchor("S")
     if isinstance(record.target, Boxes):
@@ -92,7 +95,7 @@ def _draw(axis: Axes, record: Record, index: int, classes: tuple[str, ...]) -> N
         )
 
 
-def _draw_boxes(axis: Axes, pixels: np.ndarray, target: Boxes, classes: tuple[str, ...]) -> None:
+def _draw_boxes(axis: Axes, pixels: np.ndarray, target: Boxes, classes: Sequence[str]) -> None:
     height, width = pixels.shape[:2]
     axis.imshow(pixels, extent=(0, width, height, 0))
     boxes, labels = np.array(target.boxes, np.float64).reshape(-1, 4), np.array(target.labels, np.int64)

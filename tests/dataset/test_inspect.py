@@ -160,6 +160,14 @@ def test_wsld_folders(command, tmp_path, write, monkeypatch):
     assert "damaged: n0/3.JPEG: " in command(tmp_path / "other", "--verify", code=3)[1]
 
 
+def test_the_sheet_calls_classes_as_people_do(command, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sheet, "_draw", lambda axis, record, index, classes: drawn.append(classes[0]))
+    write_wsld(tmp_path / "val", {"n01440764/1.JPEG": (image_bytes(1), 0)})
+    command(tmp_path / "val")
+    assert drawn == ["tench"]
+
+
 def test_a_large_split_is_sampled(root, command, monkeypatch):
     monkeypatch.setattr(report, "_SAMPLE", 2)
     printed, _ = command(root / "train", "--sheet", "other.png")
