@@ -270,7 +270,7 @@ def in_words(kind: Any, *, many: bool = False) -> str:
         count = _COUNTS.get(len(arguments), str(len(arguments)))
         return f"{'lists of ' if many else ''}{count} {in_words(arguments[0], many=True)}"
     if origin is Literal:
-        return f"one of {', '.join(arguments)}"
+        return f"one of {', '.join(filter(None, arguments))}{'' if all(arguments) else ', or nothing'}"
     if origin is dict:
         return "a dictionary"
     named = {int: "a whole number", float: "a number", bool: "true or false", str: "a name or text", NoneType: "none"}
