@@ -10,35 +10,27 @@ Methods    dkd, kd: box heads over the student's regions; reviewkd, pkd, cwd, mg
 Solvers    of the method's paper: mdistiller, lshfm, mmdetection_1x, mmdetection_2x; solver=... chooses another
 Teacher    trained first where it is not there yet; settings of its run: teacher.optim.init_lr=...
 Rows       python train_with_distillation.py --cfg configs/coco_detection.py --methods
-Published  the scores there; not yet repeated with this code. None is published for kd, which has DKD's temperature, 1,
-           nor for pseudo_boxes on labelled images
+Published  the scores there; not yet repeated with this code. Those of MDistiller's pairs are in the papers of DKD and
+           ReviewKD; none is published for kd, which has DKD's temperature, 1, nor for pseudo_boxes on labelled images
 """
 
 from configs._detection import detection, row
 from configs._multi_label import listed
 from recipe import Recipe
 
-_MDISTILLER = {  # student alone, DKD, ReviewKD, both; from the paper's table as it is remembered
-    ("resnet18", "resnet101"): ("33.26", "35.05", "36.75", "37.01"),
-    ("resnet50", "resnet101"): ("37.93", "39.25", "40.36", "40.65"),
-    ("mobilenet_v2", "resnet50"): ("29.47", "32.34", "33.71", "34.35"),
-}
+_MDISTILLER = (("resnet18", "resnet101"), ("resnet50", "resnet101"), ("mobilenet_v2", "resnet50"))  # students, teachers
 _TAUGHT = {"student": "resnet50", "teacher": "resnet101"}
 _RETINANET, _FCOS = {"detector": "retinanet"}, {"detector": "fcos"}
 _VGGS = {"student": "vgg11", "teacher": "vgg16"}
 _X101, _CASCADE = "with a ResNeXt-101 (41.0) as teacher", "with a Cascade Mask R-CNN of ResNeXt-101 as teacher"
 _INHERITED = "the student begins with the teacher's neck and heads"
 ROWS = (
+    *(row(student=student, method="none") for student, _ in _MDISTILLER),
     *(
-        row(f"{scores[0]} [from memory]", student=student, method="none")
-        for (student, _), scores in _MDISTILLER.items()
+        row(student=student, teacher=teacher, method=method)
+        for method in ("dkd", "reviewkd", "reviewdkd", "kd")
+        for student, teacher in _MDISTILLER
     ),
-    *(
-        row(f"{score} [from memory]", student=student, teacher=teacher, method=method)
-        for (student, teacher), scores in _MDISTILLER.items()
-        for method, score in zip(("dkd", "reviewkd", "reviewdkd"), scores[1:], strict=True)
-    ),
-    *(row(student=student, teacher=teacher, method="kd") for student, teacher in _MDISTILLER),
     *(row(**pair, method="lshl2") for pair in (_TAUGHT, _VGGS, _TAUGHT | _RETINANET, _VGGS | _RETINANET)),
     row(**_VGGS, neck="c4", method="lshl2"),
     row("39.8", student="resnet101", method="none", solver="mmdetection_2x"),
