@@ -28,6 +28,7 @@ class KnowledgeDistiller(nn.Module):
         terms: the parts of the loss, by the name they are logged under.
         example: images uint8 [B, 3, H, W], by which stages are paired and objectives with parameters are sized.
         all_labels: int64 [N], of the whole training split, for objectives that remember samples.
+        competing: whether classes compete (softmax), or each is by itself (sigmoid): what an ensemble averages.
 
     Raises:
         UsageError: there is no term, or one names an unknown objective, option or teacher, or does not fit them.
@@ -46,6 +47,8 @@ class KnowledgeDistiller(nn.Module):
         terms: Mapping[str, Term],
         example: Tensor,
         all_labels: Tensor | None = None,
+        *,
+        competing: bool = True,
     ) -> None:
         super().__init__()
         self.student = student
@@ -54,7 +57,9 @@ class KnowledgeDistiller(nn.Module):
         sizes = example_of(networks, example, all_labels)
         read = {name: [teachers[one] for one in term.teachers_read if one in teachers] for name, term in terms.items()}
         classes = student.classes or [*map(str, range(student.num_classes))]
-        self._together = {name: together(those, classes, f"terms.{name}") for name, those in read.items()}
+        self._together = {
+            name: together(those, classes, f"terms.{name}", competing=competing) for name, those in read.items()
+        }
         matches: dict[str, Match] = {}
         for name, term in terms.items():
             places = None if (one := self._together[name]) is None else one.places

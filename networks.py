@@ -73,7 +73,7 @@ def live_teacher(cfgs: Sequence[Recipe], name: str, train: Samples) -> Live:
     first = next(cfg for cfg in cfgs if name in cfg.teachers)
     torch.manual_seed(first.train_params.seed)  # alike whatever other teachers there are
     side, key = first.data.input_size, f"teachers.{name}"
-    return build_teacher(first.teachers[name], train.classes, reads, side, key, knows_all=_must_know_all(first))
+    return build_teacher(first.teachers[name], train.classes, reads, side, key, knows_all=_compete(first))
 
 
 def _wanted(cfg: Recipe) -> dict[str, set[str]]:
@@ -99,7 +99,8 @@ def _distiller(cfg: Recipe, built: Mapping[str, Live | Stored], train: Samples, 
         )
     student.classes = names if student.num_classes == len(names) else ()
     example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, torch.from_numpy(train.labels))
+    labels = torch.from_numpy(train.labels)
+    return KnowledgeDistiller(student, teachers, cfg.all_terms, example, labels, competing=_compete(cfg))
 
 
 def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples, ranks: Ranks) -> Live:
@@ -111,7 +112,7 @@ def build_evaluated(cfg: Recipe, config: NetworkConfig, what: str, val: Samples,
     """
     torch.manual_seed(cfg.train_params.seed)
     reads, side = cfg.made_task().reads, cfg.data.input_size
-    network = build_teacher(config, val.classes, reads, side, key=what, knows_all=_must_know_all(cfg))
+    network = build_teacher(config, val.classes, reads, side, key=what, knows_all=_compete(cfg))
     if not reads and not network.network.num_classes:
         raise UsageError(f"--eval {what}: {config.name} gives features alone, which task=features scores")
     return network.to(ranks.device).to(memory_format=memory_format_of(cfg))
@@ -155,8 +156,8 @@ def open_splits(data: DataConfig, task: Task) -> tuple[Samples, Samples]:
     return train, val
 
 
-def _must_know_all(cfg: Recipe) -> bool:
-    """Whether a teacher of some of the classes makes no sense, since these compete, but where each is by itself."""
+def _compete(cfg: Recipe) -> bool:
+    """Whether classes do; else each is by itself, and a teacher of some of them makes sense."""
     return cfg.made_task().logits != "sigmoid"
 
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dataset.feed.batch import Batch
@@ -221,23 +222,32 @@ def build_teacher(
 
 
 class Ensemble:
-    """Several teachers as one, which gives the average of their probabilities: logits [B, K], in float32 at least."""
+    """Several teachers as one, which gives the average of their probabilities: logits [B, K], in float32 at least.
+
+    Args:
+        teachers: of the same classes.
+        competing: whether these compete, or each is by itself.
+    """
 
     is_shared = False
 
-    def __init__(self, teachers: Sequence[Teacher]) -> None:
-        self.teachers, self.places = tuple(teachers), teachers[0].places
+    def __init__(self, teachers: Sequence[Teacher], *, competing: bool = True) -> None:
+        self.teachers, self.places, self._competing = tuple(teachers), teachers[0].places, competing
 
     def __call__(self, views: Views, view: str, student: Outputs) -> Outputs:
         """What they give for a view."""
         given = [views.outputs_of(one, view, student).logits for one in self.teachers]
         with torch.no_grad(), torch.autocast(given[0].device.type, enabled=False):
-            return Outputs(averaged([in_float32(logits) for logits in given]))
+            return Outputs(averaged([in_float32(logits) for logits in given], competing=self._competing))
 
 
-def averaged(logits: Sequence[Tensor]) -> Tensor:
-    """Logits of the averaged probabilities; each [B, K] -> [B, K]."""
-    return torch.stack([z.log_softmax(1) for z in logits]).logsumexp(0) - log(len(logits))
+def averaged(logits: Sequence[Tensor], *, competing: bool = True) -> Tensor:
+    """Logits of the averaged probabilities, of classes that are ``competing`` (softmax) or each by itself (sigmoid);
+    each [B, K] -> [B, K]."""
+    stacked = torch.stack([*logits])
+    if competing:
+        return stacked.log_softmax(-1).logsumexp(0) - log(len(stacked))
+    return F.logsigmoid(stacked).logsumexp(0) - F.logsigmoid(-stacked).logsumexp(0)
 
 
 class Merged:
@@ -273,13 +283,16 @@ class Merged:
         return Outputs(logits.index_select(1, self._order))
 
 
-def together(teachers: Sequence[Teacher], classes: Sequence[str], key: str) -> Teacher | None:
+def together(
+    teachers: Sequence[Teacher], classes: Sequence[str], key: str, *, competing: bool = True
+) -> Teacher | None:
     """Several as one: averaged, where they know the same classes, else merged; None of none.
 
     Args:
         teachers: of a term.
         classes: names of the student's.
         key: of the term, for messages.
+        competing: whether the classes do.
 
     Raises:
         UsageError: they cannot be merged.
@@ -288,7 +301,7 @@ def together(teachers: Sequence[Teacher], classes: Sequence[str], key: str) -> T
         return next(iter(teachers), None)
     known = [None if one.places is None else one.places.tolist() for one in teachers]
     if all(places == known[0] for places in known):
-        return Ensemble(teachers)
+        return Ensemble(teachers, competing=competing)
     if None in known:
         raise UsageError(f"{key}.teacher: teachers of all classes and of some cannot be averaged: set two terms")
     try:

@@ -108,6 +108,7 @@ def test_an_ensemble_averages_probabilities_of_any_teachers_and_asks_each_once()
 def test_average_of_extreme_logits_is_finite():
     logits = [torch.tensor([[1e4, -1e4]]), torch.tensor([[-1e4, 1e4]])]
     torch.testing.assert_close(averaged(logits).exp(), torch.full((1, 2), 0.5))
+    torch.testing.assert_close(averaged(logits, competing=False), torch.zeros(1, 2))  # where a sigmoid rounds to 1
 
 
 def test_the_settings_of_a_network_serve_for_a_teacher():

@@ -96,9 +96,7 @@ class Bench:
         alike = [torch.from_numpy(one) for one in of_all if one.shape == shape]
         if len(alike) < 2:
             return alike[0].numpy() if alike else None
-        if self.task == "single_label":
-            return averaged(alike).numpy()
-        return torch.stack([one.sigmoid() for one in alike]).mean(0).logit().numpy()
+        return averaged(alike, competing=self.task == "single_label").numpy()
 
     def picture(self, place: int, side: int) -> Picture:
         """The image at ``place``, 0 to N - 1, at most ``side`` pixels high and wide.

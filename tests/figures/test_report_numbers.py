@@ -1,6 +1,8 @@
 """The numbers of the page about runs: what is measured of networks, and how charts draw it."""
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,6 +51,16 @@ def test_agreement_of_several_labels_by_hand():
     assert found.divergence[0] == pytest.approx(apart.mean())
     assert found.counts.sum() == 6
     assert measures.wrong(bench, bench.logits["student"]).tolist() == [[False, True, False], [False, False, True]]
+
+
+def test_sure_teachers_of_several_labels_are_averaged_without_rounding_to_certainty():
+    bench = made_bench("multi_label", [[1, 0, 1]], student=[[0, 0, 0]], a=[[40, -200, 1]], b=[[40, -200, 3]])
+    run = SimpleNamespace(path=Path("run"))
+    bench.students, bench.teachers = {run.path: "student"}, {run.path: {"a": "a", "b": "b"}}
+    teacher = bench.taught_by(run)
+    mean = (1 / (1 + np.exp(-1.0)) + 1 / (1 + np.exp(-3.0))) / 2
+    np.testing.assert_allclose(teacher, [[40, -200, np.log(mean / (1 - mean))]], rtol=1e-6)
+    assert np.isfinite(measures.agreement(bench, [bench.logits["student"]], teacher).divergence).all()
 
 
 def test_classes_and_confusions_by_hand():

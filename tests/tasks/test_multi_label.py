@@ -19,8 +19,11 @@ from dataset.store.chosen import Chosen, relabelled
 from dataset.store.record import Boxes
 from knowledge_distiller import Term
 from models.outputs import Outputs
-from teachers import places_of
+from networks import build_distiller
+from objectives.multi_label import mld
+from teachers import TeacherConfig, places_of
 from training.phases import Phase
+from utils.distributed import Ranks
 from utils.errors import DataError, UsageError
 
 CPU = torch.device("cpu")
@@ -152,6 +155,17 @@ def test_those_that_make_sense_are_not():
         single.check_terms()
     with pytest.raises(UsageError, match=r"bce takes|bce learns from present"):
         replace(recipe(it="bce"), task="single_label").check_terms()
+
+
+def test_an_ensemble_averages_the_probabilities_of_each_class_by_itself(folder):
+    teachers = {name: TeacherConfig(name) for name in ("cifar_resnet8", "cifar_resnet14")}
+    cfg = replace(recipe(it=("mld", 1.0, (*teachers,))), teachers=teachers)
+    distiller = build_distiller(cfg, split(folder), Ranks(0, 1, CPU)).eval()
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    given = distiller(batch_of(images, present=torch.zeros(4, 4, dtype=torch.int8)))
+    shares = [one.predict(images).logits.sigmoid() for one in distiller.teachers.values()]
+    assert not torch.allclose(*shares, atol=0.01)
+    torch.testing.assert_close(given.values["it"], mld(given.student.logits, (sum(shares) / 2).logit()))
 
 
 def test_data_of_another_task_is_refused(folder, digits, run, tmp_path):
