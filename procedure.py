@@ -7,7 +7,6 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -82,8 +81,8 @@ class Procedure:
 
     def needed_by(self, name: str) -> list[str]:
         """The runs that train the teachers of a run, or that its student starts from."""
-        networks = (self.runs[name].student, *self.runs[name].teachers.values())
-        return [one.weights.removeprefix(OF_A_RUN) for one in networks if one.weights.startswith(OF_A_RUN)]
+        weights = [one.weights for one in self.runs[name].networks.values()]
+        return [one.removeprefix(OF_A_RUN) for one in weights if one.startswith(OF_A_RUN)]
 
     def resolved(self) -> dict[str, Recipe]:
         """The runs with the files that each needs of those before it."""
@@ -161,10 +160,12 @@ class Procedure:
             del words[place : place + 2]
         train_at_once(runs, [script, *words], at_a_time, self.manifest(), stop)
 
-    def overridden(self, overrides: Sequence[str], description: str, options: argparse.Namespace) -> Procedure:
+    def overridden(self, overrides: Sequence[str], description: str, notes: dict[str, None]) -> Procedure:
         """The procedure with ``key=value`` overrides: those of `data`, `train_params` and `task` are for all runs,
         `RUN.key=value` for those that RUN names or is a pattern of, and others for the last, or for all students that
         share a stream.
+
+        ``notes`` takes remarks on old names among them.
 
         Raises:
             UsageError: as `override`.
@@ -178,14 +179,10 @@ class Procedure:
             named = [name for name in self.runs if rest and start not in _OWN and fnmatchcase(name, start)]
             for name in named or (self.runs if self.is_together or start in _SHARED else (last,)):
                 words[name].append(f"{rest if named else key}={text}")
-        notes: dict[str, None] = {}
         runs = {
-            name: override(
-                one, words[name], description, lambda cfg: cfg.option_help, OLD, lambda note: notes.setdefault(note)
-            )
+            name: override(one, words[name], description, lambda cfg: cfg.option_help, OLD, notes.setdefault)
             for name, one in self.runs.items()
         }
-        options.notes += notes
         return Procedure(Students(runs) if self.is_together else runs)
 
 
@@ -204,6 +201,30 @@ def _has_ended(cfg: Recipe, ranks: Ranks) -> bool:
     return has_ended(RunFolder(cfg.folder), cfg.epochs, cfg.resume_remarks, facts, ranks)
 
 
+def read_procedure(
+    paths: Sequence[Path], grids: Sequence[str], overrides: Sequence[str], description: str, notes: dict[str, None]
+) -> Procedure:
+    """The runs of a config; or of several, or of a grid of values, which share a stream.
+
+    Args:
+        paths: of the config files.
+        grids: KEY=VALUE,VALUE,... each.
+        overrides: for all.
+        description: for the help.
+        notes: takes remarks on old names among them.
+
+    Raises:
+        UsageError: as `read_configs`, `read_students` and `override`.
+        SystemExit: help was asked for, and printed.
+    """
+    if grids or len(paths) > 1:
+        return Procedure(read_students(paths, grids, overrides, description, OLD, notes))
+    runs, rest = read_configs(paths[0], Recipe, overrides, OLD)
+    if asked := [given for given in rest if given.startswith("method=")]:
+        raise UsageError(f"{asked[0]}: {paths[0]} has no methods; --cfg configs/imagenet.py {asked[0]} has")
+    return Procedure(runs).overridden(rest, description, notes)
+
+
 def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
     """The runs of a config, or the run that is evaluated, with the overrides on the command line, and its flags.
 
@@ -213,27 +234,59 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
         UsageError: there is something wrong with them.
         SystemExit: help, which begins with ``description``, or the methods were asked for.
     """
+    options, overrides = _flags()
+    if options.methods:
+        print(_methods(options.cfg[0] if options.cfg else _METHODS))
+        raise SystemExit(0)
+    notes: dict[str, None] = {}
+    evaluated = _run_of(Path(options.eval)) if options.eval else None
+    if evaluated is None:
+        procedure = read_procedure(options.cfg or [_CONFIG], options.grid, overrides, description, notes)
+    else:
+        cfg, unknown = restore_file(evaluated / "config.json", Recipe, as_today)
+        if ignored := [*unknown, *(f"--cfg {path}" for path in options.cfg)]:
+            notes[f"evaluated with {evaluated / 'config.json'}; ignored: {', '.join(ignored)}"] = None
+        with naming(f"--eval {options.eval} goes by the settings of its run"):
+            procedure = Procedure({"run": cfg}).overridden(overrides, description, notes)
+    options.notes = [*notes]
+    for cfg in procedure.runs.values():
+        cfg.check()
+    if procedure.is_together and not options.only:
+        check_shared(procedure.runs)
+    if options.at_a_time and procedure.is_together:
+        raise UsageError("--at_a_time is for runs one after the other, and these students share a stream: leave it out")
+    if options.only is not None and options.only not in procedure.runs:
+        raise UsageError(f"--only {options.only}: the runs of this config are {', '.join(procedure.runs)}")
+    return procedure, options
+
+
+def _flags() -> tuple[argparse.Namespace, list[str]]:
+    """The flags on the command line, and the overrides.
+
+    Raises:
+        UsageError: there is no such flag, or two do not go together.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--cfg", type=Path, action="append", default=[])
-    parser.add_argument("--grid", action="append", default=[])
-    parser.add_argument("--eval")
-    parser.add_argument("--tables", type=Path)
-    parser.add_argument("--only")
-    parser.add_argument("--at_a_time", type=int)
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--methods", action="store_true")
+    add = parser.add_argument
+    known = (
+        add("--cfg", type=Path, action="append", default=[]),
+        add("--grid", action="append", default=[]),
+        add("--eval"),
+        add("--tables", type=Path),
+        add("--only"),
+        add("--at_a_time", type=int),
+        add("--fresh", action="store_true"),
+        add("--methods", action="store_true"),
+    )
     try:
         options, overrides = parser.parse_known_args()
     except argparse.ArgumentError as error:
         raise UsageError(str(error)) from None
-    flags = ("--cfg", "--grid", "--eval", "--fresh", "--methods", "--tables", "--only", "--at_a_time")
     for given in overrides:
+        flags = [one.option_strings[0] for one in known]
         near = difflib.get_close_matches(given.partition("=")[0], flags, cutoff=0.75)
         if near and not given.startswith("method="):
             raise UsageError(f"no option {given}; near: {near[0]}")
-    if options.methods:
-        print(_methods(options.cfg[0] if options.cfg else _METHODS))
-        raise SystemExit(0)
     for flag in ("fresh", "only", "at_a_time", "grid"):
         if options.eval and getattr(options, flag):
             raise UsageError(f"--{flag} is for training, and --eval trains nothing: leave one out")
@@ -245,36 +298,7 @@ def read_command_line(description: str) -> tuple[Procedure, argparse.Namespace]:
         raise UsageError("--tables FOLDER goes with --eval: a run writes its tables to its own folder")
     if options.at_a_time is not None and options.at_a_time < 1:
         raise UsageError(f"--at_a_time {options.at_a_time}: at least 1")
-    notes: dict[str, None] = {}
-    options.notes = []
-    evaluated = _run_of(Path(options.eval)) if options.eval else None
-    if evaluated is None:
-        paths = options.cfg or [_CONFIG]
-        if options.grid or len(paths) > 1:
-            runs: Mapping[str, Recipe] = read_students(paths, options.grid, overrides, description, OLD, notes)
-            overrides = []
-        else:
-            runs, overrides = read_configs(paths[0], Recipe, overrides, OLD)
-        if asked := [given for given in overrides if given.startswith("method=")]:
-            raise UsageError(f"{asked[0]}: {paths[0]} has no methods; --cfg configs/imagenet.py {asked[0]} has")
-    else:
-        cfg, unknown = restore_file(evaluated / "config.json", Recipe, as_today)
-        runs = {"run": cfg}
-        unknown += [f"--cfg {path}" for path in options.cfg]
-        if unknown:
-            options.notes.append(f"evaluated with {evaluated / 'config.json'}; ignored: {', '.join(unknown)}")
-    options.notes += notes
-    with naming(f"--eval {options.eval} goes by the settings of its run") if evaluated else nullcontext():
-        procedure = Procedure(runs).overridden(overrides, description, options)
-    for cfg in procedure.runs.values():
-        cfg.check()
-    if procedure.is_together and not options.only:
-        check_shared(procedure.runs)
-    if options.at_a_time and procedure.is_together:
-        raise UsageError("--at_a_time is for runs one after the other, and these students share a stream: leave it out")
-    if options.only is not None and options.only not in procedure.runs:
-        raise UsageError(f"--only {options.only}: the runs of this config are {', '.join(procedure.runs)}")
-    return procedure, options
+    return options, overrides
 
 
 def _methods(path: Path) -> str:

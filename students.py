@@ -149,8 +149,7 @@ def check_shared(runs: Mapping[str, Recipe]) -> None:
                     f"{show(other.get(key))}. Set both alike, or train them by two commands"
                 )
     for name, cfg in runs.items():
-        networks = {"student": cfg.student, **{f"teachers.{key}": teacher for key, teacher in cfg.teachers.items()}}
-        if waits := [key for key, network in networks.items() if network.weights.startswith(OF_A_RUN)]:
+        if waits := [key for key, network in cfg.networks.items() if network.weights.startswith(OF_A_RUN)]:
             raise UsageError(
                 f"{name}: {waits[0]}.weights waits for another run, and students that share a stream begin at once: "
                 "train that one before, and name its student.safetensors"

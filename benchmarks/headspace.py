@@ -28,7 +28,7 @@ from benchmarks.common import check_counts, show
 from dataset.feed.batch import Batch
 from dataset.loader import TrainLoader
 from networks import build_distiller, open_splits
-from procedure import OLD, Procedure
+from procedure import read_procedure
 from recipe import Recipe
 from training.loop import Trainer
 from training.run_folder import RunFolder
@@ -36,7 +36,6 @@ from training.schedule import learning_rate, momentum
 from training.spent import Spent
 from training.state import State
 from training.step import step_on
-from utils.config import read_configs
 from utils.console import exit_with_its_code, progress
 from utils.distributed import Ranks
 from utils.memory import keep_freed_memory
@@ -123,8 +122,7 @@ def recipe(path: Path, overrides: list[str]) -> Recipe:
     Raises:
         UsageError: there is something wrong with it or with the overrides.
     """
-    runs, rest = read_configs(path, Recipe, overrides, OLD)
-    cfg = Procedure(runs).overridden(rest, __doc__ or "", argparse.Namespace(notes=[])).last
+    cfg = read_procedure([path], [], overrides, __doc__ or "", {}).last
     cfg.check()
     cfg.check_terms()
     teachers = {name: replace(one, weights="none") for name, one in cfg.teachers.items()}

@@ -12,12 +12,10 @@ from dataset.loader import TrainLoader, open_split
 from knowledge_distiller import Term
 from models.zoo import build_network
 from networks import live_teacher
-from procedure import OLD, Procedure
-from recipe import Recipe
+from procedure import read_procedure
 from stored.layouts import LayoutConfig
 from stored_teachers import stored_teacher
 from teachers import TeacherConfig
-from utils.config import read_configs
 
 CPU = torch.device("cpu")
 TERMS = {"cross_entropy": Term("cross_entropy"), "kd": Term("kd", 0.9)}
@@ -35,9 +33,7 @@ def weights(folder):
 def recipe(digits, folder, terms=TERMS, layout=None, teacher=None, **data):
     """Three epochs of batches of twenty; a store in ``folder``."""
     _, *given = words(digits, folder / "runs")
-    runs, overrides = read_configs(Path(given[0]), Recipe, given[1:], OLD)
-    options = type("Options", (), {"notes": []})()
-    cfg = Procedure(runs).overridden(overrides, "", options).last
+    cfg = read_procedure([Path(given[0])], [], given[1:], "", {}).last
     path = folder / "teacher.pth"
     config = TeacherConfig(
         "cifar_resnet20",

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -21,16 +22,14 @@ from pathlib import Path
 
 from dataset.loader import TrainLoader, open_split
 from networks import live_teacher, memory_format_of
-from procedure import OLD, Procedure
+from procedure import read_procedure
 from recipe import Recipe
 from stored.records import BoxesRecord
 from stored_teachers import stored_teacher
-from students import read_students
 from teachers import TeacherConfig
 from training.filling import compare, detections, fill, losses
 from training.step import autocast
 from training.stored import Precision, Stored
-from utils.config import read_configs
 from utils.console import resumable
 from utils.distributed import barrier, print_on_first, ranks
 from utils.errors import UsageError
@@ -51,6 +50,8 @@ def main() -> None:
         cfgs = [replace(cfg, teachers={key: _only_read(one) for key, one in cfg.teachers.items()}) for cfg in cfgs]
     cfg = cfgs[0]
     with ranks(cfg.train_params.timeout_minutes) as place:
+        for note in options.notes:
+            print_on_first(note, sys.stderr)
         number, of = options.part
         part = (number - 1) * place.world + place.rank, of * place.world
         train = open_split(cfg.data, cfg.data.train_split, cfg.data.train_data_type)
@@ -152,6 +153,8 @@ def _by_option(cfgs: Sequence[Recipe], name: str, option: str, default: float) -
 def parse() -> tuple[argparse.Namespace, list[Recipe]]:
     """Options, and the run of the config; of several the last one, or all that share a stream.
 
+    The options' ``notes`` are remarks to be printed once.
+
     Raises:
         UsageError: there is something wrong with them.
     """
@@ -162,15 +165,11 @@ def parse() -> tuple[argparse.Namespace, list[Recipe]]:
     parser.add_argument("--part", type=_part, default=(1, 1), help="which of how many shares: 2/8 (default: 1/1)")
     parser.add_argument("--check", action="store_true", help="compare what is stored with the teacher")
     options, overrides = parser.parse_known_args()
-    options.notes = []
     if unknown := [word for word in overrides if "=" not in word]:
         raise UsageError(f"no option {unknown[0]}; settings are given as key=value")
-    runs: Mapping[str, Recipe]
-    if options.grid or len(options.cfg) > 1:
-        runs, overrides = read_students(options.cfg, options.grid, overrides, __doc__ or "", OLD, {}), []
-    else:
-        runs, overrides = read_configs(options.cfg[0], Recipe, overrides, OLD)
-    procedure = Procedure(runs).overridden(overrides, __doc__ or "", options)
+    notes: dict[str, None] = {}
+    procedure = read_procedure(options.cfg, options.grid, overrides, __doc__ or "", notes)
+    options.notes = [*notes]
     resolved = [*procedure.resolved().values()]
     cfgs = resolved if procedure.is_together else resolved[-1:]
     for cfg in cfgs:

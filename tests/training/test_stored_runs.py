@@ -85,7 +85,9 @@ def test_the_tool_fills_what_a_run_lacks_and_compares_it(digits, weights, filled
     shutil.copytree(filled / "store", tmp_path / "store")
     shutil.rmtree(tmp_path / "store/weak/0001")
     command = given(digits, weights, tmp_path, tmp_path / "store")
-    said = ran(teacher_outputs.main, *command).stdout
+    ended = ran(teacher_outputs.main, *command, "terms.wsld.strong=no")
+    said = ended.stdout
+    assert "terms.wsld.strong=no is now terms.wsld.view=weak" in ended.stderr
     assert "the teacher looked at 120 views" in said
     assert "3 of 3 epochs complete" in said
     assert "KL 0." in said
