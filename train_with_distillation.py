@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import dataclasses
 import faulthandler
-import re
 import sys
 from collections.abc import Mapping
 from contextlib import closing
@@ -69,7 +68,8 @@ from utils.imports import never_exiting
 def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) -> None:
     """Run folders, data, networks, check of the teachers, states, phases, scores: of one run, or of several by name,
     which share data and teachers."""
-    first, folders = next(iter(cfgs.values())), {name: RunFolder(cfg.folder) for name, cfg in cfgs.items()}
+    first = next(iter(cfgs.values()))
+    folders = {name: RunFolder(cfg.folder) for name, cfg in cfgs.items()}
     task, params, place = first.made_task(), first.train_params, (ranks.rank, ranks.world, ranks.device)
     for name, cfg in cfgs.items():
         check_machine(cfg.train_params, cfg.data.batch_size, ranks)
@@ -91,22 +91,22 @@ def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) ->
     quick = Scorer(validation.spread(IMAGES), task, params, train.classes, ranks)
     check_teachers(nn.ModuleDict(unseen), configs, task, val.labels, quick)  # a resumed run has the same ones
 
-    scorer, trainers = Scorer(validation, task, params, train.classes, ranks), {}
+    trainers = {}
     for name, cfg in cfgs.items():
         facts = facts_of({"train": train, "val": val}, distillers[name].teachers, cfg.networks) if ranks.first else {}
         folders[name].begin(dataclasses.asdict(cfg), cfg.resume_remarks, facts, ranks, fresh=fresh)
         states[name].resume()
         trainers[name] = Trainer(states[name], loader, folders[name], name if len(cfgs) > 1 else "")
-    shown = [*remarks]
+    shown = dict.fromkeys(remarks)  # what several runs have in common once
     for name, cfg in cfgs.items() if ranks.first else ():
         networks = {"student": cfg.student, **cfg.teachers}
-        text = described(cfg.data, (train, val), networks, trainers[name], cfg.unused_settings)
-        entries = re.split(r"\n(?=  \S)", text)
-        shown += [f"{cfg.folder}: {trainers[name].stands}", *(one for one in entries if one not in shown)]
+        entries = described(cfg.data, (train, val), networks, trainers[name], cfg.unused_settings)
+        shown |= dict.fromkeys([f"{cfg.folder}: {trainers[name].stands}", *entries])
     print_on_first("\n".join(shown))
 
     teachers = {key: teacher for one in distillers.values() for key, teacher in one.teachers.items()}
     keeping = Keeping(teachers, loader, params, ranks, first.folder)
+    scorer = Scorer(validation, task, params, train.classes, ranks)
     steps = max(state.epochs for state in states.values()) * loader.batches
     with closing(loader), closing(validation), Clock(steps, task.running_scores, shown=ranks.first) as clock:
         for name, cfg in cfgs.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -21,7 +22,7 @@ from utils.distributed import Ranks
 from utils.text import counted
 
 _LINES, _COLUMNS = 20, 80
-_UNITS = {1e12: " T", 1e9: " G", 1e6: " M", 1e3: " k", 1: ""}
+_UNITS = {1e12: " T", 1e9: " G", 1e6: " M", 1e3: " k"}
 
 
 def described(
@@ -30,8 +31,8 @@ def described(
     configs: Mapping[str, NetworkConfig],
     trainer: Trainer,
     unused_settings: Iterable[str] = (),
-) -> str:
-    """At most 20 lines of 80 columns.
+) -> list[str]:
+    """Entries of a line or several, together at most 20 lines of 80 columns.
 
     Args:
         data: its settings.
@@ -66,7 +67,7 @@ def described(
     printed = [line for title, text in lines for line in _wrapped(title, text)]
     if len(printed) > _LINES:
         printed = [*printed[: _LINES - 1], *_wrapped("", f"and {len(printed) - _LINES + 1} lines more")]
-    return "\n".join(printed)
+    return re.split(r"\n(?=  \S)", "\n".join(printed))  # other lines of an entry stand further in
 
 
 def _crop(data: DataConfig) -> str:
@@ -183,8 +184,8 @@ def _notes(data: DataConfig, params: TrainConfig, ranks: Ranks) -> Iterator[str]
 
 
 def _short(count: float) -> str:
-    unit = next((unit for unit in (1e12, 1e9, 1e6, 1e3) if count >= unit), 1)
-    return f"{count / unit:.3g}{_UNITS[unit]}"
+    unit, name = next(((unit, name) for unit, name in _UNITS.items() if count >= unit), (1, ""))
+    return f"{count / unit:.3g}{name}"
 
 
 def _wrapped(title: str, text: str) -> list[str]:

@@ -48,7 +48,9 @@ def test_twenty_lines_of_eighty_columns_whatever_there_is_to_say(monkeypatch):
     )
     split = type("Split", (), {"classes": ["a"], "__len__": lambda self: 1})()
     configs = dict.fromkeys(["student", *names], SimpleNamespace(name="resnet18"))
-    lines = announce.described(DataConfig("x" * 99), (split, split), configs, trainer).splitlines()
+    entries = announce.described(DataConfig("x" * 99), (split, split), configs, trainer)
+    assert [entry.split()[0] for entry in entries[:3]] == ["data", "crop", "student"]
+    lines = "\n".join(entries).splitlines()
     assert len(lines) == 20
     assert max(map(len, lines)) == 80
     assert lines[1].startswith(" " * 12 + "x")
