@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -12,7 +11,7 @@ from models.outputs import FOUND
 from recipe import Recipe
 from stored.boxes import BoxLayout
 from stored.facts import facts_of_store
-from stored.layouts import LayoutConfig, Likeliest, layout_of
+from stored.layouts import All, Likeliest, layout_of
 from stored.records import BoxesRecord, LogitsRecord, Record
 from stored.store import PRIOR, Shape, Store
 from tasks import Task
@@ -124,8 +123,8 @@ def _record_of(config: TeacherConfig, task: Task, classes: int, key: str) -> _Re
         if layout.detections is not None:
             raise UsageError(f"{key}.layout.detections={layout.detections}: it is for detectors: leave it out")
         competing = task.logits == "softmax"
-        logits = layout_of(_of_logits(layout, classes, competing=competing), competing)
-        pooled = layout_of(_of_features(layout), competing=False)
+        logits = layout_of(layout, classes, competing=competing)
+        pooled = All(layout.pooled, competing=False)
         return lambda own, channels: LogitsRecord(logits, own, (pooled, channels) if channels else None, competing)
     if layout.name:
         raise UsageError(f"{key}.layout.name={layout.name} keeps logits, and of a detector boxes are: leave it out")
@@ -133,15 +132,6 @@ def _record_of(config: TeacherConfig, task: Task, classes: int, key: str) -> _Re
     if most is not None and most > found:
         raise UsageError(f"{key}.layout.detections={most}: it gives {key}.detector.detections={found} at most")
     return lambda own, _: BoxesRecord(BoxLayout(most or found, own))
-
-
-def _of_logits(config: LayoutConfig, classes: int, *, competing: bool) -> LayoutConfig:
-    """``config`` with a layout where it names none: of few classes every one takes no more bytes than the likeliest."""
-    return replace(config, name=config.name or ("prior" if competing and classes > 2 * config.k else "all"))
-
-
-def _of_features(config: LayoutConfig) -> LayoutConfig:
-    return LayoutConfig("all", type=config.pooled)
 
 
 def _shape_of(live: Live, record_of: _RecordOf, reads: set[str], classes: int, side: int) -> Shape:

@@ -54,7 +54,9 @@ def main() -> None:
     """Measure, print and draw."""
     options = parse()
     logits, labels = logits_of(options)
-    layouts = {PEER: TinyVit(), **{name: layout_of(config, competing=True) for name, config in _CONFIGS.items()}}
+    classes = logits.shape[-1]
+    known = {name: layout_of(config, classes, competing=True) for name, config in _CONFIGS.items()}
+    layouts = {PEER: TinyVit(), **known}
     with cores(1):
         rows = measure(layouts, logits, labels, options.rounds)
     for row in rows:

@@ -56,13 +56,15 @@ class LayoutConfig:
     (detector.detections) when not given"""
 
 
-def layout_of(config: LayoutConfig, competing: bool) -> Layout:
+def layout_of(config: LayoutConfig, classes: int, *, competing: bool) -> Layout:
     """The layout of ``config`` for logits of classes that are ``competing`` (softmax), or each for itself (sigmoid).
+
+    Where it names none, `prior`; but `all` where each is for itself, and of few classes: no more bytes then.
 
     Raises:
         UsageError: it is for the other kind.
     """
-    name = config.name or ("prior" if competing else "all")
+    name = config.name or ("prior" if competing and classes > 2 * config.k else "all")
     if name == "all":
         return All(config.type, competing)
     if not competing:

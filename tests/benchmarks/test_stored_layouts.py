@@ -27,7 +27,7 @@ def test_the_ten_largest_probabilities_and_the_rest_spread_evenly():
 
 def test_a_row_for_each_layout_and_a_plot(tmp_path):
     logits = torch.randn(9, 5, 100, generator=torch.Generator().manual_seed(0))
-    layouts = {PEER: TinyVit(), "prior 5": layout_of(LayoutConfig("prior", k=5), competing=True)}
+    layouts = {PEER: TinyVit(), "prior 5": layout_of(LayoutConfig("prior", k=5), 1000, competing=True)}
     rows = measure(layouts, logits, torch.arange(5), rounds=1)
     assert [row["bytes_a_view"] for row in rows] == [44, 5 + 5 + 4 + 1]  # 5 of 7 bits, and a hundredth of the prior
     assert rows[0]["kl_ratio"] == {1: 1.0, 2: 1.0, 4: 1.0}

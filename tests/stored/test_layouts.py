@@ -30,7 +30,7 @@ def views(images=6, count=12, classes=300):
 
 
 def restored(config, logits, labels, prior, competing=True):
-    layout = layout_of(config, bool(competing))
+    layout = layout_of(config, 300, competing=bool(competing))
     records = layout.encode(logits, labels, prior)
     assert records.dtype == torch.uint8
     assert records.shape == (len(logits), layout.size(logits.shape[1]))
@@ -52,16 +52,22 @@ def step_at(logp):
 
 def test_bytes_of_a_view_of_imagenet():
     sizes = {"prior": 29, "topk": 27, "all": 1008}
-    assert {name: layout_of(LayoutConfig(name), competing=True).size(1000) for name in sizes} == sizes
-    assert layout_of(LayoutConfig("all", type="float16"), competing=True).size(1000) == 2000
+    assert {name: layout_of(LayoutConfig(name), 1000, competing=True).size(1000) for name in sizes} == sizes
+    assert layout_of(LayoutConfig("all", type="float16"), 1000, competing=True).size(1000) == 2000
 
 
 def test_what_is_chosen_by_itself():
-    assert layout_of(LayoutConfig(), competing=True) == layout_of(LayoutConfig("prior"), competing=True)
-    assert layout_of(LayoutConfig(), competing=False) == layout_of(LayoutConfig("all"), competing=False)
-    assert [layout_of(LayoutConfig(name), competing=True).needs_prior for name in ("prior", "topk", "all")] == [1, 0, 0]
+    assert layout_of(LayoutConfig(), 1000, competing=True) == layout_of(LayoutConfig("prior"), 1000, competing=True)
+    assert layout_of(LayoutConfig(), 1000, competing=False) == layout_of(LayoutConfig("all"), 1000, competing=False)
+    assert layout_of(LayoutConfig(k=5), 11, competing=True).needs_prior
+    assert layout_of(LayoutConfig(k=5), 10, competing=True) == layout_of(LayoutConfig("all"), 10, competing=True)
+    assert [layout_of(LayoutConfig(name), 1000, competing=True).needs_prior for name in ("prior", "topk", "all")] == [
+        1,
+        0,
+        0,
+    ]
     with pytest.raises(UsageError, match=r"layout\.name=topk .* set layout\.name=all"):
-        layout_of(LayoutConfig("topk"), competing=False)
+        layout_of(LayoutConfig("topk"), 1000, competing=False)
 
 
 @given(data=st.data(), classes=st.integers(1, 2000), count=st.integers(1, 12), rows=st.integers(0, 3))
@@ -85,14 +91,14 @@ def test_the_first_and_the_last_class_in_every_place(classes):
 
 @every_layout
 def test_damaged_records_name_no_class_that_there_is_not(config, competing):
-    layout = layout_of(config, bool(competing))
+    layout = layout_of(config, 300, competing=bool(competing))
     records = torch.randint(256, (50, layout.size(300)), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert layout.decode(records, 300, torch.zeros(50, 300, dtype=torch.int8)).shape == (50, 300)
 
 
 def test_float32_is_exact_and_keeps_nothing_of_its_records():
     logits = torch.cat([views()[0][0], torch.full((1, 300), -torch.inf), torch.full((1, 300), torch.nan)])
-    layout = layout_of(LayoutConfig("all", type="float32"), competing=True)
+    layout = layout_of(LayoutConfig("all", type="float32"), 1000, competing=True)
     records = layout.encode(logits)
     decoded = layout.decode(records, 300)
     records.zero_()
@@ -135,7 +141,7 @@ def test_what_is_decoded_are_log_probabilities(config):
 def test_a_record_depends_on_its_row_alone(config, competing):
     logits, labels = views(images=300, count=9, classes=40)
     logits, prior = logits[8].bfloat16(), prior_of(logits[:8])  # with equals among the likeliest
-    layout = layout_of(config, bool(competing))
+    layout = layout_of(config, 300, competing=bool(competing))
     records = layout.encode(logits, labels, prior)
     decoded = layout.decode(records, 40, prior)
     for rows in (slice(0, 1), slice(7, 8), slice(3, 290), slice(299, 300), slice(0, 0)):
@@ -191,7 +197,7 @@ def test_decoding_as_it_is_written_down():
     """The record of 11 of 300 classes by bytes and loops, in float64."""
     logits, labels = views()
     prior = prior_of(logits[:8])
-    layout = layout_of(LayoutConfig("prior"), competing=True)
+    layout = layout_of(LayoutConfig("prior"), 1000, competing=True)
     records = layout.encode(logits[9], labels, prior)
     decoded = layout.decode(records, 300, prior)
     for record, shape, row in zip(records.tolist(), prior.tolist(), decoded.tolist(), strict=True):
