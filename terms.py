@@ -306,12 +306,11 @@ class Match(nn.Module):
             if example.all_labels is None:
                 raise UsageError(f"terms.{self.name}: {self.objective.name} needs the labels of the whole split")
             return example.all_labels
+        name = "student" if network == "student" else self.term.teachers[0]
         if what == "norms":
-            name = "student" if network == "student" else self.term.teachers[0]
             features = self._stages(network, "stages_pre")
             norms = norms_before(example.networks[name], example.images[name], features)
             return [norms[feature] for feature in features]
-        name = "student" if network == "student" else self.term.teachers[0]
         outputs = example.outputs[name]
         if self.places is not None and network == "student":
             outputs = outputs.of_classes(self.places.cpu())

@@ -72,11 +72,9 @@ class Detection(Task):
 
     def check_data(self, data: DataConfig) -> None:
         """Refuse what distorts or mixes images without their boxes."""
-        for name in ("mixup", "cutmix", "randaugment", "strong_view"):
-            if getattr(data, name):
+        for name in ("mixup", "cutmix", "randaugment", "strong_view", "auto_augment"):
+            if getattr(data, name) not in (0, "none"):
                 raise UsageError(f"data.{name} leaves boxes where they are: not with task=detection")
-        if data.auto_augment != "none":
-            raise UsageError("data.auto_augment leaves boxes where they are: not with task=detection")
 
     def metrics(self, device: device, classes: Sequence[str]) -> Scores:
         """AP, at several overlaps and sizes."""

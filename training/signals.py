@@ -30,7 +30,8 @@ class Stop:
 
     def __enter__(self) -> Stop:
         starting.end()
-        kept = [number for number in _SIGNALS if not (number == signal.SIGHUP and _is_ignored(number))]  # nohup
+        nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        kept = [number for number in _SIGNALS if number != signal.SIGHUP or not nohup]
         self._handlers = {number: signal.signal(number, self._note) for number in kept}
         self._streams = sys.stdout, sys.stderr
         sys.stdout, sys.stderr = (cast(Any, stream and _Stream(stream, self)) for stream in self._streams)
@@ -100,7 +101,3 @@ class _Stream:
     def _fail(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:  # a full disk may have space again
             self._stop.ask("a closed pipe")
-
-
-def _is_ignored(number: int) -> bool:
-    return signal.getsignal(number) is signal.SIG_IGN

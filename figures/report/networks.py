@@ -162,7 +162,7 @@ def _confusions(bench: Bench, groups: Sequence[Group]) -> list[dict[str, Any]]:
             matrix = heat(np.column_stack([inside, others]) if others.any() else inside, names, columns)
         else:
             off = counts.copy()
-            off[np.arange(len(off)), np.arange(len(off))] = 0
+            np.fill_diagonal(off, 0)
             order = np.argsort(-off, axis=None, kind="stable")[:_PAIRS]
             for row, column in zip(*np.unravel_index(order, off.shape)):
                 if off[row, column]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.detectors.backbones import Backbone
-from models.outputs import FOUND, Normalization, Outputs, Scene
+from models.outputs import FOUND, Normalization, Outputs, Scene, in_float32
 from models.taps import expanded
 from models.zoo import Network
 from utils.errors import UsageError
@@ -204,5 +204,4 @@ def anchors_of(generator: Any, canvas: Sequence[int], maps: Sequence[Tensor]) ->
 
 def flat(values: Tensor, numbers: int) -> Tensor:
     """What a head gives for a map, [B, A * numbers, h, w] -> [B, h * w * A, numbers], in float32 at least."""
-    values = values.unflatten(1, (-1, numbers)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    return in_float32(values.unflatten(1, (-1, numbers)).permute(0, 3, 4, 1, 2).flatten(1, 3))
