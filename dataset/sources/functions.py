@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from utils.imports import module_of, never_exiting, source_of, sources_of
 from utils.settings import in_words, parse
 from utils.text import is_encodable
 
+_END = object()  # behind the last record
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -59,30 +61,20 @@ class Yielding:
         Raises:
             UsageError: the function raises an error, or yields something else; with the number of the record.
         """
-        try:
-            with never_exiting():
-                self._iterator = iter(self._function(**self._options))
-        except ExpectedError:
-            raise
-        except Exception as error:
-            raise self._raised(error) from error
+        with self._named():
+            self._iterator = iter(self._function(**self._options))
         self._number = 0
         while True:
-            try:
-                with never_exiting():
-                    record = next(self._iterator)
-            except StopIteration:
-                if sys.stdout.closed:
-                    raise UsageError(f"{self._path} has closed sys.stdout, to which this command prints") from None
-                return
-            except ExpectedError:
-                raise
-            except Exception as error:
-                raise self._raised(error) from error
+            with self._named():
+                record = next(self._iterator, _END)
+            if record is _END:
+                break
             if not isinstance(record, Record):
                 raise self.wrong(f"it is {_a(record)}, and dataset.Record is expected")
             yield record
             self._number += 1
+        if sys.stdout.closed:
+            raise UsageError(f"{self._path} has closed sys.stdout, to which this command prints")
 
     def wrong(self, text: str, number: int | None = None) -> UsageError:
         """An error in the record that was yielded last, or in that of this number."""
@@ -90,6 +82,21 @@ class Yielding:
         if number is None and (frame := getattr(self._iterator, "gi_frame", None)) is not None:
             at = f", yielded at {frame.f_code.co_filename}, line {frame.f_lineno}"
         return UsageError(f"{self._path}, record {self._number if number is None else number} (from 0){at}: {text}")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the record and the line at which the function raises an error, or ends the program.
+
+        Raises:
+            UsageError: in place of errors of another kind.
+        """
+        try:
+            with never_exiting():
+                yield
+        except ExpectedError:
+            raise
+        except Exception as error:
+            raise self._raised(error) from error
 
     def _raised(self, error: Exception) -> UsageError:
         frames = traceback.extract_tb(error.__traceback__)
