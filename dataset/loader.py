@@ -27,11 +27,9 @@ from dataset.feed.strong import randaugment, strong_views
 from dataset.feed.targets import Arrays, Labels, Targets
 from dataset.store.chosen import Chosen
 from dataset.store.folder import ImageFolder
-from dataset.store.index import INDEX
-from dataset.store.reader import ShardReader
+from dataset.store.packed import is_packed, open_packed
 from dataset.store.remote import is_url, open_remote
 from dataset.store.samples import Samples, as_samples
-from dataset.store.wsld import WsldReader, is_wsld_folder
 from utils.errors import DataError, UsageError
 from utils.files import expanded
 from utils.stopwatch import Stopwatch
@@ -70,14 +68,12 @@ def _open(config: DataConfig, split: str, kind: str) -> Samples:
         raise UsageError(f"data.data_path: {folder} is not a folder; set data.data_path to {which}")
     if kind == "img":
         return ImageFolder(root, split)
-    if not ((folder / INDEX).exists() or any(folder.glob("*.lmdb")) or is_wsld_folder(folder)):
+    if not is_packed(folder):
         raise UsageError(
             f"data.data_path: {folder} holds no LMDB shards; pack it with the tools in dataset/, or read class folders "
             "of images as they are with data.train_data_type=img data.val_data_type=img"
         )
-    if (folder / INDEX).exists() or not is_wsld_folder(folder):
-        return ShardReader(folder)
-    return WsldReader(folder)
+    return open_packed(folder)
 
 
 class TrainLoader:

@@ -20,10 +20,10 @@ from dataset.jpeg.tiles import NotTiled, read_frame
 from dataset.sources.imagenet import SPLITS
 from dataset.sources.walk import folders_in
 from dataset.store.index import INDEX, REPORT, Shard, describe
-from dataset.store.reader import ShardReader
+from dataset.store.packed import is_packed, open_packed
 from dataset.store.record import is_unlabelled
 from dataset.store.samples import Samples
-from dataset.store.wsld import WsldReader, is_wsld_folder
+from dataset.store.wsld import is_wsld_folder
 from utils.console import progress
 from utils.errors import DataError, UsageError
 from utils.text import counted, printable
@@ -53,8 +53,8 @@ def find_splits(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise UsageError(f"{path} is not a folder: expected a split that img2lmdb.py wrote, or the folder above it")
-    below = [path / name for name in folders_in(path) if _is_split(path / name)]
-    if not below and not _is_split(path):
+    below = [path / name for name in folders_in(path) if is_packed(path / name)]
+    if not below and not is_packed(path):
         raise UsageError(f"{path} holds no split: no {INDEX}, no *.lmdb, no data.mdb, and no folder with one of them")
     # A split in WSLD's format may itself be a folder of LMDB folders.
     if not below or (is_wsld_folder(path) and not any(folder.name in SPLITS for folder in below)):
@@ -69,8 +69,7 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
         DataError: the split cannot be opened.
     """
     faults: Faults = {}
-    sharded = (folder / INDEX).exists() or not is_wsld_folder(folder)
-    samples: Samples = ShardReader(folder) if sharded else WsldReader(folder)
+    samples = open_packed(folder)
     print(folder)
     _line("images", f"{len(samples):,}")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -88,7 +87,8 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
     labels = samples.labels
     _print_classes(samples.classes, labels)
 
-    count = len(samples) if verify and not sharded else min(len(samples), _SAMPLE)
+    has_checksums = samples.packed is not None
+    count = len(samples) if verify and not has_checksums else min(len(samples), _SAMPLE)
     chosen = np.linspace(0, len(samples) - 1, count).astype(np.int64).tolist()
     decoded = (_coding(samples, index, faults) for index in progress(iterable=chosen, desc="decoding", unit="img"))
     codings = [coding for coding in decoded if coding is not None]
@@ -107,10 +107,6 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
         print(f"damaged: {printable(name)}: {what}", file=sys.stderr)
     samples.close()
     return len(faults)
-
-
-def _is_split(folder: Path) -> bool:
-    return (folder / INDEX).exists() or any(folder.glob("*.lmdb")) or is_wsld_folder(folder)
 
 
 def _compare_checksums(samples: Samples, folder: Path, shards: tuple[Shard, ...], faults: Faults) -> None:
