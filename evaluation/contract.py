@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.errors import DataError
+
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
     from models.outputs import Outputs
+
+
+def check_seen(images: float) -> None:
+    """Raises DataError where not one of the images of all ranks was seen."""
+    if not images:
+        raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
 
 
 class Metrics(ABC):

@@ -13,9 +13,8 @@ from dataset.feed.stored import in_stored_pixels
 from evaluation.box_precision import COCO_IOUS, COCO_SIZES, Detections, Objects, coco_precision, voc_precision
 from evaluation.class_table import Row, mean, table, write_table
 from evaluation.coco_files import write_detections
-from evaluation.contract import Metrics
+from evaluation.contract import Metrics, check_seen
 from utils.distributed import gather
-from utils.errors import DataError
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
@@ -99,8 +98,7 @@ class Detection(Metrics):
         """
         self._take_copied()
         parts = [part for rank in gather(self._parts) for part in rank]
-        if not sum(len(images) for images, _, _ in parts):
-            raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
+        check_seen(sum(len(images) for images, _, _ in parts))
         images = np.sort(np.concatenate([part[0] for part in parts]))
         objects = Objects(*_by_image([part[1] for part in parts]))
         detections = Detections(*_by_image([part[2] for part in parts]))

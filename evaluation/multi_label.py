@@ -12,10 +12,9 @@ from torch import Tensor
 
 from evaluation.average_precision import KINDS, SKIPS_IGNORED, average_precision, count, highest, oracle
 from evaluation.class_table import Row, mean, table, write_table
-from evaluation.contract import Metrics
+from evaluation.contract import Metrics, check_seen
 from evaluation.voc_files import image_ids, write_results
 from utils.distributed import gather
-from utils.errors import DataError
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
@@ -76,8 +75,7 @@ class MultiLabel(Metrics):
         """
         here = [tuple(torch.cat(tensors).cpu().numpy() for tensors in zip(*self._parts))] if self._parts else []
         parts = [part for rank in gather(here) for part in rank]
-        if not sum(len(index) for index, _, _ in parts):
-            raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
+        check_seen(sum(len(index) for index, _, _ in parts))
         index, logits, targets = map(np.concatenate, zip(*parts))
         order = np.argsort(index, kind="stable")
         self._seen = seen = _Seen(index[order], logits[order], targets[order])

@@ -10,9 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dataset.store.record import UNLABELLED
-from evaluation.contract import Metrics
+from evaluation.contract import Metrics, check_seen
 from utils.distributed import all_cat, any_rank, gather
-from utils.errors import DataError
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
@@ -59,8 +58,7 @@ class Neighbours(Metrics):
             DataError: there is not one image; on every rank.
         """
         counts = gather(sum(len(index) for *_, index in self._rows))
-        if not sum(counts):
-            raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
+        check_seen(sum(counts))
         if any_rank(self._lacks_features):
             return {"knn": math.nan, "images": sum(counts)}
         features, labels, index = self._of_all_ranks(counts)

@@ -9,9 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from dataset.store.record import UNLABELLED
-from evaluation.contract import Metrics
+from evaluation.contract import Metrics, check_seen
 from utils.distributed import all_sum
-from utils.errors import DataError
 
 if TYPE_CHECKING:
     from dataset.feed.batch import Batch
@@ -47,7 +46,6 @@ class TopK(Metrics):
             DataError: there is not one image; on every rank.
         """
         *sums, labelled, images = all_sum(self._sums.clone()).tolist()
-        if not images:
-            raise DataError("not one validation image could be read: check the split with dataset/inspect_lmdb.py")
+        check_seen(images)
         top1, top5, loss = (value / labelled if labelled else math.nan for value in sums)
         return {"top1": 100 * top1, "top5": 100 * top5, "loss": loss, "images": images}

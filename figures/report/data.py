@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from figures import curves, log
+from training.manifest import read_manifest
 from utils.errors import DataError, UsageError
 from utils.files import parsed
 from utils.rows import read_rows
@@ -153,10 +154,7 @@ def folders_of(paths: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         if path.name.endswith(_MANIFEST) and path.is_file():
-            try:
-                folders = [Path(one["folder"]) for one in parsed(path.read_bytes())["runs"].values()]
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise DataError(f"{path} is no manifest of runs, or damaged ({error}): name run folders") from None
+            folders = [Path(one["folder"]) for one in read_manifest(path).values()]
             found += [one for one in folders if (one / "config.json").exists()]
         elif not (path / "config.json").is_file():
             raise UsageError(f"{path} has no config.json: name run folders, or the {_MANIFEST} beside them")

@@ -153,7 +153,9 @@ def test_a_setting_that_cannot_be_is_named(runs, tmp_path, key, value):
 
 def test_a_manifest_stands_for_its_runs(runs, tmp_path):
     manifest = tmp_path / "last.manifest.json"
-    manifest.write_text(json.dumps({"runs": {"a": {"folder": str(runs[0])}, "b": {"folder": "not/begun"}}}))
+    folders = {"a": str(runs[0]), "b": "not/begun"}
+    rows = {name: {"folder": folder, "state": "waiting"} for name, folder in folders.items()}
+    manifest.write_text(json.dumps({"runs": rows}))
     assert folders_of([manifest, runs[0], runs[1]]) == runs[:2]
     with pytest.raises(UsageError, match=r"has no config\.json: name run folders"):
         folders_of([tmp_path])
