@@ -81,22 +81,20 @@ def work_through(
             hand_out(connection)
         while busy:
             for connection in [each for each in wait(list(busy), timeout=1.0) if isinstance(each, Connection)]:
-                message = connection.recv()
-                while isinstance(message, tuple):
-                    advanced(message[0])
-                    at[connection] = message[1], time.monotonic()
-                    if not connection.poll():
-                        break
+                while connection in busy and connection.poll():
                     message = connection.recv()
-                if isinstance(message, tuple):
-                    continue
-                number = busy.pop(connection)
-                at.pop(connection, None)
-                if isinstance(message, Exception):
-                    failure = failure or message
-                else:
-                    (results[number],) = message
-                hand_out(connection)
+                    if isinstance(message, tuple):  # of `advance`
+                        steps, name = message
+                        advanced(steps)
+                        at[connection] = name, time.monotonic()
+                        continue
+                    number = busy.pop(connection)
+                    at.pop(connection, None)
+                    if isinstance(message, Exception):
+                        failure = failure or message
+                    else:
+                        (results[number],) = message
+                    hand_out(connection)
             time.sleep(_PAUSE)
             for name, since in at.values():
                 if name and time.monotonic() - since > seconds:
