@@ -35,7 +35,7 @@ def draw_sheet(samples: Samples, labels: np.ndarray, output: Path, faults: Fault
 
     Args:
         samples: the split.
-        labels: int32 [N], or bool [N, C].
+        labels: int32 [N], or int8 [N, C].
         output: PNG to write.
         faults: images that cannot be read are added.
     """
@@ -129,10 +129,10 @@ def _short(text: str, length: int = 34) -> str:
 
 
 def training_windows(index: int, size: tuple[int, int], epochs: int) -> list[Window]:
-    """The training windows of a sample in the first epochs."""
-    numbers = np.concatenate([crops.uniform(0, epoch, np.array([index]), 40) for epoch in range(epochs)])
+    """The windows that training with seed 0 and the settings' defaults shows of a sample in the first epochs."""
+    numbers = np.concatenate([crops.uniform(0, epoch, np.array([index]), crops.WINDOW) for epoch in range(epochs)])
     sizes = np.array([size] * epochs)
-    windows = crops.random_resized_crop(numbers, sizes, DataConfig.scale, DataConfig.ratio)
+    windows = crops.random_resized_crop(numbers[:, 4:], sizes, DataConfig.scale, DataConfig.ratio)
     return [tuple(window) for window in windows.tolist()]
 
 

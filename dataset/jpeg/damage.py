@@ -110,8 +110,8 @@ def _decoded_with_warning(data: bytes, reduce: int) -> tuple[np.ndarray, str]:
     Under the lock of progress bars, which a thread of their own may draw there at any time.
     """
     sys.stderr.flush()
-    kept = os.dup(2)
     with tqdm.get_lock(), tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
             pixels = opencv_pixels(np.frombuffer(data, np.uint8), reduce=reduce)

@@ -18,11 +18,15 @@ from PIL import Image
 from splits import write_patched, write_wsld
 
 from dataset import inspect_lmdb
+from dataset.config import DataConfig
+from dataset.feed.batches import BatchMaker
+from dataset.feed.targets import Labels
 from dataset.inspection import report, sheet
 from dataset.jpeg.header import read_header
 from dataset.jpeg.raw import encode_raw
 from dataset.jpeg.tiles import tile
 from dataset.store.index import Index, describe
+from dataset.store.reader import ShardReader
 from dataset.store.record import Boxes, Record
 from dataset.store.writer import ShardWriter
 
@@ -253,6 +257,13 @@ def test_the_sheet_shows_classes_evenly():
     several = np.array([[True, True], [True, False], [False, True], [False, False]])
     assert sheet._over_classes(several, 2, 4) == [0, 1, 2]
     assert sheet._over_classes(several[3:], 2, 4) == []
+
+
+def test_the_windows_shown_are_those_of_training(root):
+    samples = ShardReader(root / "train")
+    maker, index = BatchMaker(samples, DataConfig(""), Labels(4), seed=0), np.array([1])
+    shown = [maker.draw(index, epoch, samples.sizes[index]).windows[0] for epoch in range(3)]
+    assert sheet.training_windows(1, tuple(samples.sizes[1]), 3) == shown
 
 
 @pytest.mark.parametrize(("width", "subsampling", "mcu"), [(330, "4:2:0", 16), (47 * 8, "4:4:4", 8)])
