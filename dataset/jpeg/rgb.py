@@ -44,6 +44,7 @@ def rgb_pixels(data: bytes) -> tuple[str, np.ndarray]:
     Raises:
         BadImage: it is no image, damaged, too large, or its values have no agreed meaning.
     """
+    data = bytes(data)  # that of a shard is a memoryview
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
             check_size(image.height, image.width)

@@ -200,6 +200,13 @@ def test_what_is_damaged_is_refused_as_by_the_stock_decoder(kind):
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("kind", [*SOUND, *DAMAGED_FILES])
+def test_a_file_that_lies_in_a_shard_is_shown_or_refused_as_any_other(kind):
+    data = {**SOUND, **DAMAGED_FILES}[kind]
+    for decode in ("planes", "exact"):
+        assert batch_of(memoryview(data), decode, "skip") == batch_of(data, decode, "skip")
+
+
 # SHA-256 of the images of an epoch, by the version before the codec.
 TRAINING = {
     (): "32fe8271226a7c213384d119baa76eb5088744c960b5da5af6d994b818b93dce",
