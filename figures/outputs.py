@@ -171,6 +171,7 @@ def _detections(network: Network, loader: EvalLoader, keys: Sequence[str]) -> di
             high, wide = sizes[row]
             pixels = images[row, :, :high, :wide].transpose(1, 2, 0).copy()  # the loader uses its memory again
             seen[index] = Photo(keys[index], pixels, windows[row].copy(), *truth), one
+    _check_read(len(seen))
     return seen
 
 
@@ -204,6 +205,12 @@ def _config_of(run: Path) -> tuple[dict[str, Any], DataConfig]:
         raise DataError(f"{path} is damaged, or of another version ({error})") from None
 
 
+def _check_read(images: int) -> None:
+    """Raises DataError where none of the images of a run could be read."""
+    if not images:
+        raise DataError("not one image could be read: check the split with dataset/inspect_lmdb.py")
+
+
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -215,5 +222,6 @@ def _outputs(name: str, network: Live, loader: EvalLoader) -> NetworkOutputs:
         outputs = network.predict(batch["images"])
         for key, value in {**outputs.features, "logits": outputs.logits, "labels": batch["labels"]}.items():
             rows[key].append(value.cpu().clone())
+    _check_read(sum(map(len, rows["labels"])))
     pooled, logits, labels = (torch.cat(rows[key]).numpy() for key in ("pooled", "logits", "labels"))
     return NetworkOutputs(name, pooled, logits.reshape(len(labels), -1), labels, loader.samples.classes)

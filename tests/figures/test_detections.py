@@ -19,7 +19,7 @@ from figures import detections, outputs
 from figures.outputs import Detected, Detections, Photo
 from models.outputs import Outputs
 from training import checkpoint
-from utils.errors import UsageError
+from utils.errors import DataError, UsageError
 
 CLASSES = ("dog", "$x$ cat", "Straße")
 
@@ -166,14 +166,14 @@ def test_runs_of_one_split_are_drawn_together(tmp_path, monkeypatch, capsys):
     assert f"{folders[2]} has other classes or other validation images than {folders[0]}" in capsys.readouterr().err
 
 
-def write_split(folder):
+def write_split(folder, image=lambda *shape: tile(image_bytes(*shape))):
     """Four photos of several shapes, the second without objects."""
     objects = Boxes(((3.0, 4.0, 30.0, 20.0), (10.0, 6.0, 22.0, 23.5)), (1, 0), (False, True), (False, False))
     folder.mkdir(parents=True)
     with ShardWriter(folder / "00000.lmdb", 1 << 20) as writer:
         for number, (high, wide) in enumerate([(24, 32), (24, 32), (64, 40), (32, 90)]):
             target = Boxes((), (), (), ()) if number == 1 else objects
-            writer.add(Record(f"{number}.jpg", tile(image_bytes(number, high, wide)), target), high, wide)
+            writer.add(Record(f"{number}.jpg", image(number, high, wide), target), high, wide)
         writer.finish()
     Index("val", "detection", ("dog", "cat"), 4, (describe(folder / "00000.lmdb", 4),)).write(folder)
 
@@ -189,13 +189,18 @@ class Sees(torch.nn.Module):
         return Outputs(torch.zeros(0), {}, context)
 
 
-def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
-    write_split(tmp_path / "lmdb/val")
-    data = {"data_path": str(tmp_path / "lmdb"), "val_crop": "short_side", "val_resize": 64, "num_workers": 0}
-    data |= {"val_batch_size": 2, "batch_size": 2}
+def write_config(folder, **more):
+    """Of a run of a detector on the split in ``folder``."""
+    data = {"data_path": str(folder / "lmdb"), "val_crop": "short_side", "val_resize": 64, "num_workers": 0}
+    data |= {"val_batch_size": 2, "batch_size": 2, **more}
     config = {"data": data, "student": {"name": "fasterrcnn_resnet18_fpn"}, "task": "detection", "task_options": {}}
     config["phases"] = {"distillation": {"epochs": 1, "terms": {}}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
+    write_split(tmp_path / "lmdb/val")
+    write_config(tmp_path)
     with pytest.raises(UsageError, match=r"is not a run folder with a best\.pt"):
         outputs.detections_of_run(tmp_path, 9)
     checkpoint.save(tmp_path / "best.pt", {"position": "{}"})
@@ -214,6 +219,16 @@ def test_what_the_student_of_a_run_finds(tmp_path, monkeypatch):
         assert one.pixels.any((1, 2)).all()
         np.testing.assert_allclose(detected.boxes, one.boxes, atol=1e-4)
     assert [one.key for one in outputs.detections_of_run(tmp_path, 2).photos] == ["0.jpg", "3.jpg"]
+
+
+@pytest.mark.filterwarnings("ignore:skipped:RuntimeWarning")
+def test_a_split_of_which_no_image_can_be_read_is_named(tmp_path, monkeypatch):
+    write_split(tmp_path / "lmdb/val", lambda *_: b"no image")
+    write_config(tmp_path, on_fault="skip")
+    checkpoint.save(tmp_path / "best.pt", {"position": "{}"})
+    monkeypatch.setattr(outputs, "build_network", lambda *_, **__: Sees())
+    with pytest.raises(DataError, match="not one image could be read"):
+        outputs.detections_of_run(tmp_path, 9)
 
 
 def test_a_run_of_another_task_is_named(finished):
