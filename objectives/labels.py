@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from objectives.contract import NOT_NEGATIVE, SHARE, objective
+from objectives.logits import lowest, one_hot
 from objectives.numerics import in_float64, power
 
 
@@ -69,7 +70,7 @@ def asymmetric_single_label(
         Scalar.
     """
     classes = student.shape[1]
-    is_true = labels[:, None] == torch.arange(classes, device=labels.device)  # [B, K]
+    is_true = one_hot(labels, classes)  # [B, K]
     log_p = F.log_softmax(student, 1)
     p_others = log_p.exp().masked_fill(is_true, 0)
     missed = p_others.sum(1, keepdim=True)  # [B, 1], 1 - p of the true class, also where that is next to 1
@@ -117,8 +118,7 @@ class Uskd(nn.Module):
     @in_float64
     def _of_logits(self, student: Tensor, weak: Tensor, labels: Tensor) -> Tensor:
         """Scalar, of the logits of the student and of the weak classifier, [B, K]."""
-        classes = student.shape[1]
-        is_true = labels[:, None] == torch.arange(classes, device=labels.device)  # [B, K]
+        is_true = one_hot(labels, student.shape[1])  # [B, K]
         log_student = F.log_softmax(student, 1)
         log_true = (log_student * is_true).sum(1)  # [B]
         with torch.no_grad():
@@ -127,7 +127,7 @@ class Uskd(nn.Module):
             ranks = _relative(log_student if self.by_log else log_student.exp(), is_true)
             ranks = ranks + _relative(F.softmax(weak, 1), is_true)
             zipf = _zipf(ranks, is_true)
-        others = student.masked_fill(is_true, torch.finfo(student.dtype).min / 4)
+        others = student.masked_fill(is_true, lowest(student))
         log_others = F.log_softmax(others, 1).masked_fill(is_true, 0)
         weak_loss = F.cross_entropy(weak, labels, label_smoothing=0.1)
         return (

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from objectives.contract import NOT_NEGATIVE, SHARE, Range, objective
-from objectives.logits import divergence
+from objectives.logits import divergence, lowest
 from objectives.numerics import in_float64, power, reduced
 
 _EPSILON = Range(least=0, below=0.5)
@@ -155,7 +155,7 @@ def partial_softmax(student: Tensor, teacher: Tensor, present: Tensor) -> Tensor
 
 def _beside_the_absent(logits: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     """Log probabilities of (a class, the absent ones) [B, 2, C], and of each among the absent ones [B, C]."""
-    absent = logits.masked_fill(positive, torch.finfo(logits.dtype).min / 4)
+    absent = logits.masked_fill(positive, lowest(logits))
     total = absent.logsumexp(1, keepdim=True)  # [B, 1]
     return torch.stack(_log_sigmoids(logits - total), 1), absent - total
 
