@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from objectives.contract import COUNT, NOT_NEGATIVE, objective
 from objectives.layers import Maps
 from objectives.numerics import unit
+from utils.distributed import all_mean
 
 _Distance = Callable[[Tensor, Tensor], Tensor] | None
 _BIASES = ("zero", "mean", "median")
@@ -37,7 +38,7 @@ class Lshfm(nn.Module):
         feature_distance: `l2`, `l1`, `l2_normalised` (of features of length one), or `none`.
         correct_only: see above.
         bias: `zero`, or that of hyperplanes through the `mean` or the `median` of the teacher's features, which is
-            followed as training goes: the average of the batches'.
+            followed as training goes: the average of the batches', over all ranks.
 
     Raises:
         ValueError: the dimensions differ, or a choice is another one.
@@ -106,7 +107,7 @@ class Lshfm(nn.Module):
     @torch.no_grad()
     def _follow(self, teacher: Tensor) -> None:
         self.batches += 1
-        self.bias += (hash_bias(teacher, self.weight, self.follows) - self.bias) / self.batches
+        self.bias += (all_mean(hash_bias(teacher, self.weight, self.follows)) - self.bias) / self.batches
 
 
 @objective("lshfm_windows", reads="towers", hashes=COUNT)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from objectives.contract import COUNT, objective
 from objectives.layers import Maps, normalised, pooled_to
 from objectives.numerics import summed
+from utils.distributed import all_sum
 
 
 @objective(reads="stages_pre", kernel_size=COUNT)
@@ -19,8 +20,8 @@ class Ofd(nn.Module):
 
     Heo et al., ICCV 2019, arXiv 1904.01866, equations 2 to 5. A convolution, 1 x 1 as the authors have it, and batch
     norm bring the student to the teacher's channels. The margin of a channel is the mean of its negative responses, by
-    the batch norm that makes them, or measured as training goes where there is none. Averaged over B, summed over the
-    rest; hence weights of 1e-3 (CIFAR-100) and 1e-4 (ImageNet).
+    the batch norm that makes them, or measured as training goes where there is none, over all ranks. Averaged over B,
+    summed over the rest; hence weights of 1e-3 (CIFAR-100) and 1e-4 (ImageNet).
 
     Args:
         student: an example of the maps [B, C_s, H, W], shallow to deep.
@@ -66,10 +67,10 @@ class Ofd(nn.Module):
 
     @torch.no_grad()
     def _measure(self, number: int, t: Tensor) -> None:
-        """Bring the mean of all negative responses so far up to date with t: [B, C, H, W]."""
+        """Bring the mean of all negative responses so far up to date with t: [B, C, H, W], and those of other ranks."""
         mean, count = self.get_buffer(f"margin{number}"), self.get_buffer(f"negatives{number}")
-        new = (t < 0).sum((0, 2, 3))  # [C]
-        total = mean * count + t.clamp(max=0).sum((0, 2, 3))
+        total, new = all_sum(torch.stack([x.sum((0, 2, 3)) for x in (t.clamp(max=0), (t < 0).to(t))]))  # [C] each
+        total += mean * count
         count += new
         mean.copy_(total / count.clamp(min=1))
 

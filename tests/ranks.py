@@ -13,6 +13,7 @@ import tasks
 from knowledge_distiller import KnowledgeDistiller, Term
 from models.outputs import IMAGENET, Outputs
 from models.zoo import Network
+from objectives.ofd import Ofd
 from teachers import Live
 from training.loop import TrainConfig, Trainer
 from training.optimizer import OptimConfig
@@ -60,6 +61,22 @@ def memory_after_a_step(place):
     return after_a_step(place, terms).matches["crd"].function.memory
 
 
+def bias_after_a_step(place):
+    """Where LSHFM's hyperplanes lie after the global batch."""
+    terms = {"lshfm": Term("lshfm", options={"hashes": 6, "bias": "mean"})}
+    return after_a_step(place, terms).matches["lshfm"].function.bias
+
+
+def margin_after_a_step(place):
+    """What OFD measures of the global batch."""
+    torch.manual_seed(0)
+    maps = torch.randn(BATCH, 3, 4, 4)
+    ofd = Ofd([maps], [maps], [None])
+    share = maps.chunk(place.world)[place.rank]
+    ofd([share], [share])
+    return ofd.margin0
+
+
 def after_a_step(place, terms, **settings):
     torch.manual_seed(0)
     student, teacher = (Network(Plain(), IMAGENET, 5, ["pooled", "label_embeddings"]) for _ in range(2))
@@ -82,6 +99,8 @@ def everything(place):
         "sgd": parameters_after_a_step(place),
         "dot": parameters_after_a_step(place, optimizer="dot", nesterov=False),
         "memory of crd": memory_after_a_step(place),
+        "bias of lshfm": bias_after_a_step(place),
+        "margin of ofd": margin_after_a_step(place),
         "multi-label": parameters_after_a_step(place, MULTI_LABEL),
         "multi-label in parts": parameters_after_a_step(place, MULTI_LABEL, accumulate=2),
     }
