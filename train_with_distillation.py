@@ -40,16 +40,14 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from dataset.classes import check_splits
 from dataset.loader import EvalLoader, TrainLoader
 from evaluate import evaluate
-from figures import comparison, curves, per_class
 from networks import build_distillers, open_splits
 from procedure import read_command_line
 from recipe import Recipe
+from reporting import announce, compare, show_best
 from training.advice import advising
-from training.announce import described
 from training.clock import Clock
 from training.facts import facts_of
 from training.keeping import Keeping
-from training.logs import Extra
 from training.loop import Trainer
 from training.run_folder import RunFolder
 from training.scores import Scorer
@@ -59,8 +57,8 @@ from training.state import State
 from training.teacher_check import IMAGES, check_teachers
 from training.together import Together
 from utils.config import HELP
-from utils.console import exit_with_its_code, report, scores_line
-from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, print_on_first, printed_once, ranks
+from utils.console import exit_with_its_code, report
+from utils.distributed import Ranks, any_rank, barrier, launch_on_every_gpu, printed_once, ranks
 from utils.errors import Diverged, ExpectedError
 from utils.imports import never_exiting
 
@@ -97,12 +95,8 @@ def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) ->
         folders[name].begin(dataclasses.asdict(cfg), cfg.resume_remarks, facts, ranks, fresh=fresh)
         states[name].resume()
         trainers[name] = Trainer(states[name], loader, folders[name], name if len(cfgs) > 1 else "")
-    shown = dict.fromkeys(remarks)  # what several runs have in common once
-    for name, cfg in cfgs.items() if ranks.first else ():
-        networks = {"student": cfg.student, **cfg.teachers}
-        entries = described(cfg.data, (train, val), networks, trainers[name], cfg.unused_settings)
-        shown |= dict.fromkeys([f"{cfg.folder}: {trainers[name].stands}", *entries])
-    print_on_first("\n".join(shown))
+    if ranks.first:
+        announce(cfgs, (train, val), trainers, remarks)
 
     teachers = {key: teacher for one in distillers.values() for key, teacher in one.teachers.items()}
     keeping = Keeping(teachers, loader, params, ranks, first.folder)
@@ -111,22 +105,11 @@ def run(cfgs: Mapping[str, Recipe], ranks: Ranks, stop: Stop, *, fresh: bool) ->
     with closing(loader), closing(validation), Clock(steps, task.running_scores, shown=ranks.first) as clock:
         for name, cfg in cfgs.items():
             trainers[name].begin(scorer, dataclasses.asdict(cfg), clock)
-        diverged = Together([*trainers.values()], loader, keeping, has_ended).train(clock, stop)
+        diverged = Together([*trainers.values()], loader, keeping, show_best).train(clock, stop)
     if ranks.first and len(cfgs) > 1:
-        table = first.folder.with_name(f"{first.folder.name}.comparison.json")
-        Extra("comparison").do(lambda: print(comparison.compare([cfg.folder for cfg in cfgs.values()], table)))
+        compare(cfgs)
     if diverged:
         raise Diverged(f"{', '.join(diverged)}: not trained to the end, as said above")
-
-
-def has_ended(trainer: Trainer) -> None:
-    """Draw what a run has come to, and print its best scores."""
-    if trainer.ranks.first:
-        path = trainer.run.path
-        Extra("curves.png").do(lambda: curves.draw([path], path / "curves.png"))
-        Extra("per_class.png").do(lambda: per_class.draw_in(path))
-        best = trainer.state.best
-        print(f"{path}: best after epoch {best['epoch']:g}: {scores_line(best)}")
 
 
 @record

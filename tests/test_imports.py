@@ -34,6 +34,7 @@ MAY_IMPORT = {
     },
     "students.py": {"models", "recipe", "utils"},
     "procedure.py": {"models", "networks", "old_names", "recipe", "students", "training", "utils"},
+    "reporting.py": {"dataset", "figures", "recipe", "training", "utils"},
     "evaluate.py": {"dataset", "figures", "networks", "recipe", "training", "utils"},
 }
 OURS = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
