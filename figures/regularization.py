@@ -99,9 +99,10 @@ def draw(effects: list[Effect], output: Path) -> None:
         each = np.full(len(effect.weights), 100 / len(effect.weights))
         weights.hist(effect.weights, bins=40, range=(0, 1), weights=each, alpha=0.6, label=effect.teacher)
     weights.axvline(_LEVEL, color="black", linestyle="--", linewidth=1, label="student level with teacher")
-    samples.set(xlabel="temperature", ylabel="training images (%)", title="Regularisation samples", ylim=(0, None))
+    samples.set(xlabel="temperature", ylabel="training images (%)", title="Regularisation samples")
+    samples.set_ylim(0, 1.3 * samples.get_ylim()[1])  # space for the legend, as below
     weights.set(xlabel="weight", ylabel="training images (%)", title="Weights of WSLD", xlim=(0, 1))
-    weights.margins(y=0.3)  # space for the legend
+    weights.margins(y=0.3)
     for axes in (samples, weights):
         axes.set_axisbelow(True)
         axes.grid(alpha=0.3)

@@ -30,6 +30,7 @@ from utils.text import counted, printable
 
 _SAMPLE = 2000  # records whose images are decoded
 _RAW = "raw pixels"
+_TARGETS = {"single": "a class an image", "multi": "several classes an image", "detection": "boxes"}
 _QUANTILES = {"least": 0.0, "10 %": 0.1, "median": 0.5, "90 %": 0.9, "greatest": 1.0}
 
 
@@ -76,6 +77,7 @@ def inspect(folder: Path, sheet: Path, *, verify: bool) -> int:
     if samples.packed is not None:
         index = samples.packed[1]
         _line("shards", f"{len(index.shards):,}, {size / 1e6:,.1f} MB on disk")
+        _line("targets", _TARGETS[index.target])
         if verify:
             _compare_checksums(samples, folder, index.shards, faults)
         if index.packing:

@@ -93,6 +93,7 @@ def test_facts_of_a_split(root, command, tmp_path):
     assert "tiles=True" in printed["packed with"]
     assert printed["remarks"] == "2 in report.txt"
     assert printed["classes"].startswith("4;")
+    assert printed["targets"] == "a class an image"
     assert printed["smallest"].split() == ["0", "empty"]
     assert printed["median"].split() == ["2", "two"]
     assert printed["largest"].split() == ["3", "many"]
