@@ -29,6 +29,7 @@ from training.state import has_ended
 from utils.config import HELP, OldNames, override, pairs, read_configs, restore_file, run_config
 from utils.distributed import Ranks, barrier, on_first, print_on_first
 from utils.errors import UsageError, naming
+from utils.settings import check
 
 Config = TypeVar("Config", bound=NetworkConfig)
 
@@ -47,12 +48,15 @@ class Procedure:
     ``weights="run:NAME"`` have those of the best student of that run.
 
     Raises:
-        UsageError: a run needs one that does not stand before it, or is called as a section of a recipe is.
+        UsageError: a run needs one that does not stand before it, or is called as a section of a recipe is; or has a
+            value of another type than its setting.
     """
 
     runs: Mapping[str, Recipe]
 
     def __post_init__(self) -> None:
+        for recipe in self.runs.values():
+            check(recipe)  # what follows reads names of runs and weights
         before: list[str] = []
         for name in () if self.is_together else self.runs:
             if len(self.runs) > 1 and (name in _OWN or "." in name):

@@ -15,6 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from utils.errors import UsageError
+from utils.text import shortened
 
 _TRUE, _FALSE, _NONE = ("true", "yes", "on", "1"), ("false", "no", "off", "0"), ("none", "null")
 hints: Callable[[Any], dict[str, Any]] = cache(get_type_hints)  # the types of a dataclass's fields
@@ -129,7 +130,7 @@ class Setting:
 
     def check(self) -> None:
         """Raises UsageError where the value is of another type, or out of its range."""
-        shown = f"{self.key}={show(self.value)}"
+        shown = f"{self.key}={shortened(show(self.value), 200)}"
         if not _fits(self.value, self.kind):
             raise UsageError(f"{shown}: expected {expected(self.kind, self.field)}")
         allowed = range_of(self.field)
@@ -146,7 +147,7 @@ def settings(cfg: Any, prefix: str = "") -> Iterator[Setting]:
     kinds = hints(type(cfg))
     for field in dataclasses.fields(cfg):
         key, value, kind = f"{prefix}{field.name}", getattr(cfg, field.name), kinds[field.name]
-        if get_origin(kind) is dict and isinstance(value, dict):
+        if get_origin(kind) is dict and _fits(value, kind):
             for name, item in value.items():
                 inside = prefix if left_out(cfg) == f"{field.name}.{name}." else f"{key}.{name}."
                 yield from _settings(f"{key}.{name}", item, get_args(kind)[1], field, cfg, inside)
@@ -272,7 +273,7 @@ def in_words(kind: Any, *, many: bool = False) -> str:
     if origin is Literal:
         return f"one of {', '.join(filter(None, arguments))}{'' if all(arguments) else ', or nothing'}"
     if origin is dict:
-        return "a dictionary"
+        return "a dictionary by name"
     named = {int: "a whole number", float: "a number", bool: "true or false", str: "a name or text", NoneType: "none"}
     if many:
         named |= {int: "whole numbers", float: "numbers", str: "names"}
@@ -306,7 +307,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return value in arguments
     if origin is dict:
-        return isinstance(value, dict)
+        return isinstance(value, dict) and all(isinstance(name, str) for name in value)
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if kind is int:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -15,8 +16,9 @@ from imagenet_train_cfg import cfg
 from knowledge_distiller import Term
 from models.zoo import NetworkConfig
 from old_names import as_today
-from procedure import read_command_line
+from procedure import Procedure, read_command_line
 from recipe import Recipe
+from students import Students
 from teachers import TeacherConfig
 from training.loop import TrainConfig
 from training.optimizer import OptimConfig
@@ -173,11 +175,22 @@ def test_names_that_mean_something_are_refused(name):
         {"phases": {"distillation": Phase(1, {}, OptimConfig(init_lr="0.1"))}},
         {"phases": {"distillation": Phase(True, {})}},
         {"data": DataConfig("x", scale=(0.1, 0.5, 1.0))},
+        {"name": 3},
+        {"phases": {1: cfg.last}},
+        {"phases": [cfg.last]},
+        {"phases": {"distillation": Phase(1, {1: cfg.last.terms["wsld"]})}},
+        {"student": "resnet18"},
+        {"student": NetworkConfig("resnet18", weights=None)},
+        {"student": NetworkConfig("resnet18", weights=Path("student.pth"))},
+        {"train_params": None},
     ],
 )
 def test_a_config_with_values_of_other_types_is_refused(change):
-    with pytest.raises(UsageError, match=r"^\w+(\.\w+)*=.*: expected "):
-        dataclasses.replace(cfg, **change).check()
+    """Also where it is a run of a procedure, which looks for names and weights first."""
+    wrong = dataclasses.replace(cfg, **change)
+    for look in (wrong.check, lambda: Procedure({"distillation": wrong}), lambda: Procedure(Students(x=wrong))):
+        with pytest.raises(UsageError, match=r"^\w+(\.\w+)*=.{1,200}: expected "):
+            look()
 
 
 def test_every_value_of_every_config_is_in_range_and_reads_back(config):
