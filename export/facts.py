@@ -57,9 +57,10 @@ def facts_of(run: Path) -> Facts:
     read, environment = read_json(run / "facts.json"), read_json(run / "environment.json")
     try:
         config = as_today(read_json(run / "config.json"))
+        splits = {name: read["data"][name] for name in ("train", "val")}
         data = {
             name: {key: split[key] for key in ("images", "sha256")} | {"classes": len(split["classes"])}
-            for name, split in read["data"].items()
+            for name, split in splits.items()
         }
         return Facts(
             str(config["name"]),

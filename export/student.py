@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,9 @@ from tasks import Task
 from training.state import best_weights
 from utils.config import restore
 from utils.errors import DataError, UsageError
+from utils.files import parsed
 from utils.registry import Value
+from utils.settings import check
 
 WEIGHTS = "model.safetensors"  # of an exported folder
 _SHOWN = ("input_size", "val_crop", "val_resize", "longest_side", "decode")  # settings that say what a network is shown
@@ -91,7 +92,7 @@ def student_of(folder: Path) -> Student:
         if not {"settings", "classes"} <= about.keys():
             raise UsageError(f"{path} was not written by tools.export: nothing in it says what network it is of")
         try:
-            values, classes = json.loads(about["settings"]), tuple(json.loads(about["classes"]))
+            values, classes = parsed(about["settings"]), _names(parsed(about["classes"]))
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): export the run again") from None
         return built(folder, _settings(path, values), str(path.resolve()), classes)
@@ -128,9 +129,16 @@ def classes_of_run(run: Path) -> tuple[str, ...]:
         DataError: facts.json is missing or damaged.
     """
     try:
-        return tuple(read_json(run / "facts.json")["data"]["train"]["classes"])
+        return _names(read_json(run / "facts.json")["data"]["train"]["classes"])
     except (KeyError, TypeError):
         raise DataError(f"{run / 'facts.json'} is damaged: it names no classes") from None
+
+
+def _names(classes: Any) -> tuple[str, ...]:
+    """Raises TypeError where one is no name."""
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TypeError("its classes are no list of names")
+    return tuple(classes)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -140,7 +148,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it is missing or damaged.
     """
     try:
-        return dict(json.loads(path.read_bytes()))
+        return dict(parsed(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: the same command that trained the run writes it again") from None
     except (ValueError, TypeError) as error:
@@ -162,6 +170,8 @@ def about_of(path: Path) -> dict[str, str]:
 
 def _settings(path: Path, values: Mapping[str, Any]) -> Settings:
     try:
-        return restore(Settings, as_today(values))[0]
+        settings = restore(Settings, as_today(values))[0]
+        check(settings)
+        return settings
     except (ValueError, TypeError, KeyError, AttributeError, DataError) as error:
         raise DataError(f"{path} is damaged, or of another version ({error})") from None

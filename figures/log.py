@@ -44,8 +44,12 @@ _SHAPE = {
     "teachers": {"*": {"name": str}},
     "phases": {"*": {"epochs": int, "terms": {"*": {"objective": str, "weight": (int, float)}}}},
     "train_params": {"seed": int},
+    "task_options": {"threshold": (int, float), "most_objects": int},
 }
-_MAY_LACK = ("data", "student", "teachers", "train_params", "seed", "weight")
+_MAY_LACK = (
+    *("data", "student", "teachers", "train_params", "seed", "weight"),
+    *("task_options", "threshold", "most_objects"),
+)
 
 # Settings that change nothing of what a run learns, nor of what it learns from and how it computes.
 _NOT_COMPARED = re.compile(

@@ -60,7 +60,7 @@ def make_folder(path: Path, option: str) -> None:
         raise UsageError(f"{option}: the folder {path} cannot be written to: {error.strerror}") from None
 
 
-def parsed(content: bytes) -> Any:
+def parsed(content: bytes | str) -> Any:
     """What JSON says.
 
     Raises:

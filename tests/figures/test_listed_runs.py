@@ -164,6 +164,10 @@ def test_damaged_runs_are_named_and_the_others_listed(tmp_path, capsys):
     assert "top1 51.000 @1  1/3     stopped" in text
     with pytest.raises(DataError, match="is damaged"):
         log.read_config(tmp_path / "no_json")
+    config = json.loads((good / "config.json").read_text())
+    (good / "config.json").write_text(json.dumps({**config, "task_options": 1.5}))
+    with pytest.raises(DataError, match=r"task_options is 1\.5, which it cannot be"):
+        log.read_config(good)
 
 
 def test_runs_of_older_versions(tmp_path):

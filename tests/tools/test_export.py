@@ -183,6 +183,26 @@ def test_wrong_words_and_other_data_are_refused_by_name(finished, digits, export
     assert "pip install onnxscript" in refused(finished)
 
 
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("facts.json", lambda facts: facts["data"]["train"]["classes"].__setitem__(3, 3)),
+        ("facts.json", lambda facts: facts["data"]["train"].update(classes="0123456789")),
+        ("facts.json", lambda facts: facts["data"].pop("val")),
+        ("config.json", lambda config: config.update(task_options=1.5)),
+        ("config.json", lambda config: config["data"].update(input_size="16")),
+        ("config.json", lambda config: config["student"].update(num_classes=[])),
+    ],
+)
+def test_a_run_whose_facts_or_settings_are_of_other_types_is_called_damaged(copy, export, name, spoil):
+    values = json.loads((copy / name).read_text())
+    spoil(values)
+    (copy / name).write_text(json.dumps(values))
+    code, _, err = export(copy, "--formats", "safetensors")
+    assert code == 3
+    assert "damaged" in err
+
+
 def _turned(digits, folder):
     """The training images as validation images."""
     (folder / "turned").mkdir()
