@@ -149,16 +149,16 @@ def test_a_full_disk_is_one_kind_of_error_wherever_it_shows(capsys, number, name
         assert said.endswith(f"{os.strerror(number)}; free some space and run the same command again\n")
 
 
-def test_a_closed_pipe_ends_a_tool_silently():
+def test_a_closed_pipe_ends_a_tool_silently_and_not_as_if_its_work_were_done():
     script = "from utils.console import exit_with_its_code as e; e(lambda: print('line\\n' * 10**6))()"
     done = subprocess.run(
-        ["sh", "-c", f'"{sys.executable}" -c "$0" | head -1', script],
+        ["sh", "-c", f'{{ "{sys.executable}" -c "$0"; echo $? >&2; }} | head -1', script],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.stdout, done.stderr) == ("line\n", "")
+    assert (done.stdout, done.stderr) == ("line\n", "141\n")  # as a shell calls an end by SIGPIPE
 
 
 def test_a_file_of_somebody_elses_is_named(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -35,6 +36,7 @@ def exit_with_its_code(main: Callable[[], object], on_interrupt: str = "stopped"
             sys.exit(report(error))
         except BrokenPipeError:  # `| head` has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)  # as of any tool that this ends, for its work may not be done
         except OSError as error:
             sys.exit(report(UsageError(f"{error.filename or 'input or output'}: {error.strerror or error}")))
         except KeyboardInterrupt:

@@ -278,6 +278,8 @@ def _parsed(file: Path) -> Any:
     try:
         print(f"reading {file} ({file.stat().st_size / 1e6:,.1f} MB)")
         return json.loads(file.read_text("utf-8-sig"), object_hook=_without_mask)
+    except BrokenPipeError:  # of the line that is printed
+        raise
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

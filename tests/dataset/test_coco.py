@@ -215,6 +215,15 @@ def test_lists_of_labels_give_what_the_annotations_give(tmp_path, packed):
     assert source.targets == [(2,), (1, 2)]
 
 
+def test_a_closed_pipe_is_no_fault_of_a_file(tmp_path, monkeypatch):
+    def closed(_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("builtins.print", closed)
+    with pytest.raises(BrokenPipeError):
+        find_coco(listed(tmp_path), "train", "2017")
+
+
 def test_all_80_labels_are_those_of_coco(tmp_path):
     assert sorted(COCO_NAMES)[49] == "person"  # as the lists of L2D and CPSD have it
     rows = [{"file_name": "a.jpg", "labels": [*range(79)]}, {"file_name": "b.jpg", "labels": [49, 79]}]
