@@ -38,7 +38,8 @@ def find_classes(image_path: Path, listed: tuple[str, ...] | None = None, split:
     """The class folders of ``split`` in sorted order, or those ``listed``: the position is the label, in every split.
 
     Raises:
-        UsageError: the split is missing or has no class folder, or one that is not listed, or two of the same letters.
+        UsageError: the split is missing or has no class folder, or one that is not listed, or two of the same letters;
+            or all that may be its class folders lie in another.
     """
     folder = image_path / split
     try:
@@ -54,6 +55,12 @@ def find_classes(image_path: Path, listed: tuple[str, ...] | None = None, split:
         shown = " and ".join(map(spelled, alike))
         raise UsageError(f"{folder}: the folders {shown} are the same letters (NFC and NFD): move the images into one")
     if listed is None:
+        if len(names) == 1 and len(inner := folders_in(folder / names[0])) > 1 and not _has_images(folder / names[0]):
+            raise UsageError(
+                f"{folder} has one folder, {spelled(names[0])}, and that holds {first_few([*map(spelled, inner)])}: if "
+                f"these are the classes, move them up into {folder}; if it is the only class, name it by --class_list "
+                "of dataset/mk_img_list.py"
+            )
         return tuple(names)
     if strangers := sorted(set(names) - set(listed)):
         raise UsageError(f"{folder} has {_folders(strangers)} not listed: {first_few([*map(spelled, strangers)])}")
@@ -124,7 +131,11 @@ def is_flat(folder: Path) -> bool:
     Raises:
         UsageError: it cannot be read.
     """
-    return not folders_in(folder) and any(entry.name.lower().endswith(EXTENSIONS) for entry in entries_of(folder))
+    return not folders_in(folder) and _has_images(folder)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(entry.name.lower().endswith(EXTENSIONS) for entry in entries_of(folder))
 
 
 def list_bytes(entries: list[Entry]) -> bytes:

@@ -211,6 +211,18 @@ def test_a_split_without_class_folders_is_refused_with_what_to_do(tmp_path, monk
         make_lists_here(tmp_path, monkeypatch, "--val_labels", str(tmp_path / "labels.txt"))
 
 
+def test_class_folders_that_lie_one_deeper_are_no_single_class(tmp_path, monkeypatch):
+    """As archives unpack them: `train/train/cat/1.jpg`."""
+    files = {f"{split}/{split}/{name}/1.jpg": b"x" for split in ("train", "val") for name in ("cat", "dog")}
+    write_tree(tmp_path, files)
+    for read in (lambda: make_lists_here(tmp_path, monkeypatch), lambda: ImageFolder(tmp_path, "train")):
+        with pytest.raises(UsageError, match=r"one folder, 'train', and that holds 'cat', 'dog': .* move them up into"):
+            read()
+    assert find_classes(tmp_path, ("train",)) == ("train",)
+    write_tree(tmp_path, {"train/train/1.jpg": b"x"})
+    assert find_classes(tmp_path) == ("train",)
+
+
 @pytest.mark.parametrize("text", ["1\n2\n1\n", CSV, PLAIN, "file,label\n" + PLAIN])
 def test_flat_images_are_listed_by_a_file_of_labels(tmp_path, monkeypatch, text):
     flat(tmp_path)
