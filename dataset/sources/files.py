@@ -10,9 +10,10 @@ from dataset.jpeg.images import read_image
 from dataset.sources.imagenet import CLASSES, Entry, read_classes, read_list
 from dataset.sources.source import Source
 from dataset.sources.tagged_lists import find_list, read_tagged
+from dataset.store.record import UNLABELLED
 from utils.console import progress
 from utils.errors import UsageError
-from utils.text import counted, printable, spelled
+from utils.text import counted, first_few, printable, spelled
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def find_listed(image_path: Path, list_path: Path, split: str) -> ImageFiles:
     """The images of ``image_path/split`` that the list of a split in ``list_path`` names, in its order.
 
     Those of a list of several labels an image may lie in ``image_path`` itself, where it has no folder of the split.
+    Classes of which a list of labels names no image are printed.
 
     Raises:
         UsageError: as `read_classes`, `find_list`, `read_tagged` and `read_list`.
@@ -77,7 +79,12 @@ def find_listed(image_path: Path, list_path: Path, split: str) -> ImageFiles:
         folder = image_path / split if (image_path / split).is_dir() else image_path
         return ImageFiles(split, "multi", tagged.classes, tagged.keys, tagged.targets, folder)
     entries = read_list(path, classes)
-    return labelled_files(split, classes or _classes_of(entries), entries, image_path / split)
+    names, present = classes or _classes_of(entries), {entry.label for entry in entries}
+    bare = [printable(name) for label, name in enumerate(names) if label not in present]
+    if bare and present != {UNLABELLED}:
+        classes_of = f"{len(bare):,} of {counted(len(names), 'class')}"
+        print(f"{path}: {classes_of} without an image, where labels count from 0: {first_few(bare)}")
+    return labelled_files(split, names, entries, image_path / split)
 
 
 def _classes_of(entries: list[Entry]) -> tuple[str, ...]:

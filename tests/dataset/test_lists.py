@@ -6,6 +6,7 @@ import re
 import pytest
 from dataset_helpers import call, image_bytes, image_tree, make_lists, write_tree
 
+from dataset.sources.files import find_listed
 from dataset.sources.imagenet import Entry, find_classes, find_images, list_bytes, read_classes, read_list
 from utils.errors import UsageError
 
@@ -170,6 +171,23 @@ def test_a_bad_line_is_named(tmp_path, line, reason):
         read(tmp_path, b"a/1.jpg 0\n" + line + b"\nb/1.jpg 1\n")
     assert "list.txt, line 2 (" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("data", "names", "said"),
+    [
+        (b"a/1.jpg 1\nb/1.jpg 2\n", None, "train_list.txt: 1 of 3 classes without an image, .* count from 0: 0\n"),
+        (b"a/1.jpg 0\nb/1.jpg 3\n", None, "2 of 4 classes without an image, .* count from 0: 1, 2\n"),
+        (b"a/1.jpg 1\n", b"b\na\nc\n", "2 of 3 classes without an image, .* count from 0: b, c\n"),
+        (b"a/1.jpg 0\nb/1.jpg 1\n", None, ""),
+        (b"a/1.jpg\n", b"a\nb\n", ""),
+    ],
+)
+def test_classes_without_an_image_are_printed(tmp_path, capsys, data, names, said):
+    """As those of lists whose labels count from 1."""
+    write_tree(tmp_path, {"train_list.txt": data, **({"classes.txt": names} if names else {})})
+    find_listed(tmp_path, tmp_path, "train")
+    assert re.fullmatch(f".*{said}", capsys.readouterr().out)
 
 
 def test_labels_without_class_names_have_a_limit(tmp_path):
