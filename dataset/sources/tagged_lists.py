@@ -10,7 +10,7 @@
 A text list is one of these where, on some line, two or more whole numbers follow a path with an image's extension; any
 other is single-label, and `imagenet.read_list` reads it. Its numbers are a value for each class where every line has as
 many of them, three or more, and all are 0 or 1, for as labels they would repeat. Where every line has two, and all are
-0 or 1, they may be either, and are refused.
+0 or 1, they may be either, and are refused; so is a table of one class that classes.txt does not name.
 """
 
 from __future__ import annotations
@@ -204,6 +204,12 @@ def _from_table(path: Path, lines: list[str], classes: tuple[str, ...] | None) -
         raise UsageError(f"{path}, line {rows.line_num}: {error}") from None
     if not keys:
         raise UsageError(f"{path} is empty")
+    if classes is None and len(labels) == 1:
+        raise UsageError(
+            f"{path}: its one column, {spelled(header[-1])}, may be the label of one of two classes, or say where the "
+            f"only class is: write labels as {path.name.split('.')[0]}.txt, `path label` a line, or name the only "
+            f"class in {CLASSES} beside it"
+        )
     return TaggedList(classes or tuple(header[first + 1 :]), keys, targets)
 
 

@@ -151,6 +151,13 @@ def test_a_bad_table_is_named(tmp_path, text, reason):
         read(tmp_path, text, name="train_list.csv")
 
 
+def test_a_table_of_one_class_may_be_one_of_labels(tmp_path):
+    text = "path,label\n1.jpg,0\n2.jpg,1\n"
+    with pytest.raises(UsageError, match=r"'label', may be .* as train_list\.txt, .* the only class in classes\.txt"):
+        read(tmp_path, text, name="train_list.csv")
+    assert read(tmp_path, text, ("label",), "train_list.csv").targets == [(), (0,)]
+
+
 def test_files_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"the columns are not the classes of classes\.txt: 'cow', 'dog'$"):
         read(tmp_path, "path,cat,dog\n1.jpg,0,1\n", ("cat", "cow"), "train_list.csv")
