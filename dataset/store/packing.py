@@ -80,7 +80,8 @@ def pack(source: Source, storage: Storage, folder: Path, options: Options) -> No
             outcomes = work_through(_pack_or_verify, mine, options.num_workers, bar.update)
         _tell(outcomes)
         if options.part is None:
-            described = storage.described(shuffle=options.shuffle, skip_bad=options.skip_bad)
+            skips = options.skip_bad or any(outcome.left_out for outcome in outcomes)  # by an earlier command
+            described = storage.described(shuffle=options.shuffle, skip_bad=skips)
             _join(folder, outcomes, source, described)
         else:
             shards = counted(len(jobs), "shard")

@@ -143,6 +143,8 @@ def test_bad_files_are_all_named_and_nothing_is_lost(plain):
     report = (plain / "lmdb/train/report.txt").read_text()
     assert all(f"train/{name}: left out, " in report for name in BAD)
     assert report.count("\n") == 4
+    pack_images(plain, "--shard_mb", "0")
+    assert packed(plain)[1].index.packing["skip_bad"]  # by the command before
 
 
 def test_mended_files_go_where_the_bad_ones_were(plain):
