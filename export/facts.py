@@ -10,6 +10,7 @@ from typing import Any
 
 from export.student import read_json
 from old_names import as_today
+from training.facts import check_facts
 from training.run_folder import RunFolder
 from training.state import best_of
 from utils.errors import DataError
@@ -56,6 +57,7 @@ def facts_of(run: Path) -> Facts:
     """
     read, environment = read_json(run / "facts.json"), read_json(run / "environment.json")
     try:
+        check_facts(read)
         config = as_today(read_json(run / "config.json"))
         splits = {name: read["data"][name] for name in ("train", "val")}
         data = {

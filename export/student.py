@@ -14,6 +14,7 @@ from dataset.config import DataConfig
 from models.zoo import Network, NetworkConfig, build_network
 from old_names import as_today
 from tasks import Task
+from training.facts import check_facts
 from training.state import best_weights
 from utils.config import restore
 from utils.errors import DataError, UsageError
@@ -92,10 +93,12 @@ def student_of(folder: Path) -> Student:
         if not {"settings", "classes"} <= about.keys():
             raise UsageError(f"{path} was not written by tools.export: nothing in it says what network it is of")
         try:
-            values, classes = parsed(about["settings"]), _names(parsed(about["classes"]))
+            values, classes = parsed(about["settings"]), parsed(about["classes"])
+            if type(classes) is not list or not {*map(type, classes)} <= {str}:
+                raise TypeError("its classes are no names")
         except (ValueError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): export the run again") from None
-        return built(folder, _settings(path, values), str(path.resolve()), classes)
+        return built(folder, _settings(path, values), str(path.resolve()), tuple(classes))
     raise UsageError(f"{folder} is neither a run's folder, with config.json, nor an exported one, with {WEIGHTS}")
 
 
@@ -129,16 +132,11 @@ def classes_of_run(run: Path) -> tuple[str, ...]:
         DataError: facts.json is missing or damaged.
     """
     try:
-        return _names(read_json(run / "facts.json")["data"]["train"]["classes"])
-    except (KeyError, TypeError):
-        raise DataError(f"{run / 'facts.json'} is damaged: it names no classes") from None
-
-
-def _names(classes: Any) -> tuple[str, ...]:
-    """Raises TypeError where one is no name."""
-    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise TypeError("its classes are no list of names")
-    return tuple(classes)
+        facts = read_json(run / "facts.json")
+        check_facts(facts)
+        return tuple(facts["data"]["train"]["classes"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{run / 'facts.json'} is damaged ({type(error).__name__}: {error})") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

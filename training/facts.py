@@ -33,6 +33,16 @@ def facts_of(
     }
 
 
+def check_facts(read: Mapping[str, Any]) -> None:
+    """Raises TypeError, KeyError or AttributeError where what was read is not as `facts_of` makes it."""
+    for name, split in read["data"].items():
+        images, digest, classes = split["images"], split["sha256"], split["classes"]
+        if type(images) is not int or type(classes) is not list or {*map(type, (digest, *classes))} != {str}:
+            raise TypeError(f"of {name} it must have a number of images, a digest and names of classes")
+    for kind in ("teachers", "stores", "code"):
+        read.get(kind, {}).items()
+
+
 def changes(then: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two `facts_of`, as a text; empty where nothing does."""
     found = []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from figures import curves, log
+from training.facts import check_facts
 from training.manifest import read_manifest
 from utils.errors import DataError, UsageError
 from utils.files import parsed
@@ -178,7 +179,7 @@ def read_run(path: Path) -> Run:
     environment = _read_object(
         path / "environment.json", "versions, devices and the command", notes, _check_environment
     )
-    facts = _read_object(path / "facts.json", "classes and digests of the data", notes, _check_facts)
+    facts = _read_object(path / "facts.json", "classes and digests of the data", notes, check_facts)
     rows, remark = read_rows(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else ([], "")
     if remark:
         notes.append(f"metrics.jsonl: {remark}")
@@ -283,12 +284,6 @@ def _check_environment(values: dict[str, Any]) -> None:
     values.get("versions", {}).items()
     for name in ("command", "devices", "hosts"):
         list(values.get(name, []))
-
-
-def _check_facts(values: dict[str, Any]) -> None:
-    """Raises TypeError, KeyError or AttributeError where they are not as a run writes them."""
-    for split in values["data"].values():
-        _ = split["images"] + 0, len(split["classes"]), split["sha256"]
 
 
 def _table(path: Path) -> list[dict[str, str]]:
