@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import DataError, UsageError
-from utils.files import write_atomically
+from utils.files import parsed, write_atomically
 from utils.text import counted, first_few, spelled
 
 
@@ -82,10 +82,10 @@ def read_partition(path: Path, classes: Sequence[str] | None = None) -> Partitio
         DataError: it is no JSON.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parsed(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; write it with python -m partition") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: {error}: write it again with python -m partition") from None
     try:
         if isinstance(content, list):

@@ -24,7 +24,7 @@ import numpy as np
 from isal import isal_zlib
 
 from utils.errors import DataError, UsageError
-from utils.files import lock, make_folder, write_atomically
+from utils.files import lock, make_folder, parsed, write_atomically
 from utils.text import first_few
 
 BLOCK = 4096  # samples
@@ -212,9 +212,11 @@ class Store:
                     f"{self._key}: {found} has no {manifest}, which says what it is of: restore that, or give another "
                     "folder"
                 )
+            if found := next((path for path in self.path.glob("*") if not path.name.startswith(".")), None):
+                raise UsageError(f"{self._key}: {self.path} is no store, and holds {found.name}: give a new folder")
             return None
         try:
-            content = json.loads(manifest.read_bytes())
+            content = parsed(manifest.read_bytes())
             checksum = content.pop("sha256", None)  # those of older versions have none
             if checksum is not None and checksum != _digest(content):
                 raise ValueError("its checksum is another")

@@ -1,6 +1,7 @@
 """Imports point downwards: entry script, packages, utils."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,11 @@ def test_only_configs_import_configs_and_nothing_imports_the_entry_script():
                 assert name not in (configs - table) | {script}, f"{path.relative_to(ROOT)}, line {line} imports {name}"
     for path in (ROOT / "configs").glob("*.py"):
         assert "train_with_distillation" not in {name for _, name in imported(path)}, path.name
+
+
+def test_json_in_files_is_read_by_one_function():
+    for package in MAY_IMPORT:
+        files = [ROOT / package] if package.endswith(".py") else (ROOT / package).rglob("*.py")
+        for path in files:
+            found = re.search(r"json\.loads\([^()]*\.read_", path.read_text())
+            assert not found or path.name == "coco.py", f"{path.relative_to(ROOT)}: utils.files.parsed reads it"

@@ -65,7 +65,7 @@ def _row(folder: Path, state: str) -> dict[str, Any]:
     weights, facts = folder / "student.safetensors", folder / "facts.json"
     if state == "trained" and weights.exists() and facts.exists():
         row |= {
-            "classes": json.loads(facts.read_bytes())["data"]["train"]["classes"],
+            "classes": parsed(facts.read_bytes())["data"]["train"]["classes"],
             "weights": str(weights),
             "sha256": sha256(weights),
             "scores": RunFolder(folder).best_scores(),

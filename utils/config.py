@@ -101,7 +101,9 @@ def _not_there(path: Path, old: OldNames) -> str:
         return f"--cfg {path}: no such file now; it is --cfg {now}"
     files = sorted(file.name for file in (path if path.is_dir() else path.parent).glob("[!_]*.py"))
     if path.is_dir():
-        return f"--cfg {path}: a folder; name one of its configs: {', '.join(files)}"
+        return f"--cfg {path}: a folder; name one of its configs: {', '.join(files) or 'it has none'}"
+    if path.exists():
+        return f"--cfg {path}: a pipe or device; write the config into a file"
     if path.is_symlink():
         return f"--cfg {path}: a link to {path.readlink()}, where no file can be read; mend the link"
     near = [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, files)]

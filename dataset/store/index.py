@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from utils.errors import DataError
-from utils.files import sha256, write_atomically
+from utils.files import parsed, sha256, write_atomically
 
 FORMAT, VERSION = "limbeck-shards", 1
 INDEX, REPORT = "index.json", "report.txt"
@@ -81,8 +81,8 @@ class Index:
             DataError: it is damaged or of another version.
         """
         try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            values = parsed(content)
+        except ValueError as error:
             raise DataError(f"{name}: {error}") from None
         if not isinstance(values, dict) or values.get("format") != FORMAT or values.get("version") != VERSION:
             raise DataError(f"{name} is not a {FORMAT} index of version {VERSION}: pack the data again")

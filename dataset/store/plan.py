@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import DataError, UsageError
-from utils.files import lock, write_atomically
+from utils.files import lock, parsed, write_atomically
 
 PLAN = "plan.json"
 LIST = "list_sha256"  # the setting that stands for all keys and targets
@@ -74,7 +74,7 @@ def read_json(path: Path, keys: Collection[str], more: Collection[str] | None = 
         DataError: it is not.
     """
     try:
-        values = json.loads(path.read_bytes())
+        values = parsed(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}): delete it and run the same command again") from None
     if not isinstance(values, dict) or not set(keys) <= values.keys() <= {*keys, *(values if more is None else more)}:

@@ -228,7 +228,7 @@ def test_foreign_columns_are_refused(split, problem):
 
 
 def test_an_index_that_is_nested_without_end_is_refused():
-    with pytest.raises(DataError, match="depth"):
+    with pytest.raises(DataError, match="nested too deeply"):
         Index.parse(b"[" * 100_000, INDEX)
 
 

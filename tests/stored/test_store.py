@@ -144,6 +144,15 @@ def test_blocks_that_nothing_says_the_origin_of_are_refused(tmp_path):
         made(tmp_path / "store", facts={"seed": 1})
 
 
+def test_a_folder_of_something_else_is_no_store(tmp_path):
+    for name in (".lock", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match=r"is no store, and holds metrics\.jsonl: give a new folder"):
+        made(tmp_path)
+    (tmp_path / "metrics.jsonl").unlink()
+    assert made(tmp_path).shape == SHAPE
+
+
 def test_one_that_another_began_meanwhile_is_compared(tmp_path):
     ours, theirs = (Store(tmp_path / "store", {"seed": seed}, 20) for seed in (0, 1))
     theirs.begin(SHAPE)
@@ -167,7 +176,9 @@ def test_a_changed_manifest_is_damaged(tmp_path):
         made(tmp_path / "store")
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"depends_on": 1, "shape": 2, "sha256": ""}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"depends_on": 1, "shape": 2, "sha256": ""}', b"\xff", b"[" * 100_000]
+)
 def test_a_damaged_manifest_is_named(tmp_path, content):
     filled(tmp_path / "store")
     manifest = tmp_path / "store/manifest.json"

@@ -310,7 +310,7 @@ def test_a_pipe_that_has_seen_enough_of_a_text_ends_it_without_a_word(asked):
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
-    assert process.returncode == 0
+    assert process.returncode == 141
 
 
 def test_nohup_is_respected_and_all_is_put_back(monkeypatch):

@@ -1,6 +1,7 @@
 """Configs and overrides at their edges; test_parts.py has the common cases."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,13 @@ def test_a_config_is_read_afresh_and_its_own_errors_come_through(tmp_path):
         read_config(config, Recipe)
     with pytest.raises(UsageError, match=r"a folder; name one of its configs: config\.py"):
         read_config(tmp_path, Recipe)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="a folder; name one of its configs: it has none"):
+        read_config(tmp_path / "empty", Recipe)
+    os.mkfifo(tmp_path / "pipe.py")
+    with pytest.raises(UsageError, match=r"pipe\.py: a pipe or device; write the config into a file"):
+        read_config(tmp_path / "pipe.py", Recipe)
+    (tmp_path / "pipe.py").unlink()
     (tmp_path / "link.py").symlink_to("link.py")
     with pytest.raises(UsageError, match=r"link\.py: a link to link\.py, where no file can be read"):
         read_config(tmp_path / "link.py", Recipe)
