@@ -3,8 +3,8 @@
     python -m benchmarks.gpu_decode [--data FOLDER] [--copies 20] [--batch 256] [--rounds 5]
 
     loader    packed photos to uint8 batches of 224 x 224 pixels on the device, with a decoding process a core
-    nvjpeg    torchvision's decoder on the device and a resize there: of windows that are JPEG files of their own, in
-              memory already. Reading, cutting and moving them are not counted, so no loader with it is faster
+    nvjpeg    torchvision's decoder on the device alone, of windows that are JPEG files of their own in memory. Reading,
+              cutting and resizing are not counted, so a loader with this decoder is slower than that
 
 Where `nvjpeg` is not the faster one, decoding on the GPU would only take time from the networks. Without a GPU the same
 decoder runs on the CPU, which proves the command and nothing else.
@@ -19,7 +19,6 @@ from statistics import median
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torchvision import io as vision_io
 
 from benchmarks.common import parsed, parser, show
@@ -78,11 +77,9 @@ def main() -> None:
         show("gpu_decode", shown)
 
 
-def decoded(windows: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """JPEG files, uint8 [bytes] each, to uint8 [B, 3, SIDE, SIDE] on the device."""
-    pixels = vision_io.decode_jpeg(windows, mode=vision_io.ImageReadMode.RGB, device=device)
-    resized = [F.interpolate(one[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True) for one in pixels]
-    return torch.cat(resized).round_().to(torch.uint8)
+def decoded(windows: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """JPEG files, uint8 [bytes] each, to pixels on the device, uint8 [3, H, W] each."""
+    return vision_io.decode_jpeg(windows, mode=vision_io.ImageReadMode.RGB, device=device)
 
 
 def windows_of(samples: Samples, batch: int) -> list[list[torch.Tensor]]:
